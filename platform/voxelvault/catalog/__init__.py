@@ -1,0 +1,1 @@
+"""The SQL catalog: schema, DuckLake behind one protocol, the session for users' SQL."""

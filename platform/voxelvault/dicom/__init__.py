@@ -1,0 +1,1 @@
+"""DICOM Part 10 in and out: parsing, header values, decoding, geometry."""

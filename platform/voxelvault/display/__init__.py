@@ -1,0 +1,1 @@
+"""Figures, widgets and HTML from plain arrays and values."""

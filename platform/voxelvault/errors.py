@@ -1,0 +1,175 @@
+"""Every failure this package raises, in one tree.
+
+::
+
+    VoxelVaultError
+    ├── UsageError                 the call was wrong
+    │   ├── UnknownUID             no such study, series or instance here
+    │   ├── AmbiguousUID           the UID belongs to more than one subject
+    │   └── StackChoiceNeeded      several stacks, time points or echoes: say which
+    ├── NotAVault                  no vault at this place
+    ├── VaultExists                a vault is already at this place
+    ├── NewerFormat                written by a newer version
+    ├── KeyUnavailable             no slot opens with the keys at hand
+    │   └── WrongPassphrase
+    ├── IntegrityError             a proof failed
+    │   ├── RollbackDetected       the vault is older than what was last seen
+    │   └── ForgedRecord           the vault record is not what its root key vouches for
+    ├── StorageError               the disk or object store refused
+    │   ├── ObjectExists
+    │   ├── ObjectMissing
+    │   ├── NoSpace
+    │   ├── NoPermission
+    │   ├── NetworkFileSystem      embedded writing needs a local disk
+    │   └── LockTimeout            another process holds the lock
+    ├── DicomError
+    │   ├── NotDicom
+    │   ├── MalformedDicom
+    │   ├── ArchiveRefused         a zip or tar is hostile or too large
+    │   ├── DecodeError            the codestream did not decode
+    │   ├── NoPixels               this object has none
+    │   └── GeometryError          no single geometry describes these frames
+    ├── CatalogError
+    │   └── QueryError             the SQL was refused or failed
+    ├── AuditError                 no entry could be written, so nothing was done
+    ├── PolicyDenied
+    ├── ForkedProcess              a handle was used in a forked child
+    └── MissingExtra               an optional package is not installed
+
+Messages are one line, say what to do next and carry opaque ids only: never a UID, name, date
+or source path.
+"""
+
+from __future__ import annotations
+
+
+class VoxelVaultError(Exception):
+    """Root of the tree."""
+
+
+class UsageError(VoxelVaultError):
+    """The call was wrong."""
+
+
+class UnknownUID(UsageError):
+    """No such study, series or instance in this vault."""
+
+
+class AmbiguousUID(UsageError):
+    """The UID belongs to more than one subject."""
+
+
+class StackChoiceNeeded(UsageError):
+    """Several stacks, time points or echoes; the message names the choices."""
+
+
+class NotAVault(VoxelVaultError):
+    """There is no vault at this place."""
+
+
+class VaultExists(VoxelVaultError):
+    """A vault is already at this place."""
+
+
+class NewerFormat(VoxelVaultError):
+    """The data was written by a newer version of this package."""
+
+
+class KeyUnavailable(VoxelVaultError):
+    """No slot opens with the keys at hand."""
+
+
+class WrongPassphrase(KeyUnavailable):
+    """The passphrase opens no slot."""
+
+
+class IntegrityError(VoxelVaultError):
+    """A proof failed: a tag, a digest, a length, a signature."""
+
+
+class RollbackDetected(IntegrityError):
+    """The vault is older than what was last seen of it."""
+
+
+class ForgedRecord(IntegrityError):
+    """The vault record is not what its root key vouches for."""
+
+
+class StorageError(VoxelVaultError):
+    """The disk or the object store refused."""
+
+
+class ObjectExists(StorageError):
+    """Objects are written once; this one is there already."""
+
+
+class ObjectMissing(StorageError):
+    """The object is not there."""
+
+
+class NoSpace(StorageError):
+    """The disk is full."""
+
+
+class NoPermission(StorageError):
+    """The operating system denied access."""
+
+
+class NetworkFileSystem(StorageError):
+    """Embedded writing needs a local disk."""
+
+
+class LockTimeout(StorageError):
+    """Another process holds the lock."""
+
+
+class DicomError(VoxelVaultError):
+    """The input is not what DICOM says it should be."""
+
+
+class NotDicom(DicomError):
+    """The bytes are not a DICOM object."""
+
+
+class MalformedDicom(DicomError):
+    """The bytes contradict themselves."""
+
+
+class ArchiveRefused(DicomError):
+    """The archive is hostile or too large."""
+
+
+class DecodeError(DicomError):
+    """The codestream did not decode to what the header promises."""
+
+
+class NoPixels(DicomError):
+    """The object has no pixels, or none that can be decoded."""
+
+
+class GeometryError(DicomError):
+    """No single geometry describes these frames."""
+
+
+class CatalogError(VoxelVaultError):
+    """The catalog refused."""
+
+
+class QueryError(CatalogError):
+    """The SQL was refused or failed."""
+
+
+class AuditError(VoxelVaultError):
+    """No audit entry could be written, so nothing was done."""
+
+
+class PolicyDenied(VoxelVaultError):
+    """The policy said no."""
+
+
+class ForkedProcess(VoxelVaultError):
+    """A handle was used in a forked child; use spawn or forkserver."""
+
+
+class MissingExtra(VoxelVaultError):
+    """An optional package is not installed; the message names the extra."""

@@ -1,0 +1,1 @@
+"""Who may do what: for now the owner may do everything."""

@@ -1,0 +1,1 @@
+"""Synthetic studies, contract tests and strategies that other packages may import in their tests."""

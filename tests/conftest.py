@@ -1,0 +1,38 @@
+"""Where the real files are, and what happens when they are not there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pydicom.data
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data" / "dicom"
+
+
+@pytest.fixture(scope="session")
+def shared_dicom() -> Path:
+    """Folder of the 966 real DICOM files with MANIFEST.csv; without it CI fails, a laptop skips."""
+    if not (SHARED / "MANIFEST.csv").is_file():
+        message = f"the shared DICOM files are missing: expected {SHARED.relative_to(ROOT.parent)} beside the project"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def wheel_dicom() -> Path:
+    """Folder of the real DICOM files inside pydicom's wheel: always there."""
+    return Path(pydicom.data.__file__).parent / "test_files"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long tests to `make test-long`."""
+    if config.getoption("-m"):
+        return
+    kept = [item for item in items if "long" not in item.keywords]
+    config.hook.pytest_deselected(items=[item for item in items if "long" in item.keywords])
+    items[:] = kept
