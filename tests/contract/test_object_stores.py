@@ -1,0 +1,29 @@
+"""Every object store under the one contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from voxelvault.model import ObjectStore
+from voxelvault.storage.objects import LocalObjects, MemoryObjects
+from voxelvault.testing.object_store_contract import LockContract, ObjectStoreContract
+
+
+class TestLocalObjects(ObjectStoreContract, LockContract):
+    @pytest.fixture
+    def objects(self, tmp_path: Path) -> ObjectStore:
+        return LocalObjects(tmp_path / "vault")
+
+
+class TestLocalObjectsNotDurable(ObjectStoreContract, LockContract):
+    @pytest.fixture
+    def objects(self, tmp_path: Path) -> ObjectStore:
+        return LocalObjects(tmp_path / "vault", durable=False)
+
+
+class TestMemoryObjects(ObjectStoreContract, LockContract):
+    @pytest.fixture
+    def objects(self) -> ObjectStore:
+        return MemoryObjects()
