@@ -1,0 +1,46 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both install what they need into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+INPUTS := pyproject.toml constraints.txt
+
+.PHONY: setup demo test test-long lint bench format clean
+
+setup: $(VENV)/.setup            ## install the package and JupyterLab
+demo: $(VENV)/.setup             ## the tour, on real files; DATA=folder adds your own
+	$(BIN)/voxelvault demo --out demo-out $(if $(DATA),--data "$(DATA)")
+
+test: $(VENV)/.dev               ## every test but the long ones
+	$(BIN)/python -m pytest
+
+test-long: $(VENV)/.dev          ## repeats, kills and load
+	$(BIN)/python -m pytest -m long --timeout 3600
+
+lint: $(VENV)/.dev               ## style, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev              ## the table that README quotes
+	$(BIN)/python -m benchmarks
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build demo-out
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.setup: $(INPUTS) | $(BIN)/python
+	$(PIP) --editable '.[notebook]'
+	@touch $@
+
+$(VENV)/.dev: $(INPUTS) | $(BIN)/python
+	$(PIP) --editable '.[notebook,dev]'
+	@touch $@ $(VENV)/.setup

@@ -1,0 +1,59 @@
+"""What verbs work with: keys, objects, catalog, audit log, policy. Holds, does nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from voxelvault.audit.log import AuditLog
+    from voxelvault.catalog.catalog import Catalog
+    from voxelvault.crypto.keyring import KeyRing
+    from voxelvault.dicom.decode import DecoderPool
+    from voxelvault.model import ObjectStore
+    from voxelvault.policy.access import Policy
+    from voxelvault.storage.sealed_objects import SealedObjects
+
+
+@dataclass(slots=True)
+class Options:
+    """What a session may change; `identifying` is logged when it is switched on."""
+
+    identifying: bool = False
+    verify_reads: bool = False
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What vault.toml says: public, and bound by its digest in the vault record."""
+
+    vault_id: str
+    codec: str = "htj2k"
+    residency: str = ""
+    objects: str = "local"
+    catalog: str = "embedded"
+    format: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """One open vault's parts, handed to every verb."""
+
+    settings: Settings
+    objects: ObjectStore
+    keys: KeyRing
+    sealed: SealedObjects
+    catalog: Catalog
+    audit: AuditLog
+    policy: Policy
+    pool: DecoderPool
+    who: str
+    purpose: str
+    options: Options = field(default_factory=Options)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an open vault cannot be pickled; open it again where you need it")
+
+
+__all__ = ["Options", "Resources", "Settings"]

@@ -1,0 +1,143 @@
+"""How one frame becomes one chunk: lossless codecs that we write and read in-process.
+
+A table from codec name to a pair of functions. `htj2k` is the default for 8- and 16-bit integers;
+`fast` is Blosc-Zstd with bit shuffle, which plain zarr reads too; `raw` is the bytes themselves.
+A chunk in the sender's own encoding has the codec `dicom_frame` and is decoded elsewhere, in a
+child process: only codestreams that we encoded are decoded here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+
+from voxelvault.errors import IntegrityError, UsageError
+from voxelvault.model import Buffer
+
+Frame: TypeAlias = npt.NDArray[Any]
+
+DICOM_FRAME = "dicom_frame"
+"""Codec name of chunks that hold the sender's own codestream."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkCodec:
+    """One lossless codec: `encode(frame) -> bytes` and `decode_into(chunk, out)`, C order."""
+
+    name: str
+    encode: Callable[[Frame], Buffer]
+    decode_into: Callable[[Buffer, Frame], None]
+
+
+_warm_lock = threading.Lock()
+_warm = False
+
+
+def warm_up() -> None:
+    """Encode and decode once, alone, before any thread does.
+
+    OpenJPH fills its tables at first use without a lock: two threads arriving together can get
+    silently wrong frames (fixed upstream in aous72/OpenJPH pull 243, not in every wheel).
+    """
+    global _warm
+    if _warm:
+        return
+    with _warm_lock:
+        if _warm:
+            return
+        for dtype in (np.uint8, np.int16, np.uint16):
+            for shape in ((64, 64), (64, 64, 3)):
+                frame = np.arange(np.prod(shape), dtype=np.int64).astype(dtype).reshape(shape)
+                decoded = np.empty_like(frame)
+                imagecodecs.htj2k_decode(_htj2k_encode_cold(frame), out=decoded)
+                if not np.array_equal(frame, decoded):
+                    raise IntegrityError("the installed HTJ2K codec is broken; reinstall imagecodecs")
+        _warm = True
+
+
+def _htj2k_encode_cold(frame: Frame) -> bytes:
+    planar = {"planar": False} if frame.ndim == 3 else {}
+    return bytes(imagecodecs.htj2k_encode(frame, reversible=True, **planar))
+
+
+def _htj2k_encode(frame: Frame) -> bytes:
+    warm_up()
+    return _htj2k_encode_cold(frame)
+
+
+def _htj2k_decode(chunk: Buffer, out: Frame) -> None:
+    warm_up()
+    imagecodecs.htj2k_decode(chunk, out=out)
+
+
+def _flat(frame: Frame) -> npt.NDArray[np.uint8]:
+    # An assignment to .shape never copies, where reshape() might and lose what is decoded.
+    view = frame.view()
+    view.shape = (-1,)
+    return view.view(np.uint8)
+
+
+def _fast_encode(frame: Frame) -> bytes:
+    return bytes(
+        imagecodecs.blosc_encode(
+            _flat(frame),
+            level=1,
+            compressor="zstd",
+            shuffle="bitshuffle",
+            typesize=frame.itemsize,
+            numthreads=1,
+        )
+    )
+
+
+def _fast_decode(chunk: Buffer, out: Frame) -> None:
+    imagecodecs.blosc_decode(chunk, numthreads=1, out=_flat(out))
+
+
+def _raw_encode(frame: Frame) -> Buffer:
+    return frame.tobytes()
+
+
+def _raw_decode(chunk: Buffer, out: Frame) -> None:
+    if len(chunk) != out.nbytes:
+        raise IntegrityError("a raw chunk has the wrong length; run `voxelvault verify`")
+    _flat(out)[:] = np.frombuffer(chunk, np.uint8)
+
+
+CODECS = {
+    "htj2k": ChunkCodec("htj2k", _htj2k_encode, _htj2k_decode),
+    "fast": ChunkCodec("fast", _fast_encode, _fast_decode),
+    "raw": ChunkCodec("raw", _raw_encode, _raw_decode),
+}
+
+
+def codec_named(name: str) -> ChunkCodec:
+    """Return the codec of that name.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    """
+    try:
+        return CODECS[name]
+    except KeyError:
+        raise UsageError(f"no codec {name!r}; choose one of {', '.join(sorted(CODECS))}") from None
+
+
+def codec_for(preferred: str, dtype: np.dtype[Any], samples: int) -> str:
+    """Return the codec that a stack gets: the preferred one where it can hold such frames.
+
+    HTJ2K holds 8- and 16-bit integers with one or three samples; floats, 32-bit integers and
+    single bits go to `fast`.
+    """
+    codec_named(preferred)
+    if preferred == "htj2k" and (dtype.kind not in "iu" or dtype.itemsize > 2 or samples not in (1, 3)):
+        return "fast"
+    return preferred

@@ -1,0 +1,220 @@
+"""The manifest: what one pack holds, and what every byte of it must be.
+
+A pack is immutable and belongs to one series and one ingest batch. Its manifest is sealed under
+the study key, its digest stands in the audit log, and catalog rows can be made again from it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import imagecodecs
+
+from voxelvault.errors import IntegrityError, NewerFormat
+from voxelvault.model import FORMAT, Buffer, FrameSpec, SealedRef
+
+SHARD_BYTES = 64 << 20
+"""Uncompressed frames that one shard holds, about."""
+
+MANIFEST_LABEL = "manifest"
+"""HKDF label of the study key's sub-key that seals manifests."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackKey:
+    """What the frames of one stack have in common; frames that differ in any of it never share one.
+
+    Parameters
+    ----------
+    spec : FrameSpec
+        Rows, columns, samples, bits, sign and photometric interpretation, as sent.
+    transfer_syntax : str
+        Exact Transfer Syntax UID the pixels came in.
+    dtype : str
+        NumPy dtype of the stored values, little endian, e.g. ``<i2``.
+    shape : tuple of int
+        Shape of one frame, (row, column) or (row, column, sample).
+    codec : str
+        A name of `voxelvault.storage.codecs.CODECS`, or ``dicom_frame``.
+    big_endian, word_swapped : bool
+        How native pixel bytes lay in the file.
+    high_bits : bool
+        Bits above BitsStored hold something else (old overlays); a reader clears them.
+    """
+
+    spec: FrameSpec
+    transfer_syntax: str
+    dtype: str
+    shape: tuple[int, ...]
+    codec: str
+    big_endian: bool = False
+    word_swapped: bool = False
+    high_bits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StackRecord:
+    """One stack as stored: its shards in order, and the SHA-256 of each frame's content.
+
+    The content of a frame is its stored values in C order, little endian, or the sender's
+    codestream where the codec is ``dicom_frame``.
+    """
+
+    key: StackKey
+    frames: int
+    frames_per_shard: int
+    shards: tuple[SealedRef, ...]
+    digests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRecord:
+    """How one SOP instance is put together again.
+
+    Parameters
+    ----------
+    pieces : tuple of int
+        Lengths in bytes of literal, pixels, literal, …, literal: literals come one after another
+        from the header stream at `literal_offset`, pixels from the frames.
+    stack, first, count : int
+        Frames `first` to `first + count` of that stack; `stack` is -1 where there are none.
+    fragments : tuple of int
+        Fragments of each frame, for encapsulated pixel data.
+    original : SealedRef or None
+        The whole file, where it could not be put together again byte for byte.
+    """
+
+    instance_id: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    sha256: str
+    length: int
+    pieces: tuple[int, ...] = ()
+    literal_offset: int = 0
+    stack: int = -1
+    first: int = 0
+    count: int = 0
+    fragments: tuple[int, ...] = ()
+    original: SealedRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesIdentity:
+    """Whose series a pack belongs to, at the time of writing."""
+
+    subject_id: str
+    study_id: str
+    series_id: str
+    issuer: str
+    patient_id: str
+    study_uid: str
+    series_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything about one pack; `manifest_to_bytes` gives its form at rest."""
+
+    vault_id: str
+    pack_id: str
+    study_key_id: str
+    wrapped_dek: str
+    created: str
+    identity: SeriesIdentity
+    stacks: tuple[StackRecord, ...]
+    instances: tuple[InstanceRecord, ...]
+    headers: SealedRef | None = None
+    header_chunks: tuple[tuple[int, int], ...] = ()
+    format: int = field(default=FORMAT)
+
+    def objects(self) -> list[SealedRef]:
+        """Return every sealed object of the pack but the manifest itself."""
+        refs = [ref for stack in self.stacks for ref in stack.shards]
+        refs += [self.headers] if self.headers else []
+        return refs + [record.original for record in self.instances if record.original]
+
+    def instance(self, instance_id: str) -> InstanceRecord:
+        """Return the record of one instance; `IntegrityError` if the pack has none of it."""
+        for record in self.instances:
+            if record.instance_id == instance_id:
+                return record
+        raise IntegrityError(
+            f"pack {self.pack_id} lacks instance {instance_id} of the catalog; run `voxelvault verify`"
+        )
+
+
+def manifest_to_bytes(manifest: Manifest) -> bytes:
+    """Return the manifest as Zstd-compressed canonical JSON."""
+    document = json.dumps(asdict(manifest), sort_keys=True, separators=(",", ":"))
+    return bytes(imagecodecs.zstd_encode(document.encode(), level=3))
+
+
+def manifest_from_bytes(data: Buffer) -> Manifest:
+    """Return the manifest that `manifest_to_bytes` wrote.
+
+    Raises
+    ------
+    NewerFormat
+        A newer version wrote it.
+    IntegrityError
+        It does not parse.
+    """
+    try:
+        document = json.loads(bytes(imagecodecs.zstd_decode(data)))
+        if document["format"] > FORMAT:
+            raise NewerFormat("this pack was written by a newer version; update voxelvault")
+        return _manifest(document)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise IntegrityError("a pack's manifest does not parse; run `voxelvault verify`") from error
+
+
+def _ref(value: dict[str, Any] | None) -> SealedRef | None:
+    return SealedRef(**value) if value else None
+
+
+def _refs(values: list[dict[str, Any]]) -> tuple[SealedRef, ...]:
+    return tuple(SealedRef(**value) for value in values)
+
+
+def _stack(value: dict[str, Any]) -> StackRecord:
+    key = value["key"]
+    key = StackKey(**{**key, "spec": FrameSpec(**key["spec"]), "shape": tuple(key["shape"])})
+    return StackRecord(
+        key, value["frames"], value["frames_per_shard"], _refs(value["shards"]), tuple(value["digests"])
+    )
+
+
+def _instance(value: dict[str, Any]) -> InstanceRecord:
+    record = InstanceRecord(**value)
+    return replace(
+        record,
+        pieces=tuple(record.pieces),
+        fragments=tuple(record.fragments),
+        original=_ref(value["original"]),
+    )
+
+
+def _manifest(document: dict[str, Any]) -> Manifest:
+    changed = {
+        "identity": SeriesIdentity(**document["identity"]),
+        "stacks": tuple(_stack(value) for value in document["stacks"]),
+        "instances": tuple(_instance(value) for value in document["instances"]),
+        "headers": _ref(document["headers"]),
+        "header_chunks": tuple((raw, packed) for raw, packed in document["header_chunks"]),
+    }
+    return Manifest(**{**document, **changed})
+
+
+__all__ = [
+    "MANIFEST_LABEL",
+    "SHARD_BYTES",
+    "InstanceRecord",
+    "Manifest",
+    "SeriesIdentity",
+    "StackKey",
+    "StackRecord",
+    "manifest_from_bytes",
+    "manifest_to_bytes",
+]

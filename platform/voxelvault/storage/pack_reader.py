@@ -1,0 +1,351 @@
+"""The one reader: frames, chunks and whole files out of a pack.
+
+`Series.load`, `pixels`, `volume`, served frames, `verify` and `export` all read through here. It
+holds the shard index and the derived key of each shard, joins neighbouring ranges, and decodes
+straight into the destination.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+
+from voxelvault.dicom import native
+from voxelvault.dicom.decode import DecoderPool
+from voxelvault.errors import ForkedProcess, IntegrityError
+from voxelvault.model import Buffer
+from voxelvault.storage.codecs import DICOM_FRAME, codec_named
+from voxelvault.storage.pack import InstanceRecord, Manifest, StackRecord
+from voxelvault.storage.pack_writer import crc32c
+from voxelvault.storage.sealed_objects import SealedObjects, SealedReader
+
+JOIN_GAP = 64 << 10
+"""Chunks closer than this are read as one range."""
+
+JOIN_BYTES = 4 << 20
+"""Longest joined range; bounds the scratch memory of each thread."""
+
+Convert = Callable[[int, npt.NDArray[Any], npt.NDArray[Any]], None]
+"""Called as ``convert(position, stored_frame, out_slot)``; writes the slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Neighbouring chunks of one shard, read together: `start` to `stop` in its plaintext."""
+
+    shard: int
+    start: int
+    stop: int
+    items: tuple[tuple[int, int, int], ...]
+    """(position in the request, start, length) of each chunk."""
+
+
+class _Shard:
+    """One open shard: its sealed reader and its index."""
+
+    def __init__(self, reader: SealedReader, slots: int) -> None:
+        self.reader = reader
+        raw = bytes(reader.read(0, 16 * slots + 4))
+        index, checksum = raw[:-4], struct.unpack("<I", raw[-4:])[0]
+        if crc32c(index) != checksum:
+            raise IntegrityError("a shard's index does not match its checksum; run `voxelvault verify`")
+        self.index = np.frombuffer(index, "<u8").reshape(slots, 2)
+
+
+class PackReader:
+    """Reads one pack under its data encryption key.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        What the pack holds.
+    dek : bytes
+        The pack's key.
+    sealed : SealedObjects
+        Where the objects are.
+    pool : DecoderPool, optional
+        Child processes for the sender's codestreams; needed for ``dicom_frame`` stacks only.
+    threads : int, optional
+        Decoding threads; by default the processor's cores.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        dek: bytes,
+        sealed: SealedObjects,
+        pool: DecoderPool | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.manifest = manifest
+        self._dek = dek
+        self._sealed = sealed
+        self._pool = pool
+        self._threads = threads or os.cpu_count() or 1
+        self._pid = os.getpid()
+        self._shards: dict[tuple[int, int], _Shard] = {}
+        self._lock = threading.Lock()
+        self._header_chunk = lru_cache(maxsize=4)(self._read_header_chunk)
+
+    def read(
+        self,
+        stack: int,
+        frames: Sequence[int],
+        out: npt.NDArray[Any],
+        convert: Convert | None = None,
+    ) -> npt.NDArray[Any]:
+        """Read frames of one stack, in the order asked for.
+
+        Parameters
+        ----------
+        stack : int
+            Number of the stack.
+        frames : sequence of int
+            Frame numbers within the stack, from 0.
+        out : ndarray
+            (frame, row, column[, sample]), C order; of the stack's dtype unless `convert` is given.
+        convert : callable, optional
+            Turns each stored frame into its slot of `out`, in the decoding thread.
+
+        Returns
+        -------
+        ndarray
+            `out`.
+
+        Raises
+        ------
+        IntegrityError
+            A tag, length or index does not hold.
+        DecodeError
+            A sender's codestream does not decode.
+        """
+        self._check_process()
+        record = self.manifest.stacks[stack]
+        spans = self._spans(stack, record, frames)
+        if record.key.codec == DICOM_FRAME:
+            self._read_codestreams(stack, record, spans, len(frames), out, convert)
+            return out
+
+        def work(span: Span) -> None:
+            self._decode_span(stack, record, span, out, convert)
+
+        workers = min(self._threads, len(spans))
+        if workers <= 1:
+            for span in spans:
+                work(span)
+        else:
+            with ThreadPoolExecutor(workers) as executor:
+                list(executor.map(work, spans))
+        return out
+
+    def chunks(self, stack: int, frames: Sequence[int]) -> list[bytes]:
+        """Return the encoded chunks of frames, in the order asked for."""
+        self._check_process()
+        found: list[bytes] = [b""] * len(frames)
+        for span in self._spans(stack, self.manifest.stacks[stack], frames):
+            data = self._open_span(stack, span)
+            for position, start, length in span.items:
+                found[position] = bytes(data[start - span.start : start - span.start + length])
+        return found
+
+    def instance_bytes(self, record: InstanceRecord) -> Iterator[Buffer]:
+        """Yield the bytes of one instance's file, in order and in bounded pieces."""
+        self._check_process()
+        if record.original is not None:
+            yield from self._stream(self._sealed.reader(record.original, self._dek))
+            return
+        pixels = self._pixel_pieces(record)
+        at = record.literal_offset
+        for number, length in enumerate(record.pieces):
+            if number % 2:
+                yield from _exactly(pixels, length)
+            else:
+                yield from self._literals(at, at + length)
+                at += length
+
+    def literal_head(self, record: InstanceRecord) -> bytes:
+        """Return the bytes before the pixels, or the whole file where it was kept whole."""
+        if record.original is not None:
+            return b"".join(self.instance_bytes(record))
+        at = record.literal_offset
+        return b"".join(self._literals(at, at + record.pieces[0]))
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise ForkedProcess(
+                "this handle was opened before a fork; start children with spawn or forkserver"
+            )
+
+    def _shard(self, stack: int, number: int) -> _Shard:
+        shard = self._shards.get((stack, number))
+        if shard is None:
+            record = self.manifest.stacks[stack]
+            shard = _Shard(self._sealed.reader(record.shards[number], self._dek), record.frames_per_shard)
+            with self._lock:
+                shard = self._shards.setdefault((stack, number), shard)
+        return shard
+
+    def _spans(self, stack: int, record: StackRecord, frames: Sequence[int]) -> list[Span]:
+        """Group the wanted chunks by shard and join neighbours, so that each span is one read."""
+        wanted: list[tuple[int, int, int, int]] = []
+        for position, frame in enumerate(frames):
+            if not 0 <= frame < record.frames:
+                raise IndexError(f"frame {frame} of a stack of {record.frames}")
+            number, slot = divmod(frame, record.frames_per_shard)
+            start, length = self._shard(stack, number).index[slot].tolist()
+            wanted.append((number, start, length, position))
+        wanted.sort()
+        limit = self._span_limit(sum(item[2] for item in wanted))
+        return list(_joined(wanted, limit))
+
+    def _span_limit(self, total: int) -> int:
+        # Every thread gets a few spans, and none more than the scratch memory allows.
+        return min(JOIN_BYTES, max(1, total // (4 * self._threads)))
+
+    def _open_span(self, stack: int, span: Span, scratch: bytearray | None = None) -> memoryview:
+        size = span.stop - span.start
+        out = memoryview(scratch)[:size] if scratch and len(scratch) >= size else memoryview(bytearray(size))
+        self._shard(stack, span.shard).reader.read_into(span.start, out)
+        return out
+
+    def _decode_span(
+        self, stack: int, record: StackRecord, span: Span, out: npt.NDArray[Any], convert: Convert | None
+    ) -> None:
+        codec = codec_named(record.key.codec)
+        data = self._open_span(stack, span, _scratch(span.stop - span.start))
+        stored = None
+        for position, start, length in span.items:
+            chunk = data[start - span.start : start - span.start + length]
+            if convert is None:
+                codec.decode_into(chunk, out[position])
+                continue
+            if stored is None:
+                stored = np.empty(record.key.shape, record.key.dtype)
+            codec.decode_into(chunk, stored)
+            convert(position, stored, out[position])
+
+    def _read_codestreams(
+        self,
+        stack: int,
+        record: StackRecord,
+        spans: list[Span],
+        count: int,
+        out: npt.NDArray[Any],
+        convert: Convert | None,
+    ) -> None:
+        if self._pool is None:
+            raise IntegrityError("no decoder processes were given for a sender's codestreams")
+        streams: list[Buffer] = [b""] * count
+        for span in spans:
+            data = self._open_span(stack, span)
+            for position, start, length in span.items:
+                streams[position] = data[start - span.start : start - span.start + length]
+        key = record.key
+        stored = out if convert is None else np.empty((count, *key.shape), key.dtype)
+        self._pool.decode_many(key.transfer_syntax, streams, key.spec, stored)
+        if convert is not None:
+            for position in range(count):
+                convert(position, stored[position], out[position])
+
+    def _pixel_pieces(self, record: InstanceRecord) -> Iterator[Buffer]:
+        """Yield the pixel bytes of an instance as they lay in the file, a few frames at a time."""
+        if not record.count:
+            return
+        key = self.manifest.stacks[record.stack].key
+        if key.codec == DICOM_FRAME:
+            yield from self._fragments(record)
+            return
+        size = int(np.prod(key.shape)) * np.dtype(key.dtype).itemsize
+        # Frames of single bits share bytes, so they are packed all together.
+        step = record.count if key.spec.bits_allocated == 1 else max(1, JOIN_BYTES // max(1, size))
+        for first in range(record.first, record.first + record.count, step):
+            frames = range(first, min(first + step, record.first + record.count))
+            stored = np.empty((len(frames), *key.shape), key.dtype)
+            self.read(record.stack, frames, stored)
+            yield native.pack_native(
+                stored, key.spec, big_endian=key.big_endian, word_swapped=key.word_swapped
+            )
+
+    def _fragments(self, record: InstanceRecord) -> Iterator[Buffer]:
+        lengths = iter(record.pieces[1::2])
+        for frame, fragments in enumerate(record.fragments, record.first):
+            chunk = self.chunks(record.stack, [frame])[0]
+            at = 0
+            for _ in range(fragments):
+                length = next(lengths)
+                yield chunk[at : at + length]
+                at += length
+
+    def _literals(self, start: int, stop: int) -> Iterator[bytes]:
+        at = 0
+        for number, (raw, _) in enumerate(self.manifest.header_chunks):
+            if at < stop and at + raw > start:
+                yield self._header_chunk(number)[max(0, start - at) : stop - at]
+            at += raw
+        if at < stop:
+            raise IntegrityError(
+                f"pack {self.manifest.pack_id} has too few header bytes; run `voxelvault verify`"
+            )
+
+    def _read_header_chunk(self, number: int) -> bytes:
+        if self.manifest.headers is None:
+            raise IntegrityError(f"pack {self.manifest.pack_id} has no header bytes; run `voxelvault verify`")
+        chunks = self.manifest.header_chunks
+        start = sum(packed for _, packed in chunks[:number])
+        raw, packed = chunks[number]
+        data = self._sealed.reader(self.manifest.headers, self._dek).read(start, start + packed)
+        return bytes(imagecodecs.zstd_decode(bytes(data), out=raw))
+
+    @staticmethod
+    def _stream(reader: SealedReader) -> Iterator[Buffer]:
+        for start in range(0, reader.size, JOIN_BYTES):
+            yield reader.read(start, min(start + JOIN_BYTES, reader.size))
+
+
+_local = threading.local()
+
+
+def _scratch(size: int) -> bytearray | None:
+    """Return this thread's scratch buffer, grown to the size: fresh memory is what costs."""
+    if size > 2 * JOIN_BYTES:
+        return None
+    buffer: bytearray | None = getattr(_local, "buffer", None)
+    if buffer is None or len(buffer) < size:
+        buffer = _local.buffer = bytearray(max(size, 256 << 10))
+    return buffer
+
+
+def _joined(wanted: Sequence[tuple[int, int, int, int]], limit: int) -> Iterator[Span]:
+    items: list[tuple[int, int, int]] = []
+    shard, begin, end = -1, 0, 0
+    for number, start, length, position in wanted:
+        near = number == shard and start - end <= JOIN_GAP and start + length - begin <= limit
+        if items and not near:
+            yield Span(shard, begin, end, tuple(items))
+            items = []
+        if not items:
+            shard, begin, end = number, start, start
+        items.append((position, start, length))
+        end = max(end, start + length)
+    if items:
+        yield Span(shard, begin, end, tuple(items))
+
+
+def _exactly(pieces: Iterator[Buffer], length: int) -> Iterator[Buffer]:
+    """Pass on pieces until they make up the length; they end where a literal begins."""
+    while length > 0:
+        piece = next(pieces, None)
+        if piece is None or len(piece) > length:
+            raise IntegrityError("pixel bytes and manifest disagree; run `voxelvault verify`")
+        length -= len(piece)
+        yield piece
