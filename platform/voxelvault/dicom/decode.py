@@ -1,0 +1,29 @@
+"""Decoding of frames: the table of decoders and the child processes that run them on foreign codestreams."""
+
+from __future__ import annotations
+
+from voxelvault.dicom.decode_pool import DecoderPool
+from voxelvault.dicom.decoders import (
+    DECODERS,
+    NATIVE,
+    VIDEO,
+    Decoder,
+    can_decode,
+    check_frame,
+    decode_frame,
+    photometric_of_decoded,
+    warm_up_htj2k,
+)
+
+__all__ = [
+    "DECODERS",
+    "NATIVE",
+    "VIDEO",
+    "Decoder",
+    "DecoderPool",
+    "can_decode",
+    "check_frame",
+    "decode_frame",
+    "photometric_of_decoded",
+    "warm_up_htj2k",
+]
