@@ -79,8 +79,8 @@ def check_object(name: str) -> str:
 
 def check_prefix(prefix: str) -> tuple[str, str]:
     """Split a listing prefix into its folder (no trailing slash) and the start of a name."""
-    folder, _, start = prefix.rpartition("/")
-    if folder:
+    folder, slash, start = prefix.rpartition("/")
+    if slash:
         check_name(folder)
     if start:
         check_name(start)

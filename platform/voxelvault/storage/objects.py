@@ -190,7 +190,7 @@ class LocalObjects:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from self._walk(name)
-            else:
+            elif entry.is_file():
                 # Deleted since the folder was read: then it is no longer there to list.
                 with suppress(FileNotFoundError):
                     status = entry.stat()
