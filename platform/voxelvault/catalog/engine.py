@@ -1,0 +1,142 @@
+"""One private SQL engine instance: offline, quiet, and spilling nothing in clear."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from voxelvault.errors import CatalogError, StorageError, VoxelVaultError
+
+Connection = duckdb.DuckDBPyConnection
+
+# What these say of is the SQL text alone; every other class may quote a stored value.
+_ABOUT_THE_TEXT = (
+    duckdb.ParserException,
+    duckdb.SyntaxException,
+    duckdb.BinderException,
+    duckdb.CatalogException,
+)
+
+
+def connect(extensions: Sequence[str], *, spill: Path | None = None) -> Connection:
+    """Open an in-memory instance with extensions from installed wheels.
+
+    Parameters
+    ----------
+    extensions : sequence of str
+        Packages that carry the extensions.
+    spill : Path, optional
+        Folder for encrypted temporary files.
+
+    Raises
+    ------
+    CatalogError
+        A wheel is absent or of another version.
+    """
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "allow_community_extensions": False,
+        # By default a large query spills plain rows to disk.
+        "temp_file_encryption": True,
+        "temp_directory": str(spill) if spill else "",
+    }
+    connection = duckdb.connect(":memory:", config=config)
+    # Otherwise a table name in SQL also finds the caller's Python variables.
+    connection.execute("SET python_enable_replacements=false")
+    connection.execute("SET enable_progress_bar=false")
+    for package in extensions:
+        with translated("load its extensions"):
+            connection.execute(f"LOAD {literal(str(extension_file(package)))}")
+    return connection
+
+
+def extension_file(package: str) -> Path:
+    """Return the extension inside an installed wheel.
+
+    Raises
+    ------
+    CatalogError
+        The wheel is absent, or was built for another version of the engine.
+    """
+    try:
+        folder = Path(str(importlib.import_module(package).__file__)).parent
+        return next((folder / "extensions" / f"v{duckdb.__version__}").glob("*.duckdb_extension"))
+    except (ImportError, StopIteration):
+        wheel = f"{package.replace('_', '-')}=={duckdb.__version__}"
+        raise CatalogError(f"the catalog needs an extension: pip install {wheel}") from None
+
+
+def literal(text: str) -> str:
+    """Return a SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def quoted(name: str) -> str:
+    """Return a SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def private_folder(owner: object) -> Path:
+    """Make a folder that only this user may enter, removed when its owner goes."""
+    folder = tempfile.mkdtemp(prefix="voxelvault-")
+    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def safe_message(error: Exception) -> str:
+    """Return what may be shown of an engine's error: its first line when it only speaks of the SQL."""
+    if isinstance(error, _ABOUT_THE_TEXT):
+        return str(error).partition("\n")[0]
+    return f"{type(error).__name__}, whose text is withheld since it may quote stored values"
+
+
+@contextmanager
+def translated(doing: str, failure: Callable[[], VoxelVaultError | None] | None = None) -> Iterator[None]:
+    """Turn the engine's errors, which carry paths, keys and values, into ours.
+
+    Parameters
+    ----------
+    doing : str
+        What the catalog was to do.
+    failure : callable, optional
+        Returns the error of ours that the engine wrapped, if there was one.
+
+    Raises
+    ------
+    CatalogError
+        In place of any error of the engine.
+    StorageError, IntegrityError
+        The cause, when the file system refused.
+    """
+    try:
+        yield
+    except duckdb.Error as error:
+        ours = failure() if failure else None
+        if ours is None and "No space left" in str(error):
+            ours = StorageError("the disk is full: free some space, then run again")
+        ours = ours or CatalogError(
+            f"the catalog could not {doing} ({safe_message(error)}): run `voxelvault verify`"
+        )
+    else:
+        return
+    raise ours from None
+
+
+__all__ = [
+    "Connection",
+    "connect",
+    "extension_file",
+    "literal",
+    "private_folder",
+    "quoted",
+    "safe_message",
+    "translated",
+]

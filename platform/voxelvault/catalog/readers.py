@@ -1,0 +1,104 @@
+"""Trusted queries on a private copy of the catalog, taken anew when the file changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from voxelvault.catalog.catalog_file import CatalogFile, FileState
+from voxelvault.catalog.engine import Connection, quoted
+
+Params = Sequence[Any] | Mapping[str, Any] | None
+
+
+@dataclass
+class _Version:
+    """One attached copy and how many queries are on it."""
+
+    alias: str
+    state: FileState
+    users: int = 0
+
+
+class Readers:
+    """One engine instance and the copies attached to it; safe to share between threads.
+
+    Parameters
+    ----------
+    file : CatalogFile
+        What is copied.
+    connection : Connection
+        An instance of its own.
+    attach : callable
+        `attach(connection, alias, path)` opens a copy read-only.
+    """
+
+    def __init__(
+        self, file: CatalogFile, connection: Connection, attach: Callable[[Connection, str, Path], None]
+    ) -> None:
+        self._file = file
+        self.connection = connection
+        self._attach = attach
+        self._guard = threading.Lock()
+        self._count = 0
+        self._current: _Version | None = None
+
+    @contextmanager
+    def cursor(self) -> Iterator[tuple[Connection, str]]:
+        """Lend a cursor on the present catalog, with the name it is attached under."""
+        with self._guard:
+            version = self._fresh()
+            version.users += 1
+        cursor = self.connection.cursor()
+        try:
+            cursor.execute(f"USE {quoted(version.alias)}")
+            yield cursor, version.alias
+        finally:
+            cursor.close()
+            with self._guard:
+                version.users -= 1
+                self._retire(version)
+
+    def query(self, sql: str, params: Params = None) -> pa.Table:
+        """Return all rows: a half-fetched cursor would keep the copy open."""
+        with self.cursor() as (cursor, _):
+            return cursor.execute(sql, params).to_arrow_table()
+
+    def close(self) -> None:
+        """Let go of the instance."""
+        with self._guard:
+            self._current = None
+            self.connection.close()
+
+    def _fresh(self) -> _Version:
+        old = self._current
+        if old is not None and old.state.same(self._file.state()):
+            return old
+        self._current = self._take()
+        if old is not None:
+            self._retire(old)
+        return self._current
+
+    def _take(self) -> _Version:
+        copy, state = self._file.copy()
+        self._count += 1
+        alias = f"lake_{self._count}"
+        try:
+            self._attach(self.connection, alias, copy)
+        finally:
+            # The engine holds the open file: no copy outlives the process.
+            self._file.drop(copy)
+        return _Version(alias, state)
+
+    def _retire(self, version: _Version) -> None:
+        if version.users == 0 and version is not self._current:
+            self.connection.execute(f"DETACH {quoted(version.alias)}")
+
+
+__all__ = ["Params", "Readers"]
