@@ -254,6 +254,10 @@ def _injection(header: HeaderLike, dose: HeaderLike) -> datetime:
     """Return when the dose was given; a bare time is the last such time before the scan."""
     text = as_text(dose.get("RadiopharmaceuticalStartDateTime"))
     if text is not None and len(text) >= 12:
+        zone = re.search(r"[+-]\d{4}$", text)
+        here = as_text(header.get("TimezoneOffsetFromUTC"))
+        if zone and here and zone.group() != here:
+            raise _refused("injection and scan are given in different time zones")
         found = _when(text[:8], re.split(r"[+-]", text[8:])[0])
         if found is not None:
             return found
