@@ -267,20 +267,20 @@ def test_missing(sealed: SealedObjects) -> None:
 
 
 def test_memory_stays_bounded(tmp_path: Path) -> None:
-    """64 MB go in and out through a few megabytes."""
+    """16 MB go in and out through a few megabytes."""
     sealed = SealedObjects(LocalObjects(tmp_path, durable=False), VAULT)
     part = bytes(1 << 20)
-    out = memoryview(bytearray(32 << 20))
+    out = memoryview(bytearray(12 << 20))
     tracemalloc.start()
     try:
-        ref = sealed.put(Kind.SHARD, DEK, KEY_ID, (part for _ in range(64)))
+        ref = sealed.put(Kind.SHARD, DEK, KEY_ID, (part for _ in range(16)))
         reader = sealed.reader(ref, DEK)
         reader.read_into(1000, out)
         sealed.verify(ref)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 8 << 20
+    assert peak < 6 << 20
 
 
 def test_areas_are_folders(sealed: SealedObjects) -> None:
