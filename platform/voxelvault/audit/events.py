@@ -1,0 +1,237 @@
+"""The closed set of events, and what each may carry.
+
+An event names no patient: ids are random, codes are words of ours, digests and counts are numbers.
+So entries outlive an erasure. What people typed (a query, a reason) goes into `text`, which is
+sealed apart from the entry and can be erased.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from voxelvault.errors import UsageError
+from voxelvault.model import new_id
+
+
+class Kind(StrEnum):
+    """What happened."""
+
+    VAULT_CREATED = "vault.created"
+    VAULT_OPENED = "vault.opened"
+    INGEST = "ingest"
+    HANDLE_OPENED = "handle.opened"
+    HANDLE_CLOSED = "handle.closed"
+    QUERY = "query"
+    IDENTIFYING_READ = "identifying.read"
+    COHORT_FROZEN = "cohort.frozen"
+    EXPORT = "export"
+    VERIFY = "verify"
+    REPAIR = "repair"
+    CATALOG_CHANGED = "catalog.changed"
+    SLOT_ADDED = "slot.added"
+    SLOT_REMOVED = "slot.removed"
+    KEYS_ROTATED = "keys.rotated"
+    SUBJECT_MERGED = "subject.merged"
+    STUDY_MOVED = "study.moved"
+    STUDY_KEY_DESTROYED = "study.key.destroyed"
+    INSTANCE_REMOVED = "instance.removed"
+    QUARANTINE_LISTED = "quarantine.listed"
+    QUARANTINE_EXPORTED = "quarantine.exported"
+    QUARANTINE_RETRIED = "quarantine.retried"
+    CHECKPOINT_EXPORTED = "checkpoint.exported"
+    PROOF_GIVEN = "proof.given"
+    RESTORE_ACCEPTED = "restore.accepted"
+    OPTION_CHANGED = "option.changed"
+
+
+class Outcome(StrEnum):
+    """How it ended; `INTENT` for what is about to be done and gets an outcome under the same action."""
+
+    INTENT = "intent"
+    OK = "ok"
+    PARTIAL = "partial"
+    DENIED = "denied"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Allowed:
+    ids: frozenset[str] = frozenset()
+    counts: frozenset[str] = frozenset()
+    digests: frozenset[str] = frozenset()
+    codes: frozenset[str] = frozenset()
+    manifests: bool = False
+    text: bool = False
+
+
+def _allow(
+    ids: str = "",
+    counts: str = "",
+    digests: str = "",
+    codes: str = "",
+    *,
+    manifests: bool = False,
+    text: bool = False,
+) -> _Allowed:
+    # Every kind may say why it was denied or failed, and how many milliseconds it took.
+    return _Allowed(
+        frozenset(ids.split()),
+        frozenset([*counts.split(), "milliseconds"]),
+        frozenset(digests.split()),
+        frozenset([*codes.split(), "reason"]),
+        manifests,
+        text,
+    )
+
+
+_SCOPE = "subject study series instance cohort"
+_HEADS = "record catalog"
+_READ = "frames instances bytes"
+
+ALLOWED: Mapping[Kind, _Allowed] = {
+    Kind.VAULT_CREATED: _allow(counts="generation record_number", digests="record", codes="provider"),
+    Kind.VAULT_OPENED: _allow(counts="generation record_number", digests="record", codes="mode provider"),
+    Kind.INGEST: _allow(
+        f"{_SCOPE} pack object quarantine",
+        "files instances series studies subjects frames bytes duplicates quarantined conflicts",
+        _HEADS,
+        "codec mode",
+        manifests=True,
+    ),
+    Kind.HANDLE_OPENED: _allow(f"{_SCOPE} grant", "members", "members", "type", text=True),
+    Kind.HANDLE_CLOSED: _allow(f"{_SCOPE} grant", f"members {_READ}", "members", "type"),
+    Kind.QUERY: _allow(counts="rows columns", digests="catalog", text=True),
+    Kind.IDENTIFYING_READ: _allow(counts="rows", digests="catalog", codes="columns", text=True),
+    Kind.COHORT_FROZEN: _allow("cohort", "members subjects", "members catalog"),
+    Kind.EXPORT: _allow(_SCOPE, f"members files {_READ}", "members manifest", "format"),
+    Kind.VERIFY: _allow(counts=f"objects packs entries failures {_READ}", digests="checkpoint", codes="mode"),
+    Kind.REPAIR: _allow("object pack", "objects packs bytes", f"checkpoint {_HEADS}", "mode", manifests=True),
+    Kind.CATALOG_CHANGED: _allow(counts="rows files", digests="catalog", codes="mode"),
+    Kind.SLOT_ADDED: _allow("slot", "generation record_number", "record", "provider"),
+    Kind.SLOT_REMOVED: _allow("slot", "generation record_number", "record", "provider"),
+    Kind.KEYS_ROTATED: _allow("slot key", "generation record_number", "record", "provider"),
+    Kind.SUBJECT_MERGED: _allow("subject into study", "studies", _HEADS, text=True),
+    Kind.STUDY_MOVED: _allow("study subject into", "", _HEADS, text=True),
+    Kind.STUDY_KEY_DESTROYED: _allow(
+        "subject study key pack object slot",
+        "generation record_number objects",
+        _HEADS,
+        "provider",
+        text=True,
+    ),
+    Kind.INSTANCE_REMOVED: _allow(
+        "subject study instance pack key object",
+        "generation record_number",
+        _HEADS,
+        manifests=True,
+        text=True,
+    ),
+    Kind.QUARANTINE_LISTED: _allow("quarantine", "items"),
+    Kind.QUARANTINE_EXPORTED: _allow("quarantine", "items bytes"),
+    Kind.QUARANTINE_RETRIED: _allow("quarantine", "items bytes"),
+    Kind.CHECKPOINT_EXPORTED: _allow(counts="size", digests="root"),
+    Kind.PROOF_GIVEN: _allow(counts="entry size", digests="root"),
+    Kind.RESTORE_ACCEPTED: _allow(
+        counts="pinned_size found_size pinned_record_number found_record_number",
+        digests="pinned_root found_root",
+        text=True,
+    ),
+    Kind.OPTION_CHANGED: _allow(digests="record", codes="option value"),
+}
+"""What an event of each kind may carry, by name; anything else is refused.
+
+`ids` are random ids by role, `counts` whole numbers, `digests` SHA-256, `codes` words of a closed
+set (or column names), `manifests` pack ids with the digest of their manifest.
+"""
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+# A code starts with a letter: no UID, date or number passes for one.
+_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+_PURPOSE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,63}")
+_WHO = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@/=,+-]{0,254}")
+_UID = re.compile(r"[0-9]+(\.[0-9]+){2,}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something to be entered in the log.
+
+    Parameters
+    ----------
+    kind : Kind
+        What happened.
+    who : str
+        The caller: an account, a role or a process; no spaces.
+    outcome : Outcome
+        How it ended.
+    purpose : str, optional
+        Code of the purpose of use.
+    action : str
+        Random id that joins an intent with its outcome, an opened handle with its closing.
+    ids : mapping of str to tuple of str
+        Random ids by role.
+    counts : mapping of str to int
+        Whole numbers, not negative.
+    digests : mapping of str to str
+        SHA-256, hexadecimal.
+    manifests : mapping of str to str
+        Pack ids, each with the SHA-256 of its manifest.
+    codes : mapping of str to tuple of str
+        Words of closed sets, such as a quarantine reason.
+    text : str, optional
+        Free text: sealed apart, committed to by HMAC, erasable.
+
+    Raises
+    ------
+    UsageError
+        The kind does not carry this, or a value is not what its field holds.
+    """
+
+    kind: Kind
+    who: str
+    outcome: Outcome = Outcome.OK
+    purpose: str | None = None
+    action: str = field(default_factory=new_id)
+    ids: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    manifests: Mapping[str, str] = field(default_factory=dict)
+    codes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        allowed = ALLOWED[self.kind]
+        for name in ("ids", "counts", "digests", "codes"):
+            self._refuse(getattr(self, name).keys() - getattr(allowed, name), name)
+        self._refuse({"manifests"} if self.manifests and not allowed.manifests else set(), "field")
+        self._refuse({"text"} if self.text is not None and not allowed.text else set(), "field")
+        _match(_WHO, [self.who], "who is asking: an account name without spaces")
+        _match(_PURPOSE, [] if self.purpose is None else [self.purpose], "a purpose: a code such as IRB-2031")
+        _match(_ID, [self.action, *self.manifests], "an id")
+        _match(_DIGEST, [*self.digests.values(), *self.manifests.values()], "a digest")
+        for ids in self.ids.values():
+            _match(_ID, ids, "an id")
+        for codes in self.codes.values():
+            _match(_CODE, codes, "a code")
+        if not all(type(count) is int and 0 <= count < 1 << 63 for count in self.counts.values()):
+            raise UsageError(f"an audit event of kind {self.kind} carries a count that is no whole number")
+
+    def _refuse(self, names: set[str], what: str) -> None:
+        if names:
+            raise UsageError(
+                f"an audit event of kind {self.kind} carries no {what} {', '.join(sorted(names))}"
+            )
+
+
+def _match(pattern: re.Pattern[str], values: Iterable[object], what: str) -> None:
+    if isinstance(values, str) or not all(_fits(pattern, value) for value in values):
+        # The value is not repeated: it may be the very thing that must not be written down.
+        raise UsageError(f"this is not {what}; nothing was logged or done")
+
+
+def _fits(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and bool(pattern.fullmatch(value)) and not _UID.fullmatch(value)

@@ -1,0 +1,167 @@
+"""Killed between any two writes, and many threads at once: nothing acknowledged is lost, all stays whole."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from few_keys import FewKeys
+
+from voxelvault.audit.events import Event, Kind
+from voxelvault.audit.log import AuditLog
+from voxelvault.audit.shelf import CHECKPOINT
+from voxelvault.errors import AuditError
+from voxelvault.model import Buffer
+from voxelvault.storage.objects import MemoryObjects
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Mortal(MemoryObjects):
+    """Dies at the n-th write, before it or after it; counts checkpoints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = -1
+        self.after = False
+        self.checkpoints = 0
+
+    def replace(self, name: str, data: Buffer) -> None:
+        self._step(lambda: super(Mortal, self).replace(name, data))
+        self.checkpoints += name == CHECKPOINT
+
+    def put(self, name: str, parts: Iterable[Buffer]) -> None:
+        self._step(lambda: super(Mortal, self).put(name, parts))
+
+    def delete(self, name: str) -> None:
+        self._step(lambda: super(Mortal, self).delete(name))
+
+    def _step(self, write: object) -> None:
+        self.left -= 1
+        if self.left == 0 and not self.after:
+            raise Killed
+        write()  # type: ignore[operator]
+        if self.left == 0:
+            raise Killed
+
+
+def events(count: int) -> list[Event]:
+    return [Event(kind=Kind.QUERY, who="a", counts={"rows": i}) for i in range(count)]
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("size", [1, 200, 600])
+def test_a_writer_killed_anywhere_leaves_a_whole_log(keys: FewKeys, size: int, after: bool) -> None:
+    steps = 0
+    while True:
+        steps += 1
+        objects = Mortal()
+        AuditLog.create(objects, keys).append(events(100))
+        objects.left, objects.after = steps, after
+        try:
+            AuditLog.open(objects, keys).append(events(size))
+        except Killed:
+            pass
+        else:
+            break
+        objects.left = -1
+        log = AuditLog.open(objects, keys)
+        assert log.verify().size in (100, 100 + size)  # all of an append or nothing of it
+        before = log.size
+        assert log.append(events(size)) == range(before, before + size)
+        assert log.verify().size == before + size
+        assert [entry.counts["rows"] for entry in log.entries(before)] == list(range(size))
+    assert steps > 4
+
+
+def test_the_same_log_goes_on_after_a_failure(keys: FewKeys) -> None:
+    objects = Mortal()
+    log = AuditLog.create(objects, keys)
+    log.append(events(10))
+    for steps in range(1, 5):
+        objects.left, objects.after = steps, True
+        with pytest.raises(Killed):
+            log.append(events(3))
+        objects.left = -1
+        log.append(events(300))
+    assert log.verify().size == log.size
+
+
+def test_threads_share_writes(keys: FewKeys) -> None:
+    objects = Mortal()
+    log = AuditLog.create(objects, keys)
+    gate = threading.Barrier(16)
+
+    def work(number: int) -> list[range]:
+        gate.wait()
+        return [log.append(events(number % 3 + 1)) for _ in range(20)]
+
+    with ThreadPoolExecutor(16) as pool:
+        ranges = [given for result in pool.map(work, range(16)) for given in result]
+    covered = sorted(index for given in ranges for index in given)
+    assert covered == list(range(log.size))  # no index twice, none left out
+    assert log.verify().size == len(covered)
+    assert objects.checkpoints < len(ranges)
+    for given in ranges:
+        assert [entry.counts["rows"] for entry in log.entries(given.start, given.stop)] == list(
+            range(len(given))
+        )
+
+
+def test_a_failed_write_fails_for_all_who_waited(keys: FewKeys) -> None:
+    objects = MemoryObjects()
+    log = AuditLog.create(objects, keys)
+    failing = threading.Event()
+    failing.set()
+    sign = keys.sign
+
+    def sometimes(message: bytes) -> bytes:
+        if failing.is_set():
+            raise RuntimeError
+        return sign(message)
+
+    keys.sign = sometimes  # type: ignore[method-assign]
+
+    def work(_: int) -> bool:
+        try:
+            log.append(events(1))
+        except AuditError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert not any(pool.map(work, range(40)))
+        failing.clear()
+        assert all(pool.map(work, range(40)))
+    assert log.verify().size == 40
+
+
+def test_a_reader_goes_on_while_others_write(keys: FewKeys) -> None:
+    objects = MemoryObjects()
+    writer = AuditLog.create(objects, keys)
+    writer.append(events(250))
+    reader = AuditLog.open(objects, keys)
+    entries = reader.entries()
+    seen = [next(entries).index]
+    writer.append(events(1))  # the bundle the reader knows is superseded …
+    assert reader.prove(3)["index"] == 3
+    seen += [entry.index for entry in reader.entries(249, 250)]
+    late = reader.entries(0, 250)
+    writer.append(events(600))  # … and now full and swept
+    assert len(list(late)) == 250
+    assert [*seen, *(entry.index for entry in entries)][2:] == list(range(1, 250))
+
+
+def test_an_iterator_begun_before_a_sweep_finds_its_last_bundle(keys: FewKeys) -> None:
+    objects = MemoryObjects()
+    writer = AuditLog.create(objects, keys)
+    writer.append(events(300))
+    entries = AuditLog.open(objects, keys).entries()
+    assert next(entries).index == 0
+    writer.append(events(10))
+    writer.append(events(400))
+    assert [entry.index for entry in entries] == list(range(1, 300))
