@@ -40,7 +40,8 @@ def test_no_file_means_no_settings(tmp_path: Path) -> None:
 
 def test_settings(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text(
-        f'vault = "~/vault"\nissuer = "clinic"\n[sources]\npacs = "{tmp_path}/data"\nct = "{tmp_path}/data/ct"\n'
+        f'vault = "~/vault"\nissuer = "clinic"\n'
+        f'[sources]\npacs = "{tmp_path}/data"\nct = "{tmp_path}/data/ct"\n'
     )
     settings = load_settings(tmp_path)
     assert settings.vault == "~/vault"

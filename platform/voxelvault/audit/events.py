@@ -169,7 +169,7 @@ class Event:
     outcome : Outcome
         How it ended.
     purpose : str, optional
-        Code of the purpose of use.
+        Code of the purpose of use; an empty one is none.
     action : str
         Random id that joins an intent with its outcome, an opened handle with its closing.
     ids : mapping of str to tuple of str
@@ -210,7 +210,7 @@ class Event:
         self._refuse({"manifests"} if self.manifests and not allowed.manifests else set(), "field")
         self._refuse({"text"} if self.text is not None and not allowed.text else set(), "field")
         _match(_WHO, [self.who], "who is asking: an account name without spaces")
-        _match(_PURPOSE, [] if self.purpose is None else [self.purpose], "a purpose: a code such as IRB-2031")
+        _match(_PURPOSE, [self.purpose] if self.purpose else [], "a purpose: a code such as IRB-2031")
         _match(_ID, [self.action, *self.manifests], "an id")
         _match(_DIGEST, [*self.digests.values(), *self.manifests.values()], "a digest")
         for ids in self.ids.values():

@@ -104,7 +104,7 @@ def encode_leaf(event: Event, when: datetime, nonce: bytes, text: TextRef | None
         "nonce": nonce.hex(),
     }
     document |= {name: value for name in _MAPPINGS if (value := dict(getattr(event, name)))}
-    if event.purpose is not None:
+    if event.purpose:
         document["purpose"] = event.purpose
     if text is not None:
         document["text"] = {"id": text.text_id, "hmac": text.hmac}

@@ -31,8 +31,8 @@ def test_entries_are_rows(log: AuditLog) -> None:
     connection = duckdb.connect()
     connection.register("audit", table)
     rows = connection.sql(
-        "select entry, kind, outcome, purpose, counts['instances'], manifests[?], codes['reason'], text_id, time "
-        "from audit order by entry",
+        "select entry, kind, outcome, purpose, counts['instances'], manifests[?], codes['reason'], "
+        "text_id, time from audit order by entry",
         params=[ID],
     ).fetchall()
     entries = list(log.entries())

@@ -90,6 +90,12 @@ def test_what_a_field_does_not_hold_is_refused_and_not_repeated(wrong: dict[str,
         assert planted not in str(caught.value)
 
 
+def test_an_empty_purpose_is_none() -> None:
+    leaf = encode_leaf(Event(kind=Kind.QUERY, who="a", purpose=""), WHEN, NONCE)
+    assert b"purpose" not in leaf
+    assert decode_leaf(0, leaf).purpose is None
+
+
 def test_manifests_only_where_they_belong() -> None:
     with pytest.raises(UsageError, match="manifests"):
         Event(kind=Kind.QUERY, who="a", manifests={ID: DIGEST})
