@@ -1,0 +1,98 @@
+"""Notebook reprs as HTML from plain values; everything is escaped, so markup in names is harmless."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+
+_FONT = "system-ui,sans-serif"
+_STYLE = f"border-collapse:collapse;font:13px/1.5 {_FONT};font-variant-numeric:tabular-nums;margin:4px 0"
+_CELL = "text-align:left;padding:2px 14px 2px 0;border:none;border-bottom:1px solid rgba(128,128,128,.25)"
+_HEAD = _CELL + ";font-weight:600;white-space:nowrap"
+
+
+def card(title: str, facts: Mapping[str, object], note: str = "", picture: bytes | None = None) -> str:
+    """Return a small table of names and values, for one object.
+
+    Parameters
+    ----------
+    title : str
+        What it is.
+    facts : mapping
+        Names and values; None is left out.
+    note : str
+        A sentence under it.
+    picture : bytes, optional
+        A PNG beside it.
+
+    Returns
+    -------
+    str
+        HTML, safe whatever the values hold.
+    """
+    rows = "".join(
+        f'<tr><th style="{_HEAD}">{_text(name)}</th><td style="{_CELL}">{_text(value)}</td></tr>'
+        for name, value in facts.items()
+        if value is not None
+    )
+    body = f'<table style="{_STYLE}"><tbody>{rows}</tbody></table>'
+    return _frame(title, body + _picture(picture), note)
+
+
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "", note: str = "", most: int = 50
+) -> str:
+    """Return a table; rows beyond `most` are counted, not shown.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Heads.
+    rows : sequence of sequences
+        Values, one per column.
+    title, note : str
+        Above and below it.
+    most : int
+        Rows to show.
+
+    Returns
+    -------
+    str
+        HTML, safe whatever the values hold.
+    """
+    head = "".join(f'<th style="{_HEAD}">{_text(name)}</th>' for name in columns)
+    body = "".join(
+        "<tr>" + "".join(f'<td style="{_CELL}">{_text(value)}</td>' for value in row) + "</tr>"
+        for row in rows[:most]
+    )
+    left = f"… and {len(rows) - most:,} more rows. " if len(rows) > most else ""
+    whole = f'<table style="{_STYLE}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return _frame(title, whole, left + note)
+
+
+def _frame(title: str, body: str, note: str) -> str:
+    head = f'<div style="font:600 14px {_FONT}">{_text(title)}</div>' if title else ""
+    foot = f'<div style="font:12px {_FONT};opacity:.7">{_text(note)}</div>' if note else ""
+    return f"<div>{head}{body}{foot}</div>"
+
+
+def _picture(picture: bytes | None) -> str:
+    if picture is None:
+        return ""
+    data = base64.b64encode(picture).decode()
+    return f'<img alt="" style="max-width:100%" src="data:image/png;base64,{data}">'
+
+
+def _text(value: object) -> str:
+    """Return the value escaped; numbers with separators, sequences joined."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        sizes = all(isinstance(part, int | float) for part in value)
+        return (" \u00d7 " if sizes else ", ").join(_text(part) for part in value)
+    return "" if value is None else escape(str(value), quote=True)
