@@ -16,6 +16,9 @@ from voxelvault.errors import CatalogError, StorageError, VoxelVaultError
 
 Connection = duckdb.DuckDBPyConnection
 
+_verified: set[str] = set()
+"""Extensions whose signature the engine checked in this process, and which are loaded since."""
+
 # What these say of is the SQL text alone; every other class may quote a stored value.
 _ABOUT_THE_TEXT = (
     duckdb.ParserException,
@@ -44,6 +47,10 @@ def connect(extensions: Sequence[str], *, spill: Path | None = None) -> Connecti
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
         "allow_community_extensions": False,
+        # Else the person's own stored secrets would be in it.
+        "allow_persistent_secrets": False,
+        # Checking a signature takes 100 ms and more: once a process, not once an instance.
+        "allow_unsigned_extensions": _verified >= set(extensions),
         # By default a large query spills plain rows to disk.
         "temp_file_encryption": True,
         "temp_directory": str(spill) if spill else "",
@@ -55,6 +62,8 @@ def connect(extensions: Sequence[str], *, spill: Path | None = None) -> Connecti
     for package in extensions:
         with translated("load its extensions"):
             connection.execute(f"LOAD {literal(str(extension_file(package)))}")
+        _verified.add(package)
+    connection.execute("SET allow_unsigned_extensions=false")
     return connection
 
 

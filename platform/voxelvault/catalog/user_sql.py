@@ -182,7 +182,7 @@ def _user_errors() -> Iterator[None]:
         message = f"the query failed: {safe_message(error)}"
     else:
         return
-    raise QueryError(message)
+    raise QueryError(message) from None
 
 
 __all__ = ["Result", "UserSession"]

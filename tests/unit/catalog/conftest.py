@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from catalog_support import TYPED, MemoryKeys
+from catalog_support import TYPED, MemoryKeys, pack, patient
 
-from voxelvault.catalog.ducklake import DuckLakeCatalog
+from voxelvault.catalog.embedded import EmbeddedCatalog
+from voxelvault.model import new_id
 from voxelvault.storage.objects import LocalObjects
 
 
@@ -22,8 +23,19 @@ def objects(tmp_path: Path) -> LocalObjects:
     return LocalObjects(tmp_path / "vault")
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCatalog]:
+    """A catalog to read: one patient, renamed since, with a series of 60 instances."""
+    made = EmbeddedCatalog.create(LocalObjects(tmp_path_factory.mktemp("vault")), MemoryKeys(), TYPED)
+    subject = new_id()
+    made.commit([patient(subject, "PLANTED^NAME"), *pack(subject, 60)])
+    made.commit([patient(subject, "DOE^JANE")])
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def catalog(objects: LocalObjects, keys: MemoryKeys) -> Iterator[DuckLakeCatalog]:
-    made = DuckLakeCatalog.create(objects, keys, TYPED)
+def catalog(objects: LocalObjects, keys: MemoryKeys) -> Iterator[EmbeddedCatalog]:
+    made = EmbeddedCatalog.create(objects, keys, TYPED)
     yield made
     made.close()

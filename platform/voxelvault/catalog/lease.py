@@ -1,0 +1,164 @@
+"""The catalog held for writing: commits, and the rewriting that maintenance does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Protocol
+
+import duckdb
+import pyarrow as pa
+
+from voxelvault.catalog import statements
+from voxelvault.catalog.catalog import Change, CommitInfo, MaintenanceReport
+from voxelvault.catalog.catalog_file import CatalogFile
+from voxelvault.catalog.ducklake import LAKE, compactions, data_files, expirations, head, metadata, set_digest
+from voxelvault.catalog.engine import Connection, quoted, translated
+from voxelvault.catalog.readers import Params
+from voxelvault.catalog.schema import Table
+from voxelvault.crypto.key_tree import Role
+from voxelvault.errors import CatalogError, IntegrityError, ObjectMissing
+from voxelvault.model import ObjectStore
+from voxelvault.storage.layout import CATALOG, object_id_of, object_name
+from voxelvault.storage.sealed_fs import FileKeys, SealedFileSystem
+
+
+class CatalogKeys(FileKeys, Protocol):
+    """What the catalog asks of the key ring."""
+
+    @property
+    def vault_id(self) -> str:
+        """The vault's id."""
+
+    def keys_of(self, role: Role) -> Sequence[str]:
+        """Return the ids of the keys with this role, oldest first."""
+
+    def sub_key(self, key_id: str, label: str) -> bytes:
+        """Derive a key for one use."""
+
+    def commit(self) -> object:
+        """Make staged keys durable."""
+
+
+class EmbeddedLease:
+    """The catalog held for writing. Valid only inside `EmbeddedCatalog.lease`, in one thread."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        tables: Mapping[str, Table],
+        keys: CatalogKeys,
+        file: CatalogFile,
+        files: SealedFileSystem,
+    ) -> None:
+        self._connection = connection
+        self._tables = tables
+        self._keys = keys
+        self._file = file
+        self._files = files
+
+    def commit(
+        self, changes: Sequence[Change], before_commit: Callable[[], object] | None = None
+    ) -> CommitInfo:
+        """Commit the changes, all or none; return the state, which is the former one if nothing changed."""
+        for change in changes:
+            if change.table not in self._tables:
+                raise CatalogError(f"no table {change.table!r}: use one of {', '.join(self._tables)}")
+
+        def bring_in() -> None:
+            known = self._known(statements.units(changes, self._tables))
+            for change in changes:
+                statements.apply(self._connection, LAKE, self._tables[change.table], change, known)
+            if before_commit is not None:
+                before_commit()
+
+        self._transaction(bring_in, statements.digest(head(self._connection, LAKE).digest, changes))
+        return head(self._connection, LAKE)
+
+    def query(self, sql: str, params: Params = None) -> pa.Table:
+        """Return rows as of the last commit."""
+        with translated("answer a query", self._files.failures.take):
+            self._connection.execute(f"USE {LAKE}")
+            try:
+                return self._connection.execute(sql, params).to_arrow_table()
+            finally:
+                self._connection.execute("USE memory")
+
+    def add_columns(self) -> None:
+        """Add the columns that the schema has and the file lacks."""
+        found = self._connection.execute(
+            "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = ?", [LAKE]
+        ).fetchall()
+        have = {(table, column.lower()) for table, column in found}
+        missing = [
+            f"ALTER TABLE {LAKE}.main.{quoted(table.name)} ADD COLUMN {quoted(column)} {sql_type}"
+            for table in self._tables.values()
+            for column, sql_type in table.columns.items()
+            if (table.name, column.lower()) not in have
+        ]
+        if missing:
+            self._transaction(lambda: [self._connection.execute(sql) for sql in missing])
+
+    def compact(self, grace: float) -> None:
+        """Rewrite what has deleted rows, join small files, forget states older than the grace period."""
+        for call in compactions(self._tables, grace):
+            self._transaction(partial(self._run, call))
+        for call in expirations(grace):
+            with self._file.locked(), translated("expire former states", self._files.failures.take):
+                self._run(call)
+
+    def sweep(self, objects: ObjectStore, grace: float) -> MaintenanceReport:
+        """Delete the sealed files that no snapshot references and that are older than the grace period."""
+        with translated("list its files"):
+            referenced = {
+                self._files.object_id(path)
+                for path in data_files(self._connection, metadata(LAKE), current=False)
+            }
+        limit = time.time() - grace
+        deleted, kept, keys = [], [], set()
+        for info in list(objects.list(f"{CATALOG}/")):
+            object_id = object_id_of(info.name)
+            if object_id is None or object_id in referenced:
+                continue
+            if grace and info.modified > limit:
+                kept.append(object_id)
+                continue
+            with suppress(IntegrityError, ObjectMissing):
+                keys.add(self._files.key_id(object_id))
+            objects.delete(object_name(CATALOG, object_id))
+            deleted.append(object_id)
+        return MaintenanceReport(tuple(deleted), tuple(kept), tuple(sorted(keys)))
+
+    def _run(self, call: str) -> None:
+        # Fetched to the end: a half-fetched answer keeps the file open.
+        self._connection.execute(call).fetchall()
+
+    def _known(self, pack_ids: Sequence[str]) -> list[str]:
+        if not pack_ids:
+            return []
+        found = self._connection.execute(
+            f"SELECT pack_id FROM {LAKE}.main.packs WHERE list_contains(?, pack_id)",  # noqa: S608
+            [list(pack_ids)],
+        )
+        return [row[0] for row in found.fetchall()]
+
+    def _transaction(self, work: Callable[[], object], digest: str | None = None) -> None:
+        """Run the work in one transaction that carries the digest on; keys first, then the commit."""
+        with translated("commit", self._files.failures.take):
+            digest = digest or head(self._connection, LAKE).digest
+            self._connection.execute("BEGIN")
+            try:
+                work()
+                set_digest(self._connection, digest)
+                self._keys.commit()
+                with self._file.locked():
+                    self._connection.execute("COMMIT")
+            except BaseException:
+                with suppress(duckdb.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+
+
+__all__ = ["CatalogKeys", "EmbeddedLease"]
