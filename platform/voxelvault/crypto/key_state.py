@@ -50,7 +50,7 @@ class KeyState:
 
     def keys_of(self, role: Role) -> list[str]:
         """Return the ids of all keys of a role, oldest first."""
-        return [key_id for key_id in self.tree if self.tree.place(key_id).role == role]
+        return list(self.tree.of(role))
 
     def know(self, *key_ids: str | None) -> None:
         """Read the record again if one of the keys isn't here: another process may have made it."""
@@ -75,9 +75,9 @@ class KeyState:
 
     def refresh(self) -> None:
         """Take over what other processes have stored; `KeyRing.refresh` says what can fail."""
-        signed, root, wrapped = self._store.load_all(self._root_of)
-        if signed.digest == self.signed.digest:
+        if self._store.load().document == self.signed.document:
             return
+        signed, root, wrapped = self._store.load_all(self._root_of)
         if signed.record.number <= self.record.number:
             raise RollbackDetected("the vault record is older than the one in use: restore the newest keys/")
         if signed.record.log_public_key != self.record.log_public_key:

@@ -72,6 +72,11 @@ class KeyTree:
         yield from self.wrapped
         yield from (key_id for key_id in self._staged if key_id not in self.wrapped)
 
+    def of(self, role: Role) -> Iterator[str]:
+        """Yield the id of every key of a role, oldest first."""
+        yield from (key.key_id for key in self.wrapped.values() if key.role == role)
+        yield from (i for i, place in self._staged.items() if place.role == role and i not in self.wrapped)
+
     @property
     def staged(self) -> bool:
         """Whether there is anything to store."""

@@ -118,6 +118,12 @@ def test_another_root_is_refused(signed: SignedRecord) -> None:
         verify_root(signed, os.urandom(32))
 
 
+def test_a_root_that_the_record_does_not_commit_to_is_refused() -> None:
+    other = build(record(root_commitment=commitment(os.urandom(32))), ROOT, SIGNER.sign)
+    with pytest.raises(ForgedRecord):
+        verify_root(other, ROOT)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
