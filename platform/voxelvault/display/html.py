@@ -71,6 +71,50 @@ def table(
     return _frame(title, whole, left + note)
 
 
+def vault_html(summary: Mapping[str, object]) -> str:
+    """Return a vault's repr.
+
+    Parameters
+    ----------
+    summary : mapping
+        Names and values; a mapping or a sequence of mappings among them becomes a table of its own.
+    """
+    return _summary("Vault", summary)
+
+
+def series_html(summary: Mapping[str, object], picture: bytes | None = None) -> str:
+    """Return a series' repr.
+
+    Parameters
+    ----------
+    summary : mapping
+        As in `vault_html`.
+    picture : bytes, optional
+        A PNG under it.
+    """
+    return _summary("Series", summary) + _picture(picture)
+
+
+def _summary(title: str, summary: Mapping[str, object]) -> str:
+    plain = {name: value for name, value in summary.items() if not _nested(value)}
+    tables = "".join(_inner(name, value) for name, value in summary.items() if _nested(value))
+    return card(title, plain) + tables
+
+
+def _nested(value: object) -> bool:
+    rows = isinstance(value, list | tuple) and bool(value) and all(isinstance(row, Mapping) for row in value)
+    return rows or isinstance(value, Mapping)
+
+
+def _inner(name: str, value: object) -> str:
+    """Return a mapping as two columns, a sequence of mappings as one column for each key."""
+    if isinstance(value, Mapping):
+        return table([name, ""], list(value.items()))
+    rows = list(value) if isinstance(value, list | tuple) else []
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return table([str(key) for key in columns], [[row.get(key) for key in columns] for row in rows], name)
+
+
 def _frame(title: str, body: str, note: str) -> str:
     head = f'<div style="font:600 14px {_FONT}">{_text(title)}</div>' if title else ""
     foot = f'<div style="font:12px {_FONT};opacity:.7">{_text(note)}</div>' if note else ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -89,6 +91,34 @@ class Progress:
     ) -> None:
         """Close the bar, also after a failure."""
         self.close()
+
+
+@contextmanager
+def progress_bar(label: str, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """Hold a bar that counts files and bytes.
+
+    Parameters
+    ----------
+    label : str
+        What goes on; free of identifiers.
+    shown : bool
+        Show it, in notebooks and on terminals.
+
+    Yields
+    ------
+    callable
+        ``advance(files, bytes)``.
+    """
+    done = 0
+    with Progress(label, shown=None if shown else False) as bar:
+
+        def advance(files: int, size: int) -> None:
+            nonlocal done
+            done += size
+            bar.note(f"{done / 1e6:,.0f} MB")
+            bar.advance(files)
+
+        yield advance
 
 
 def in_notebook() -> bool:

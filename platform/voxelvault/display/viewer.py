@@ -8,7 +8,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from voxelvault.display.contact_sheet import contact_sheet, pick
 from voxelvault.display.image import annotate, edge_letters, png, shape_on_screen, to_image
+from voxelvault.display.progress import in_notebook
 from voxelvault.display.window import PRESETS, Window, WindowChoice, auto_window, choose_window, to_uint8
 from voxelvault.errors import MissingExtra, UsageError
 
@@ -17,6 +19,7 @@ SliceAt: TypeAlias = Callable[[int], npt.NDArray[Any]]
 _OWN = "as acquired"
 _AUTO = "auto"
 _CUSTOM = "custom"
+_SHEET = 20
 
 
 def render(
@@ -112,6 +115,62 @@ def viewer(
     ).box
 
 
+def show(
+    slice_at: SliceAt,
+    count: int,
+    *,
+    spacing: tuple[float, float] = (1.0, 1.0),
+    window: WindowChoice = None,
+    header: Window | None = None,
+    orientation: Sequence[float] | None = None,
+    unit: str | None = None,
+    inverted: bool = False,
+) -> Any:
+    """Return a viewer in a notebook, elsewhere a contact sheet.
+
+    Parameters
+    ----------
+    slice_at, count, window, header, orientation, inverted
+        As in `viewer`.
+    spacing : tuple
+        (row, column) mm; only their ratio matters.
+    unit : str, optional
+        Unit of the values; window presets are for HU, and for values whose unit is not told.
+
+    Returns
+    -------
+    ipywidgets.VBox or PIL.Image.Image
+        What a notebook displays, or a picture with `save` and `show`.
+
+    Raises
+    ------
+    MissingExtra
+        In a notebook without ipywidgets.
+    """
+    aspect, hounsfield = spacing[0] / spacing[1], unit in (None, "HU")
+    if in_notebook():
+        return viewer(
+            slice_at,
+            count,
+            window=window,
+            header=header,
+            hounsfield=hounsfield,
+            aspect=aspect,
+            orientation=orientation,
+            inverted=inverted,
+        )
+    if count < 1:
+        raise UsageError("there are no slices to show; choose a series with pixels")
+    indexes = pick(count, _SHEET)
+    planes = [slice_at(index) for index in indexes]
+    if planes[0].ndim == 2:
+        chosen = choose_window(window, planes[len(planes) // 2], header, hounsfield=hounsfield)
+        planes = [to_uint8(plane, chosen, inverted=inverted) for plane in planes]
+    letters = [edge_letters(orientation)] * len(planes)
+    captions = [f"{index + 1}/{count}" for index in indexes]
+    return contact_sheet(planes, captions, aspects=aspect, letters=letters)
+
+
 class _Viewer:
     """The state behind the widget: the slice at hand and its window."""
 
@@ -203,4 +262,4 @@ def _widgets() -> Any:
     return ipywidgets
 
 
-__all__ = ["render", "viewer"]
+__all__ = ["render", "show", "viewer"]

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from voxelvault.display.html import card, table
-from voxelvault.display.progress import Progress
-from voxelvault.display.viewer import render, viewer
+import voxelvault.display.viewer as viewer_module
+from voxelvault.display.html import card, series_html, table, vault_html
+from voxelvault.display.progress import Progress, progress_bar
+from voxelvault.display.viewer import render, show, viewer
 from voxelvault.display.window import PRESETS, Window
 from voxelvault.errors import MissingExtra, UsageError
 
@@ -143,3 +144,39 @@ def test_progress_is_silent_where_nobody_looks(capsys: pytest.CaptureFixture[str
     with Progress("ingest", total=2) as bar:
         bar.advance()
     assert capsys.readouterr().err == ""
+
+
+def test_progress_in_files_and_bytes(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with progress_bar("export") as advance:
+        advance(3, 2_000_000)
+    assert "2 MB" in capsys.readouterr().err
+    with progress_bar("export", shown=False) as advance:
+        advance(3, 2_000_000)
+    assert capsys.readouterr().err == ""
+
+
+def test_summaries_with_tables_inside() -> None:
+    text = vault_html(
+        {"studies": 3, "by modality": [{"Modality": HOSTILE, "n": 4}], "sizes": {"objects": 5000}}
+    )
+    found = Tags(text)
+    assert found.tags.count("table") == 3
+    assert found.attributes == {"style"}
+    assert "5,000" in text
+    assert "Series" in series_html({"stack 0": "axial"})
+
+
+def test_outside_a_notebook_a_picture_comes_back(volume: np.ndarray) -> None:
+    picture = show(lambda k: volume[k], 9, spacing=(2.0, 1.0), window="brain", orientation=(1, 0, 0, 0, 1, 0))
+    assert isinstance(picture, Image.Image)
+    assert isinstance(show(lambda _: np.zeros((4, 4, 3), np.uint8), 30), Image.Image)
+    with pytest.raises(UsageError, match="Hounsfield"):
+        show(lambda k: volume[k], 9, window="brain", unit="BQML")
+
+
+def test_in_a_notebook_the_viewer_comes_back(volume: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(viewer_module, "in_notebook", lambda: True)
+    assert isinstance(show(lambda k: volume[k], 9, window="brain"), ipywidgets.VBox)
