@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from voxelvault.dicom.decode_pool import DecoderPool
 from voxelvault.dicom.decoders import (
+    BIG_ENDIAN,
     DECODERS,
     NATIVE,
     VIDEO,
@@ -16,6 +17,7 @@ from voxelvault.dicom.decoders import (
 )
 
 __all__ = [
+    "BIG_ENDIAN",
     "DECODERS",
     "NATIVE",
     "VIDEO",

@@ -148,9 +148,10 @@ VIDEO = frozenset(
 )
 """MPEG-2, MPEG-4 and HEVC transfer syntaxes: one stream of all frames, kept as it is."""
 
-NATIVE = frozenset(
-    {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"}
-)
+BIG_ENDIAN = frozenset({"1.2.840.10008.1.2.2", "1.2.840.113619.5.2"})
+"""Transfer syntaxes with native pixels of big-endian words; the second is GE's own, of implicit elements."""
+
+NATIVE = BIG_ENDIAN | {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"}
 """Transfer syntaxes with native pixels."""
 
 
@@ -299,6 +300,7 @@ def _stored(values: Pixels, info: CodestreamInfo, spec: FrameSpec) -> Pixels:
 
 
 __all__ = [
+    "BIG_ENDIAN",
     "DECODERS",
     "FRAME_LIMIT",
     "NATIVE",

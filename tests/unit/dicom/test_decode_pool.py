@@ -17,6 +17,7 @@ import pytest
 from voxelvault.dicom.decode import DecoderPool
 from voxelvault.errors import DecodeError, UsageError, VoxelVaultError
 from voxelvault.model import FrameSpec
+from voxelvault.testing.synthetic import CODESTREAMS
 
 HTJ2K = "1.2.840.10008.1.2.4.201"
 FRAMES = np.random.default_rng(0).integers(-1000, 1000, (6, 48, 64)).astype(np.int16)
@@ -88,6 +89,38 @@ def test_a_misbehaving_decoder_costs_its_frame_only(bad: DecoderPool, fault: str
     }
     assert expected[fault] in str(caught.value)
     np.testing.assert_array_equal(bad.decode(HTJ2K, CODED[1], SPEC), FRAMES[1])
+
+
+def damaged(coded: bytes, seed: int) -> bytes:
+    """Flip a few bits, or cut, behind what says the size."""
+    rng = np.random.default_rng(seed)
+    data = bytearray(coded)
+    for at in rng.integers(min(40, len(data) // 2), len(data), rng.integers(1, 8)):
+        data[at] ^= 1 << int(rng.integers(8))
+    return bytes(data[: len(data) if seed % 3 else int(rng.integers(1, len(data)))])
+
+
+def decode_damaged(pool: DecoderPool, rounds: int) -> None:
+    for syntax, (frame, encode, _) in CODESTREAMS.items():
+        spec = FrameSpec(*frame.shape, 1, 8 * frame.itemsize, 8 * frame.itemsize)
+        coded = encode(frame)
+        for seed in range(rounds):
+            try:
+                assert pool.decode(syntax, damaged(coded, seed), spec).shape == frame.shape
+            except DecodeError as error:
+                assert "\n" not in str(error)  # noqa: PT017
+
+
+# CharLS loops for ever on some damaged codestreams: hence the short time limit.
+def test_damaged_codestreams_decode_or_are_errors_of_ours() -> None:
+    with DecoderPool(1, seconds=2) as pool:
+        decode_damaged(pool, 12)
+
+
+@pytest.mark.long
+def test_many_damaged_codestreams_decode_or_are_errors_of_ours() -> None:
+    with DecoderPool(2, seconds=2) as pool:
+        decode_damaged(pool, 400)
 
 
 def test_a_bad_frame_among_many_is_an_error(bad: DecoderPool, pool: DecoderPool) -> None:
