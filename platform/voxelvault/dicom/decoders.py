@@ -79,6 +79,8 @@ def warm_up_htj2k() -> None:
     if _warm:
         return
     with _warm_lock:
+        if _warm:
+            return
         for dtype in (np.uint8, np.int16, np.uint16):
             probe = np.arange(64 * 64).reshape(64, 64).astype(dtype)
             coded = imagecodecs.htj2k_encode(probe, reversible=True)

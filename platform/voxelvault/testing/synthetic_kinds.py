@@ -372,7 +372,7 @@ def every_kind() -> dict[str, bytes]:
         "float": image((flat / 3).astype(np.float32), sop_class=PARAMETRIC_MAP, series=29),
         "double": image(flat / 7, sop_class=PARAMETRIC_MAP, series=30),
         "multi-frame": image(phantom(3, 17, 19), series=31),
-        "odd length": image(GREY[:5, :7], series=32),
+        "odd length": image(GREY[10:15, 10:17], series=32),
         "one bit": segmentation(),
         "enhanced CT": enhanced(modality="CT"),
         "enhanced MR": enhanced(modality="MR"),
