@@ -176,7 +176,10 @@ def _timestamp(values: list[Any]) -> datetime | None:
     if match is None:
         return None
     year, month, day, *clock = match.groups()
-    return _built(datetime, (year, month or "1", day or "1", *_with_microseconds(tuple(clock))))
+    built: datetime | None = _built(
+        datetime, (year, month or "1", day or "1", *_with_microseconds(tuple(clock)))
+    )
+    return built
 
 
 def _with_microseconds(clock: tuple[str | None, ...]) -> tuple[str, ...]:

@@ -111,7 +111,7 @@ class Header:
             return []
         return [Header(item or {}) for item in element.get("Value", ())]
 
-    def person_name(self, name: str = "PatientName") -> dict[str, str]:
+    def name_groups(self, name: str = "PatientName") -> dict[str, str]:
         """Return a name's component groups: Alphabetic, Ideographic, Phonetic, as far as there."""
         element = self._model.get(_key(name), {})
         first = next(iter(element.get("Value", ())), None)
@@ -152,16 +152,18 @@ def _values(element: Mapping[str, Any]) -> list[Any]:
         return [b64decode(element["InlineBinary"])]
     values = element.get("Value", [])
     if element["vr"] == "PN":
-        return [person_text(value) for value in values]
+        return [person_name(value) or None for value in values]
     if element["vr"] == "SQ":
         return [Header(item or {}) for item in values]
     return list(values)
 
 
-def person_text(groups: Mapping[str, str] | None) -> str | None:
+def person_name(groups: Mapping[str, str] | str | None) -> str:
     """Return a name as DICOM writes it: component groups joined by `=`, trailing ones left out."""
+    if isinstance(groups, str):
+        return groups
     if not groups:
-        return None
+        return ""
     parts = [groups.get(group, "") for group in ("Alphabetic", "Ideographic", "Phonetic")]
     return "=".join(parts).rstrip("=")
 
@@ -225,4 +227,4 @@ def _count(header: Header, keyword: str) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
-__all__ = ["Header", "Tags", "columns", "frame_spec", "load_tags", "number_of_frames", "person_text"]
+__all__ = ["Header", "Tags", "columns", "frame_spec", "load_tags", "number_of_frames", "person_name"]

@@ -56,7 +56,7 @@ SINGLE = frozenset(["LT", "ST", "UT", "UR"])
 @cache
 def public_vrs() -> dict[int, str]:
     """Return VR by tag of the public dictionary; ambiguous ones read `US or SS` and the like."""
-    from pydicom.datadict import DicomDictionary
+    from pydicom.datadict import DicomDictionary  # type: ignore[attr-defined]
 
     return {tag: entry[0] for tag, entry in DicomDictionary.items()}
 
@@ -64,7 +64,7 @@ def public_vrs() -> dict[int, str]:
 @cache
 def tags_by_keyword() -> dict[str, int]:
     """Return tag by keyword of the public dictionary."""
-    from pydicom.datadict import DicomDictionary
+    from pydicom.datadict import DicomDictionary  # type: ignore[attr-defined]
 
     return {entry[4]: tag for tag, entry in DicomDictionary.items() if entry[4]}
 

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voxelvault.dicom import part10
+from voxelvault.dicom import elements, part10
 from voxelvault.dicom.part10 import MAX_DEPTH, parse
 from voxelvault.dicom.pixel_span import PixelSpan, frame_fragments
 from voxelvault.dicom.read import Header
 from voxelvault.errors import DicomError, MalformedDicom, NotDicom
+from voxelvault.testing.hostile import hostile
 
 ITEM, ITEM_END, SEQUENCE_END = 0xE000, 0xE00D, 0xE0DD
 UNDEFINED = 0xFFFFFFFF
@@ -269,7 +270,7 @@ class TestHostile:
         assert Header.from_json(text).json() == text
 
     def test_number_of_elements_is_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(part10, "MAX_ELEMENTS", 1000)
+        monkeypatch.setattr(elements, "MAX_ELEMENTS", 1000)
         many = b"".join(short(0x00090000 + index, "CS") for index in range(1, 1100))
         for dataset in (many, long(0x00081140, "SQ", item(b"") * 1100)):
             with pytest.raises(MalformedDicom, match="more elements"):
@@ -282,6 +283,16 @@ class TestHostile:
         start = time.perf_counter()
         parse(part10_file(content))
         assert time.perf_counter() - start < 1
+
+    def test_the_hostile_collection(self) -> None:
+        assert len(hostile()) > 20
+        for name, data in hostile().items():
+            tracemalloc.start()
+            survive(data)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            allowed = 64 * len(data) + (1 << 20)
+            assert peak < allowed + (2 * part10.INFLATED_EXTRA if "deflate" in name else 0), name
 
     def test_every_cut_of_a_real_file(self, wheel_dicom: Path) -> None:
         data = (wheel_dicom / "reportsi.dcm").read_bytes()

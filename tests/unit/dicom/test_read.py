@@ -15,7 +15,7 @@ from pydicom.sequence import Sequence
 
 from voxelvault.dicom import charset
 from voxelvault.dicom.part10 import parse
-from voxelvault.dicom.read import Header, frame_spec, number_of_frames
+from voxelvault.dicom.read import Header, frame_spec, number_of_frames, person_name
 from voxelvault.errors import DicomError, MalformedDicom, NoPixels, UsageError
 
 
@@ -43,9 +43,12 @@ class TestAccess:
         assert ct.values("PixelSpacing") == [0.661468, 0.661468]
 
     def test_names(self, ct: Header) -> None:
-        assert ct.person_name() == {"Alphabetic": "CompressedSamples^CT1"}
+        assert ct.name_groups() == {"Alphabetic": "CompressedSamples^CT1"}
         assert ct.get("PatientName") == "CompressedSamples^CT1"
-        assert ct.person_name("OperatorsName") == {}
+        assert ct.name_groups("OperatorsName") == {}
+        assert person_name({"Alphabetic": "Wang", "Phonetic": "W"}) == "Wang==W"
+        assert person_name(ct.get("PatientName")) == "CompressedSamples^CT1"
+        assert person_name(None) == ""
 
     def test_transfer_syntax_survives_json(self, ct: Header) -> None:
         again = Header.from_json(ct.json())
