@@ -49,7 +49,8 @@ def _ids(names: str) -> dict[str, str]:
 PATIENTS = _table(
     "patients",
     "subject_id",
-    _ids("subject_id key_id") | {"provisional": "BOOLEAN", "merged_into": ID},
+    _ids("subject_id key_id")
+    | {"provisional": "BOOLEAN", "merged_into": ID, "only_study": "VARCHAR", "patientless": "BOOLEAN"},
 )
 STUDIES = _table("studies", "study_id", _ids("study_id subject_id key_id"))
 SERIES = _table("series", "series_id", _ids("series_id study_id subject_id"))
@@ -117,11 +118,17 @@ FRAMES = _table(
         "temporal": "DOUBLE",
         "echo": "DOUBLE",
         "acquisition": "INTEGER",
+        "InstanceNumber": "INTEGER",
+        "temporal_source": "VARCHAR",
+        "image_type": "VARCHAR[]",
+        "padding": "DOUBLE[]",
+        "marks": "VARCHAR",
         "RescaleSlope": "DOUBLE",
         "RescaleIntercept": "DOUBLE",
         "RescaleType": "VARCHAR",
         "WindowCenter": "DOUBLE",
         "WindowWidth": "DOUBLE",
+        "VOILUTFunction": "VARCHAR",
     },
     unit="packs",
 )
@@ -138,6 +145,7 @@ QUARANTINE = _table(
         "key_id": ID,
         "kind": "INTEGER",
         "length": "BIGINT",
+        "object_sha256": "VARCHAR",
         "sha256": "VARCHAR",
         "size": "BIGINT",
         "seen": "TIMESTAMP",
