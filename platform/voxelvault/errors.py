@@ -27,6 +27,7 @@
     │   ├── MalformedDicom
     │   ├── ArchiveRefused         a zip or tar is hostile or too large
     │   ├── DecodeError            the codestream did not decode
+    │   │   └── DecoderCrashed     … and took its decoder down with it
     │   ├── NoPixels               this object has none
     │   └── GeometryError          no single geometry describes these frames
     ├── CatalogError
@@ -141,6 +142,10 @@ class ArchiveRefused(DicomError):
 
 class DecodeError(DicomError):
     """The codestream did not decode to what the header promises."""
+
+
+class DecoderCrashed(DecodeError):
+    """The decoder died or hung on the codestream; the file belongs in quarantine."""
 
 
 class NoPixels(DicomError):

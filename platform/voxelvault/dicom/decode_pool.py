@@ -25,7 +25,7 @@ import voxelvault
 from voxelvault.dicom.decode_child import ANSWER, DONE, EXHAUSTED, READY, REFUSED, REQUEST, UNSUPPORTED
 from voxelvault.dicom.decoders import check_frame
 from voxelvault.dicom.native import Pixels, frame_nbytes, frame_shape, native_dtype
-from voxelvault.errors import DecodeError, UsageError, VoxelVaultError
+from voxelvault.errors import DecodeError, DecoderCrashed, UsageError, VoxelVaultError
 from voxelvault.model import Buffer, FrameSpec
 
 _START_SECONDS = 60.0
@@ -118,7 +118,9 @@ class DecoderPool:
         Raises
         ------
         DecodeError
-            The codestream does not decode, or its decoder died, hung or wanted too much memory.
+            The codestream does not decode, or wants too much memory.
+        DecoderCrashed
+            Its decoder died or hung.
         UsageError
             `out` has another shape, dtype or layout.
         """
@@ -151,6 +153,8 @@ class DecoderPool:
         ------
         DecodeError
             A frame does not decode; frames not yet begun are left.
+        DecoderCrashed
+            A frame's decoder died or hung.
         UsageError
             `out` has another shape, dtype or layout.
         """
@@ -297,10 +301,10 @@ class _Child:
         answer = bytearray(ANSWER.size)
         self._read(memoryview(answer), deadline)
         status, length = ANSWER.unpack(answer)
-        if status != DONE:
-            return _REFUSALS.get(status, _DIED)
-        if length != frame_nbytes(spec):  # a child taken over may answer anything
-            raise DecodeError(_DIED)
+        if status in _REFUSALS:
+            return _REFUSALS[status]
+        if status != DONE or length != frame_nbytes(spec):  # a child taken over may answer anything
+            raise DecoderCrashed(_DIED)
         self._read(frame.reshape(-1).view(np.uint8).data, deadline)
         return None
 
@@ -313,7 +317,7 @@ class _Child:
             except BlockingIOError:
                 continue
             except OSError:
-                raise DecodeError(_DIED) from None
+                raise DecoderCrashed(_DIED) from None
 
     def _read(self, into: memoryview, deadline: float) -> None:
         fd = self._out.fileno()
@@ -324,17 +328,17 @@ class _Child:
             except BlockingIOError:
                 continue
             if not got:
-                raise DecodeError(_DIED)
+                raise DecoderCrashed(_DIED)
             into = into[got:]
 
 
 def _wait(fd: int, event: int, deadline: float) -> None:
-    """Sleep until the pipe is ready; `DecodeError` at the deadline."""
+    """Sleep until the pipe is ready; `DecoderCrashed` at the deadline."""
     poll = select.poll()
     poll.register(fd, event)
     left = deadline - time.monotonic()
     if left <= 0 or not poll.poll(left * 1000):
-        raise DecodeError(_HUNG)
+        raise DecoderCrashed(_HUNG)
 
 
 def _processors() -> int:

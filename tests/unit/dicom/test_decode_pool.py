@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from voxelvault.dicom.decode import DecoderPool
-from voxelvault.errors import DecodeError, UsageError, VoxelVaultError
+from voxelvault.errors import DecodeError, DecoderCrashed, UsageError, VoxelVaultError
 from voxelvault.model import FrameSpec
 from voxelvault.testing.synthetic import CODESTREAMS
 
@@ -88,6 +88,7 @@ def test_a_misbehaving_decoder_costs_its_frame_only(bad: DecoderPool, fault: str
         "forge": "killed",
     }
     assert expected[fault] in str(caught.value)
+    assert isinstance(caught.value, DecoderCrashed) == (fault in ("abort", "hang", "forge"))
     np.testing.assert_array_equal(bad.decode(HTJ2K, CODED[1], SPEC), FRAMES[1])
 
 
