@@ -1,4 +1,4 @@
-"""Whose image is this: subjects, studies and series from what headers say. Decides, reads nothing.
+"""Whose image is this: subjects, studies and series from what headers say. Decides, touches nothing.
 
 A subject is issuer + PatientID. The same id with a contradicting birth date, sex or name becomes a
 separate, provisional subject; an empty id makes one subject per study; objects without a patient
@@ -11,6 +11,9 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+
+from voxelvault.dicom.read import Header
 
 PATIENTLESS = frozenset(
     {
@@ -75,6 +78,63 @@ class Decision:
     provisional: bool = False
     conflict_with: str | None = None
     reason: str = ""
+
+
+_UIDS = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+)
+_UID = re.compile(r"[0-9.]{1,64}")
+
+
+def valid_uids(header: Header) -> bool:
+    """Tell whether the identifying UIDs are absent or made of digits and dots (PS3.5 9.1).
+
+    Leading zeros in a component are against the standard, but common and harmless.
+    """
+    found = (str(header.get(keyword) or "").strip(" \0") for keyword in _UIDS)
+    return all(_UID.fullmatch(uid) for uid in found if uid)
+
+
+def person_of(header: Header, issuer: str, sha256: str) -> Person:
+    """Return what a header says of its patient.
+
+    Parameters
+    ----------
+    header : Header
+        The object's header.
+    issuer : str
+        Stands in where there is no IssuerOfPatientID.
+    sha256 : str
+        Of the file; stands in where no UID tells whose it is.
+    """
+
+    def text(keyword: str) -> str:
+        return str(header.get(keyword) or "").strip(" \0")
+
+    if text("SOPClassUID") in PATIENTLESS:
+        return Person("", "", patientless=True)
+    patient_id = text("PatientID")
+    return Person(
+        text("IssuerOfPatientID") or issuer,
+        patient_id,
+        text("PatientName"),
+        _iso(text("PatientBirthDate")),
+        text("PatientSex"),
+        "" if patient_id else text("StudyInstanceUID") or text("SOPInstanceUID") or sha256,
+    )
+
+
+def _iso(date: str) -> str:
+    """Return a DA value as the catalog's dates print, empty when it is none (PS3.5 6.2)."""
+    digits = date.replace(".", "").replace("-", "")
+    try:
+        return datetime.strptime(digits, "%Y%m%d").date().isoformat()
+    except ValueError:
+        return ""
 
 
 def name_words(name: str) -> frozenset[str]:
@@ -149,6 +209,4 @@ def fill_in(known: Person, seen: Iterable[Person]) -> Person:
         name = name or person.name
         birth_date = birth_date or person.birth_date
         sex = sex or person.sex
-    return Person(
-        known.issuer, known.patient_id, name, birth_date, sex, known.only_study, known.patientless
-    )
+    return Person(known.issuer, known.patient_id, name, birth_date, sex, known.only_study, known.patientless)

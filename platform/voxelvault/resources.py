@@ -49,7 +49,7 @@ class Resources:
     policy: Policy
     pool: DecoderPool
     who: str
-    purpose: str
+    purpose: str | None
     options: Options = field(default_factory=Options)
 
     def __reduce__(self) -> NoReturn:

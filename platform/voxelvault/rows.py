@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from voxelvault.catalog.catalog import Change
+from voxelvault.catalog.catalog import Change, Mode
 from voxelvault.dicom.geometry import FrameAttributes, frame_attributes
 from voxelvault.dicom.read import Header, columns
 from voxelvault.model import SealedRef
@@ -18,13 +19,12 @@ from voxelvault.storage.pack import InstanceRecord, Manifest, StackRecord
 Row = Mapping[str, Any]
 
 
-def changes(rows: Mapping[str, Sequence[Row]], mode: Mapping[str, str]) -> list[Change]:
-    """Return one change a table that has rows; `mode` says how each table takes them."""
-    return [
-        Change(table, pa.Table.from_pylist(list(found)), mode[table])  # type: ignore[arg-type]
-        for table, found in rows.items()
-        if found
-    ]
+def changes(table: str, rows: Sequence[Row], mode: Mode) -> list[Change]:
+    """Return the changes that bring rows into a table: one for each set of columns."""
+    alike: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        alike.setdefault(tuple(sorted(row)), []).append(row)
+    return [Change(table, pa.Table.from_pylist(group), mode) for group in alike.values()]
 
 
 def pack_row(manifest: Manifest, ref: SealedRef, codec: str) -> Row:
@@ -70,7 +70,12 @@ def stack_row(manifest: Manifest, number: int, stack: StackRecord) -> Row:
 
 
 def instance_row(
-    manifest: Manifest, record: InstanceRecord, header: Header, transfer_syntax: str, pixels: str, version: int
+    manifest: Manifest,
+    record: InstanceRecord,
+    header: Header,
+    transfer_syntax: str,
+    pixels: str,
+    version: int,
 ) -> Row:
     """Return the row of one instance, its whole header as DICOM JSON included."""
     identity = manifest.identity
@@ -123,12 +128,48 @@ def _frame_row(manifest: Manifest, record: InstanceRecord, number: int, frame: F
         "temporal": frame.temporal,
         "echo": frame.echo,
         "acquisition": frame.acquisition,
+        "InstanceNumber": frame.instance,
+        "temporal_source": frame.temporal_source,
+        "image_type": list(frame.image_type),
+        "padding": None if frame.padding is None else [float(value) for value in frame.padding],
+        "marks": json.dumps(frame.marks) if frame.marks else None,
         "RescaleSlope": frame.slope,
         "RescaleIntercept": frame.intercept,
-        "RescaleType": frame.unit,
+        "RescaleType": frame.rescale_type,
         "WindowCenter": frame.window_center,
         "WindowWidth": frame.window_width,
+        "VOILUTFunction": frame.window_function,
     }
+
+
+def frame_of(row: Row) -> FrameAttributes:
+    """Return what `frame_rows` was given for this row of the catalog's `frames`."""
+    marks = json.loads(row["marks"]) if row["marks"] else []
+    return FrameAttributes(
+        position=_tuple(row["ImagePositionPatient"]),
+        orientation=_tuple(row["ImageOrientationPatient"]),
+        pixel_spacing=_tuple(row["PixelSpacing"]),
+        slice_thickness=row["SliceThickness"],
+        temporal=row["temporal"],
+        temporal_source=row["temporal_source"],
+        echo=row["echo"],
+        acquisition=row["acquisition"],
+        instance=row["InstanceNumber"],
+        frame=row["FrameNumber"] - 1,
+        slope=row["RescaleSlope"],
+        intercept=row["RescaleIntercept"],
+        rescale_type=row["RescaleType"],
+        window_center=row["WindowCenter"],
+        window_width=row["WindowWidth"],
+        window_function=row["VOILUTFunction"] or "LINEAR",
+        image_type=tuple(row["image_type"] or ()),
+        padding=None if row["padding"] is None else (int(row["padding"][0]), int(row["padding"][1])),
+        marks=tuple((name, value) for name, value in marks),
+    )
+
+
+def _tuple(values: Sequence[float] | None) -> Any:
+    return None if values is None else tuple(values)
 
 
 def _floats(values: Iterable[float] | None) -> list[float] | None:

@@ -7,6 +7,7 @@ straight into the destination.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import struct
 import threading
@@ -77,6 +78,8 @@ class PackReader:
         Child processes for the sender's codestreams; needed for ``dicom_frame`` stacks only.
     threads : int, optional
         Decoding threads; by default the processor's cores.
+    verify : bool
+        Compare the SHA-256 of each frame's content with the manifest at every read.
     """
 
     def __init__(
@@ -86,7 +89,9 @@ class PackReader:
         sealed: SealedObjects,
         pool: DecoderPool | None = None,
         threads: int | None = None,
+        verify: bool = False,
     ) -> None:
+        self._verify = verify
         self.manifest = manifest
         self._dek = dek
         self._sealed = sealed
@@ -103,6 +108,7 @@ class PackReader:
         frames: Sequence[int],
         out: npt.NDArray[Any],
         convert: Convert | None = None,
+        threads: int | None = None,
     ) -> npt.NDArray[Any]:
         """Read frames of one stack, in the order asked for.
 
@@ -116,6 +122,8 @@ class PackReader:
             (frame, row, column[, sample]), C order; of the stack's dtype unless `convert` is given.
         convert : callable, optional
             Turns each stored frame into its slot of `out`, in the decoding thread.
+        threads : int, optional
+            Instead of the reader's own number.
 
         Returns
         -------
@@ -133,13 +141,13 @@ class PackReader:
         record = self.manifest.stacks[stack]
         spans = self._spans(stack, record, frames)
         if record.key.codec == DICOM_FRAME:
-            self._read_codestreams(stack, record, spans, len(frames), out, convert)
+            self._read_codestreams(stack, record, spans, frames, out, convert)
             return out
 
         def work(span: Span) -> None:
-            self._decode_span(stack, record, span, out, convert)
+            self._decode_span(stack, record, span, frames, out, convert)
 
-        workers = min(self._threads, len(spans))
+        workers = min(threads or self._threads, len(spans))
         if workers <= 1:
             for span in spans:
                 work(span)
@@ -219,43 +227,59 @@ class PackReader:
         return out
 
     def _decode_span(
-        self, stack: int, record: StackRecord, span: Span, out: npt.NDArray[Any], convert: Convert | None
+        self,
+        stack: int,
+        record: StackRecord,
+        span: Span,
+        frames: Sequence[int],
+        out: npt.NDArray[Any],
+        convert: Convert | None,
     ) -> None:
         codec = codec_named(record.key.codec)
         data = self._open_span(stack, span, _scratch(span.stop - span.start))
         stored = None
         for position, start, length in span.items:
             chunk = data[start - span.start : start - span.start + length]
-            if convert is None:
-                codec.decode_into(chunk, out[position])
-                continue
             if stored is None:
-                stored = np.empty(record.key.shape, record.key.dtype)
-            codec.decode_into(chunk, stored)
-            convert(position, stored, out[position])
+                stored = np.empty(record.key.shape, record.key.dtype) if convert else None
+            frame = out[position] if stored is None else stored
+            codec.decode_into(chunk, frame)
+            if self._verify:
+                self._check(record, frames[position], frame)
+            if convert is not None:
+                convert(position, frame, out[position])
 
     def _read_codestreams(
         self,
         stack: int,
         record: StackRecord,
         spans: list[Span],
-        count: int,
+        frames: Sequence[int],
         out: npt.NDArray[Any],
         convert: Convert | None,
     ) -> None:
         if self._pool is None:
             raise IntegrityError("no decoder processes were given for a sender's codestreams")
+        count = len(frames)
         streams: list[Buffer] = [b""] * count
         for span in spans:
             data = self._open_span(stack, span)
             for position, start, length in span.items:
                 streams[position] = data[start - span.start : start - span.start + length]
+                if self._verify:
+                    self._check(record, frames[position], streams[position])
         key = record.key
         stored = out if convert is None else np.empty((count, *key.shape), key.dtype)
         self._pool.decode_many(key.transfer_syntax, streams, key.spec, stored)
         if convert is not None:
             for position in range(count):
                 convert(position, stored[position], out[position])
+
+    def _check(self, record: StackRecord, frame: int, content: Buffer | npt.NDArray[Any]) -> None:
+        if hashlib.sha256(content).hexdigest() != record.digests[frame]:
+            raise IntegrityError(
+                f"a frame of pack {self.manifest.pack_id} is not what was stored; run `voxelvault verify`"
+            )
 
     def _pixel_pieces(self, record: InstanceRecord) -> Iterator[Buffer]:
         """Yield the pixel bytes of an instance as they lay in the file, a few frames at a time."""

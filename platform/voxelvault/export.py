@@ -1,0 +1,224 @@
+"""The original files go out, byte for byte, with a manifest; every hash is checked on the way."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voxelvault.audit.events import Event, Kind, Outcome
+from voxelvault.errors import IntegrityError, UnknownUID, UsageError, VoxelVaultError
+from voxelvault.files import disk_error, write_new
+from voxelvault.model import Buffer, new_id
+from voxelvault.packs import PackCache
+from voxelvault.policy.access import Request, require
+from voxelvault.resources import Resources
+
+MANIFEST = "MANIFEST.csv"
+COLUMNS = ("path", "sha256", "bytes", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "version")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was written.
+
+    Parameters
+    ----------
+    folder : Path
+        Where.
+    files, bytes : int
+        Files written, or there already with the same bytes, and their size.
+    manifest : Path
+        CSV with path, SHA-256 and UIDs of each file.
+    """
+
+    folder: Path
+    files: int
+    bytes: int
+    manifest: Path
+
+    def __str__(self) -> str:
+        return f"{self.files} files, {self.bytes:,} bytes, every SHA-256 as it came in"
+
+
+def export(
+    resources: Resources,
+    out: str | os.PathLike[str],
+    *,
+    study: str | None = None,
+    series: str | None = None,
+    advance: Callable[[int, int], object] = lambda files, size: None,
+) -> ExportReport:
+    """Write the files of a study, of a series or of the whole vault.
+
+    Paths are `<study UID>/<series UID>/<SOP Instance UID>.dcm`; a version that another superseded
+    ends in `.v<number>.dcm`. A file that is there with the right bytes is left alone, so an
+    interrupted export can be run again.
+
+    Parameters
+    ----------
+    resources : Resources
+        The open vault.
+    out : path
+        Folder; made if need be.
+    study, series : str, optional
+        UIDs; both absent mean everything.
+    advance : callable
+        Progress: called with files done and their bytes.
+
+    Raises
+    ------
+    UnknownUID
+        Nothing in the vault has that UID.
+    IntegrityError
+        The stored bytes are not what came in; that file was not written.
+    """
+    folder = Path(out).expanduser()
+    rows = _rows(resources, study, series)
+    action = new_id()
+    ids = {"study": study_ids} if (study_ids := _ids(rows, "study_id", study or series)) else {}
+    require(resources.policy, Request(Kind.EXPORT, ids.get("study", ()), resources.purpose, resources.who))
+    resources.audit.append([_event(resources, action, Outcome.INTENT, ids, len(rows), 0)])
+    size = 0
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = []
+        for row, path, written in _written(resources, rows, folder):
+            size += written
+            lines.append(_line(row, path, folder))
+            advance(1, written)
+        _write_manifest(folder / MANIFEST, lines)
+    except (VoxelVaultError, OSError) as error:
+        resources.audit.append([_event(resources, action, Outcome.FAILED, ids, len(rows), size)])
+        raise (disk_error(error) if isinstance(error, OSError) else error) from None
+    resources.audit.append([_event(resources, action, Outcome.OK, ids, len(rows), size)])
+    return ExportReport(folder, len(rows), size, folder / MANIFEST)
+
+
+def _event(
+    resources: Resources,
+    action: str,
+    outcome: Outcome,
+    ids: Mapping[str, tuple[str, ...]],
+    files: int,
+    size: int,
+) -> Event:
+    return Event(
+        kind=Kind.EXPORT,
+        who=resources.who,
+        purpose=resources.purpose,
+        action=action,
+        outcome=outcome,
+        ids=ids,
+        counts={"files": files, "bytes": size},
+    )
+
+
+def _ids(rows: Sequence[Mapping[str, Any]], column: str, wanted: str | None) -> tuple[str, ...]:
+    # An export of everything names nothing: the entry would outgrow its bound.
+    return tuple(sorted({row[column] for row in rows})) if wanted else ()
+
+
+def _rows(resources: Resources, study: str | None, series: str | None) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = resources.catalog.query(
+        "select i.instance_id, i.pack_id, i.study_id, i.subject_id, i.sha256, i.length, i.version,"
+        " i.superseded, s.StudyInstanceUID as study_uid, s.SeriesInstanceUID as series_uid,"
+        " i.SOPInstanceUID as sop_uid"
+        " from instances i join series s using (series_id)"
+        " where ($study is null or s.StudyInstanceUID = $study)"
+        " and ($series is null or s.SeriesInstanceUID = $series)"
+        " order by i.series_id, i.pack_id, i.instance_id",
+        {"study": study, "series": series},
+    ).to_pylist()
+    if not rows:
+        raise UnknownUID(
+            "nothing in this vault has that UID; `sql` on `studies` or `series` lists what there is"
+        )
+    return rows
+
+
+def _written(
+    resources: Resources, rows: Sequence[Mapping[str, Any]], folder: Path
+) -> Iterator[tuple[Mapping[str, Any], Path, int]]:
+    packs = PackCache(resources)
+    subjects_of: dict[str, set[str]] = {}
+    for row in rows:
+        subjects_of.setdefault(row["study_uid"] or "", set()).add(row["study_id"])
+    for row in rows:
+        shared = len(subjects_of[row["study_uid"] or ""]) > 1
+        path = _path(folder, row, shared)
+        if not _is_there(path, row):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            reader = packs.reader(row["pack_id"])
+            record = reader.manifest.instance(row["instance_id"])
+            write_new(path, checked(reader.instance_bytes(record), record.sha256))
+        yield row, path, row["length"]
+
+
+def checked(parts: Iterator[Buffer], sha256: str) -> Iterator[Buffer]:
+    """Pass the parts on and, after the last, make sure of their SHA-256.
+
+    Raises
+    ------
+    IntegrityError
+        They have another one.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+        yield part
+    if digest.hexdigest() != sha256:
+        raise IntegrityError(
+            "a stored file no longer has the SHA-256 it came in with; run `voxelvault verify`"
+        )
+
+
+def _is_there(path: Path, row: Mapping[str, Any]) -> bool:
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() == row["sha256"]:
+            return True
+    raise UsageError("a file to be written is there already with other bytes; choose an empty folder")
+
+
+def _path(folder: Path, row: Mapping[str, Any], shared: bool) -> Path:
+    # UIDs were checked at ingest to be digits and dots; a lone "." or ".." must still not pass.
+    study = _name(row["study_uid"], row["study_id"])
+    study = f"{study}-{row['study_id'][:8]}" if shared else study
+    series = _name(row["series_uid"], "no-series")
+    name = _name(row["sop_uid"], row["instance_id"])
+    if row["superseded"] or row["version"] > 1:
+        name += f".v{row['version']}"
+    return folder / study / series / f"{name}.dcm"
+
+
+def _name(uid: str | None, otherwise: str) -> str:
+    return uid if uid and any(character.isdigit() for character in uid) else otherwise
+
+
+def _line(row: Mapping[str, Any], path: Path, folder: Path) -> Sequence[object]:
+    relative = path.relative_to(folder).as_posix()
+    return (
+        relative,
+        row["sha256"],
+        row["length"],
+        row["study_uid"],
+        row["series_uid"],
+        row["sop_uid"],
+        row["version"],
+    )
+
+
+def _write_manifest(path: Path, lines: Sequence[Sequence[object]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(lines)
+    path.unlink(missing_ok=True)
+    write_new(path, [text.getvalue().encode()])

@@ -1,0 +1,400 @@
+"""DICOM comes in: find, parse once, group by series, encode and seal, commit, report.
+
+One batch at a time: an audit entry of intent names the packs to come; each series of the batch
+becomes one pack; then, under the catalog's lease, it is decided whose images these are, manifests
+are sealed under the study keys, and keys and catalog are committed; an outcome entry follows.
+Kill it anywhere and run it again: what was acknowledged is there, what wasn't is done anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from voxelvault import config
+from voxelvault.audit.events import Kind
+from voxelvault.dicom.part10 import Part10, parse
+from voxelvault.dicom.read import Header, number_of_frames
+from voxelvault.dicom.sources import MEDIA_DIRECTORY, Refusal, Source, find_files
+from voxelvault.errors import (
+    DecoderCrashed,
+    DicomError,
+    IntegrityError,
+    NotDicom,
+    StorageError,
+)
+from voxelvault.identity import Person, person_of, valid_uids
+from voxelvault.intake import Draft, Member, commit_batch, known_instances, log_intent
+from voxelvault.model import Buffer, new_id
+from voxelvault.policy.access import Request, require
+from voxelvault.quarantine import Quarantined, Reason, Refused
+from voxelvault.resources import Resources
+from voxelvault.storage.pack_writer import PackWriter
+from voxelvault.storage.prepare import Prepared, prepare
+
+BATCH_BYTES = 256 << 20
+"""Bytes of source files held at once; a batch is one commit."""
+
+BATCH_FILES = 4096
+
+_MEDIA_SOP_CLASS = 0x00020002
+
+AHEAD = 8
+"""Files prepared ahead of the one being stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestOptions:
+    """How to ingest.
+
+    Parameters
+    ----------
+    issuer : str, optional
+        Stands in where a header has no IssuerOfPatientID; by default the source's name in the
+        configuration.
+    move : bool
+        Delete each source file once it is committed (files only, never archive members).
+    dry_run : bool
+        Read and report; write nothing.
+    codec : str, optional
+        Instead of the vault's default codec.
+    settings : Settings
+        The user's configuration.
+    """
+
+    issuer: str | None = None
+    move: bool = False
+    dry_run: bool = False
+    codec: str | None = None
+    settings: config.Settings = field(default_factory=config.load_settings)
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What became of every file; `complete` when nothing was refused or left undone.
+
+    Attributes
+    ----------
+    found, stored, duplicates, versions, not_dicom : int
+        Files seen; instances stored anew; already there with the same bytes; stored as a new
+        version of a SOP instance that has other bytes; not DICOM.
+    bytes : int
+        Size of the stored files.
+    quarantined : list of Quarantined
+        Files kept aside, each with its reason.
+    refused : list of str
+        Archives and files that could not be read, with the reason. May name paths: shown to the
+        caller, never logged.
+    interrupted : bool
+        Ctrl-C ended it; run it again to resume.
+    """
+
+    found: int = 0
+    stored: int = 0
+    duplicates: int = 0
+    versions: int = 0
+    not_dicom: int = 0
+    bytes: int = 0
+    series: int = 0
+    dry_run: bool = False
+    interrupted: bool = False
+    quarantined: list[Quarantined] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """True when every file that is DICOM is in the vault as an instance."""
+        aside = any(item.reason is not Reason.MEDIA_DIRECTORY for item in self.quarantined)
+        return not (aside or self.refused or self.interrupted)
+
+    def __str__(self) -> str:
+        what = "would be stored" if self.dry_run else "stored"
+        parts = [f"{self.found} files", f"{self.stored} {what} in {self.series} series"]
+        for count, word in (
+            (self.duplicates, "already there"),
+            (self.versions, "new versions"),
+            (self.not_dicom, "not DICOM"),
+            (len(self.quarantined), "quarantined"),
+            (len(self.refused), "refused"),
+        ):
+            parts += [f"{count} {word}"] if count else []
+        parts += ["interrupted: run it again to go on"] if self.interrupted else []
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One parsed file on its way in."""
+
+    source: Source
+    data: Buffer
+    sha256: str
+    part10: Part10
+    header: Header
+    person: Person
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+
+    @property
+    def group(self) -> tuple[Person, str, str]:
+        """What must be equal for two files to share a pack: finer than the subject, on purpose."""
+        return self.person, self.study_uid, self.series_uid
+
+
+def ingest(
+    resources: Resources,
+    paths: Sequence[str | os.PathLike[str]],
+    options: IngestOptions,
+    advance: Callable[[int, int], object] = lambda files, size: None,
+) -> IngestReport:
+    """Take files into the vault.
+
+    Parameters
+    ----------
+    resources : Resources
+        The open vault.
+    paths : sequence of path
+        Folders, files, zip or tar archives, DICOMDIRs.
+    options : IngestOptions
+        Issuer, move, dry run.
+    advance : callable
+        Progress: called with files done and their bytes.
+
+    Returns
+    -------
+    IngestReport
+        What became of every file.
+
+    Raises
+    ------
+    PolicyDenied, AuditError, StorageError
+        Nothing of the batch at hand was stored.
+    """
+    require(resources.policy, Request(Kind.INGEST, (), resources.purpose, resources.who))
+    report = IngestReport(dry_run=options.dry_run)
+    threads = resources.options.threads or os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as executor, _interruptible() as stop:
+        for batch in _batches([Path(path).expanduser() for path in paths], report):
+            if stop.is_set():
+                break
+            _ingest_batch(resources, batch, options, report, executor, stop, advance)
+    report.interrupted = stop.is_set()
+    return report
+
+
+def _batches(paths: Sequence[Path], report: IngestReport) -> Iterator[list[Source]]:
+    batch: list[Source] = []
+    size = 0
+    for found in find_files(paths):
+        if isinstance(found, Refusal):
+            report.refused.append(f"{found.path}: {found.reason}")
+            continue
+        if batch and (size + found.size > BATCH_BYTES or len(batch) >= BATCH_FILES):
+            yield batch
+            batch, size = [], 0
+        batch.append(found)
+        size += found.size
+    if batch:
+        yield batch
+
+
+def issuer_of(source: Source, options: IngestOptions) -> str:
+    """Return the issuer for headers without one: as given, or the source's name in the configuration."""
+    if options.issuer is not None:
+        return options.issuer
+    return options.settings.issuer_of(source.path) or ""
+
+
+def _ingest_batch(
+    resources: Resources,
+    batch: Sequence[Source],
+    options: IngestOptions,
+    report: IngestReport,
+    executor: ThreadPoolExecutor,
+    stop: threading.Event,
+    advance: Callable[[int, int], object],
+) -> None:
+    report.found += len(batch)
+    candidates: list[Candidate] = []
+    aside: list[Refused] = []
+    for outcome in executor.map(lambda source: examine(source, issuer_of(source, options)), batch):
+        if outcome is None:
+            report.not_dicom += 1
+        elif isinstance(outcome, Candidate):
+            candidates.append(outcome)
+        else:
+            aside.append(outcome)
+    fresh = _without_duplicates(resources, candidates, report)
+    groups: dict[tuple[Person, str, str], list[Candidate]] = {}
+    for candidate in fresh:
+        groups.setdefault(candidate.group, []).append(candidate)
+    if options.dry_run:
+        report.stored += len(fresh)
+        report.series += len(groups)
+        report.bytes += sum(len(candidate.data) for candidate in fresh)
+        report.quarantined += [refused.described() for refused in aside]
+        return
+    if not groups and not aside:
+        return
+    pack_ids = [new_id() for _ in groups]
+    action = new_id()
+    log_intent(resources, action, "pack", pack_ids)
+    drafts: list[Draft] = []
+    for pack_id, group in zip(pack_ids, groups.values(), strict=True):
+        if stop.is_set():
+            break
+        drafts.append(_write_pack(resources, pack_id, group, options, executor, aside))
+        advance(len(group), sum(len(candidate.data) for candidate in group))
+    done = commit_batch(resources, action, drafts, aside)
+    report.stored += done.stored
+    report.versions += done.versions
+    report.duplicates += done.duplicates
+    report.bytes += done.bytes
+    report.series += done.series
+    report.quarantined += done.quarantined
+    if options.move:
+        _remove(done.sources)
+
+
+def _without_duplicates(
+    resources: Resources, candidates: Sequence[Candidate], report: IngestReport
+) -> list[Candidate]:
+    """Leave out files whose very bytes are in the vault, or came earlier in this batch."""
+    known = known_instances(resources.catalog.query, [candidate.sop_uid for candidate in candidates])
+    seen = {(row.sop_uid, row.sha256, row.issuer, row.patient_id) for row in known}
+    fresh: list[Candidate] = []
+    for candidate in candidates:
+        person = candidate.person
+        key = (candidate.sop_uid, candidate.sha256, person.issuer, person.patient_id)
+        if key in seen:
+            report.duplicates += 1
+        else:
+            seen.add(key)
+            fresh.append(candidate)
+    return fresh
+
+
+def _write_pack(
+    resources: Resources,
+    pack_id: str,
+    group: Sequence[Candidate],
+    options: IngestOptions,
+    executor: ThreadPoolExecutor,
+    aside: list[Refused],
+) -> Draft:
+    """Encode, verify and seal one series' files; what can't be stored joins those kept aside."""
+    dek = secrets.token_bytes(32)
+    codec = options.codec or resources.settings.codec
+    writer = PackWriter(resources.sealed, pack_id, dek)
+    draft = Draft(pack_id, dek, writer, group[0].person, group[0].study_uid, group[0].series_uid, codec)
+    expected = sum(number_of_frames(candidate.header) for candidate in group if candidate.part10.pixels)
+
+    def work(candidate: Candidate) -> Prepared:
+        return prepare(
+            candidate.data,
+            candidate.part10,
+            candidate.header,
+            instance_id=new_id(),
+            sha256=candidate.sha256,
+            codec=codec,
+            pool=resources.pool,
+        )
+
+    for candidate, job in _ahead(executor, work, group):
+        try:
+            prepared = job.result()
+        except (DecoderCrashed, IntegrityError) as error:
+            reason = Reason.DECODER_CRASHED if isinstance(error, DecoderCrashed) else Reason.CODEC_MISMATCH
+            aside.append(Refused(candidate.source, reason, candidate.data))
+            continue
+        record = writer.add(prepared, expected)
+        draft.members.append(
+            Member(
+                record, candidate.header, candidate.part10.transfer_syntax, prepared.pixels, candidate.source
+            )
+        )
+    draft.finish()
+    return draft
+
+
+def _ahead(
+    executor: ThreadPoolExecutor, work: Callable[[Candidate], Prepared], group: Sequence[Candidate]
+) -> Iterator[tuple[Candidate, Future[Prepared]]]:
+    """Run a few files ahead of the one at hand: enough for every thread, little enough for memory."""
+    waiting: deque[tuple[Candidate, Future[Prepared]]] = deque()
+    for candidate in group:
+        waiting.append((candidate, executor.submit(work, candidate)))
+        if len(waiting) > AHEAD:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _remove(sources: Iterable[Source]) -> None:
+    for source in sources:
+        source.remove()
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into a wish to stop after the series at hand; the second one insists."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def examine(source: Source, issuer: str) -> Candidate | Refused | None:
+    """Read and parse one file: a candidate, None when it isn't DICOM, or why it can't come in."""
+    data: Buffer | None = None
+    try:
+        with source.open() as data:
+            part10 = parse(data)
+            if part10.value(_MEDIA_SOP_CLASS).strip(b"\0 ") == MEDIA_DIRECTORY.encode():
+                return Refused(source, Reason.MEDIA_DIRECTORY, data)
+            header = Header.from_part10(part10)
+            if not valid_uids(header):
+                return Refused(source, Reason.INVALID_UID, data)
+            return _candidate(source, data, part10, header, issuer)
+    except NotDicom:
+        return None
+    except DicomError:
+        return Refused(source, Reason.MALFORMED if data is not None else Reason.UNREADABLE, data)
+    except (OSError, StorageError):
+        return Refused(source, Reason.UNREADABLE, None)
+
+
+def _candidate(source: Source, data: Buffer, part10: Part10, header: Header, issuer: str) -> Candidate:
+    digest = hashlib.sha256(data).hexdigest()
+    return Candidate(
+        source,
+        data,
+        digest,
+        part10,
+        header,
+        person_of(header, issuer, digest),
+        str(header.get("StudyInstanceUID") or ""),
+        str(header.get("SeriesInstanceUID") or ""),
+        str(header.get("SOPInstanceUID") or ""),
+    )

@@ -1,0 +1,308 @@
+"""Making and opening a vault: keys, log, catalog and policy put together, and nothing read before."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxelvault.audit.events import Event, Kind
+from voxelvault.audit.log import AuditLog
+from voxelvault.audit.rollback import accept_restore, check_pin, remember
+from voxelvault.catalog.ducklake import DuckLakeCatalog
+from voxelvault.config import Pins, default_key_file, given_checkpoint
+from voxelvault.crypto.keyring import KeyRing, Role
+from voxelvault.crypto.providers import Provider
+from voxelvault.crypto.providers.env import EnvProvider
+from voxelvault.crypto.providers.file import FileProvider
+from voxelvault.crypto.providers.passphrase import MEMORY_KIB, PassphraseProvider
+from voxelvault.crypto.providers.recovery import RecoveryProvider, new_code
+from voxelvault.crypto.vault_record import NewSlot
+from voxelvault.dicom.columns import load_tags
+from voxelvault.dicom.decode import DecoderPool
+from voxelvault.errors import IntegrityError, KeyUnavailable, NewerFormat, NotAVault, UsageError, VaultExists
+from voxelvault.model import FORMAT, new_id
+from voxelvault.policy.access import OwnerPolicy
+from voxelvault.resources import Resources, Settings
+from voxelvault.storage.codecs import codec_named
+from voxelvault.storage.layout import VAULT_TOML
+from voxelvault.storage.objects import LocalObjects, require_local
+from voxelvault.storage.sealed_objects import SealedObjects
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Ways to a vault's root key that the caller has at hand.
+
+    Parameters
+    ----------
+    key_file : path, optional
+        Private key file; by default the one in the user's configuration.
+    passphrase : str, optional
+        Opens a passphrase slot. At creation: makes one, instead of a key file.
+    recovery_code : str, optional
+        As printed by `init`.
+    """
+
+    key_file: str | os.PathLike[str] | None = None
+    passphrase: str | None = None
+    recovery_code: str | None = None
+
+    def providers(self, vault_id: str) -> list[Provider]:
+        """Return the providers to ask, in order."""
+        found: list[Provider] = [EnvProvider(), FileProvider(self.key_file or default_key_file(vault_id))]
+        if self.passphrase is not None:
+            found.append(PassphraseProvider(self.passphrase))
+        if self.recovery_code is not None:
+            found.append(RecoveryProvider(self.recovery_code))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A new vault: its parts, and the recovery code, which is shown once and kept nowhere."""
+
+    resources: Resources
+    recovery_code: str
+    warnings: tuple[str, ...]
+
+
+def create_vault(
+    path: str | os.PathLike[str],
+    ways: Ways,
+    *,
+    purpose: str | None = None,
+    codec: str = "htj2k",
+    residency: str = "",
+    memory_kib: int = MEMORY_KIB,
+) -> Created:
+    """Make a vault in an empty or new folder.
+
+    Parameters
+    ----------
+    path : path
+        On a local disk.
+    ways : Ways
+        With a passphrase: a passphrase slot; else a key file is made, outside the vault.
+    purpose : str, optional
+        Code of the purpose of use, for the log.
+    codec : str
+        Default codec.
+    residency : str
+        Region where the data must stay; public.
+    memory_kib : int
+        Argon2id memory of a passphrase slot.
+
+    Raises
+    ------
+    VaultExists
+        There is a vault.
+    UsageError
+        The folder isn't empty, or a choice is unknown.
+    NetworkFileSystem
+        Embedded writing needs a local disk.
+    """
+    root = Path(path).expanduser().absolute()
+    codec_named(codec)
+    if (root / VAULT_TOML).exists():
+        raise VaultExists("there is a vault already; open it, or choose another folder")
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise UsageError("the folder for a new vault must be empty; choose another")
+    require_local(root)
+    settings = Settings(new_id(), codec=codec, residency=residency)
+    text = _toml(settings)
+    objects = LocalObjects(root)
+    code = new_code()
+    slots = [*_first_slots(ways, settings.vault_id, memory_kib), RecoveryProvider(code).slot("recovery code")]
+    keys = KeyRing.create(
+        objects, settings.vault_id, text, slots, providers=ways.providers(settings.vault_id)
+    )
+    for role in (Role.LOG, Role.LOG_TEXT, Role.PATHS, Role.CATALOG):
+        keys.new_key(role)
+    keys.commit()
+    audit = AuditLog.create(objects, keys)
+    catalog = DuckLakeCatalog.create(objects, keys, load_tags())
+    # The description comes last: a vault that was half made is none.
+    objects.put(VAULT_TOML, [text])
+    resources = _resources(settings, objects, keys, catalog, audit, purpose)
+    audit.append([_event(resources, Kind.VAULT_CREATED)])
+    remember(Pins(), settings.vault_id, audit, keys.number)
+    return Created(resources, code, tuple(_warnings(root, ways, settings.vault_id)))
+
+
+def open_vault(
+    path: str | os.PathLike[str],
+    ways: Ways,
+    *,
+    purpose: str | None = None,
+    fingerprint: str | None = None,
+    checkpoint: str | None = None,
+    accept: bool = False,
+) -> Resources:
+    """Open a vault; never makes one, and asks for a passphrase only at a terminal.
+
+    Parameters
+    ----------
+    path : path
+        Of the vault.
+    ways : Ways
+        Keys at hand.
+    purpose : str, optional
+        Code of the purpose of use, for the log.
+    fingerprint : str, optional
+        Whose vault it must be, for a recipient's key.
+    checkpoint : str, optional
+        A checkpoint kept elsewhere that the log must extend.
+    accept : bool
+        Take an older copy that was put back; an entry of its own.
+
+    Raises
+    ------
+    NotAVault
+        There is none.
+    KeyUnavailable, WrongPassphrase
+        No slot opens.
+    RollbackDetected
+        It is older than what was last seen.
+    """
+    root = Path(path).expanduser().absolute()
+    settings, text = read_settings(root)
+    objects = LocalObjects(root)
+    providers = ways.providers(settings.vault_id)
+    try:
+        keys = KeyRing.open(objects, settings.vault_id, text, providers, fingerprint=fingerprint)
+    except KeyUnavailable:
+        if ways.passphrase is not None or not _has_terminal() or not _wants_passphrase(objects):
+            raise
+        providers.append(PassphraseProvider(getpass.getpass("passphrase of the vault: ")))
+        keys = KeyRing.open(objects, settings.vault_id, text, providers, fingerprint=fingerprint)
+    audit = AuditLog.open(objects, keys)
+    catalog = DuckLakeCatalog.open(objects, keys, load_tags())
+    resources = _resources(settings, objects, keys, catalog, audit, purpose)
+    if accept:
+        accept_restore(Pins(), settings.vault_id, audit, keys.number, who=resources.who)
+    else:
+        given = checkpoint if checkpoint is not None else given_checkpoint()
+        check_pin(Pins(), settings.vault_id, audit, keys.number, given=given)
+    audit.append([_event(resources, Kind.VAULT_OPENED)])
+    return resources
+
+
+def close_vault(resources: Resources) -> None:
+    """Let go of what a vault holds, and keep in mind how far its log had come."""
+    remember(Pins(), resources.settings.vault_id, resources.audit, resources.keys.number)
+    resources.catalog.close()
+    resources.pool.close()
+
+
+def read_settings(root: Path) -> tuple[Settings, bytes]:
+    """Return what a vault's public description says, and its bytes.
+
+    Raises
+    ------
+    NotAVault, NewerFormat, IntegrityError
+        There is none, it is newer than this version, or it is damaged.
+    """
+    try:
+        text = (root / VAULT_TOML).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotAVault("there is no vault at this place; `voxelvault init PATH` makes one") from None
+    except PermissionError:
+        raise NotAVault("this vault may not be read; ask its owner for access to the folder") from None
+    try:
+        found = tomllib.loads(text.decode())
+        if found["format"] > FORMAT:
+            raise NewerFormat("this vault was written by a newer version; update voxelvault")
+        return Settings(**found), text
+    except (ValueError, KeyError, TypeError):
+        raise IntegrityError("vault.toml is damaged; restore it from a copy") from None
+
+
+def _toml(settings: Settings) -> bytes:
+    if not re.fullmatch(r"[A-Za-z0-9 _.-]*", settings.residency):
+        raise UsageError("a residency region is letters, digits, spaces, dots and dashes")
+    lines = (
+        f"format = {settings.format}",
+        f'vault_id = "{settings.vault_id}"',
+        f'objects = "{settings.objects}"',
+        f'catalog = "{settings.catalog}"',
+        f'codec = "{settings.codec}"',
+        f'residency = "{settings.residency}"',
+    )
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _first_slots(ways: Ways, vault_id: str, memory_kib: int) -> Sequence[NewSlot]:
+    if ways.passphrase is not None:
+        return [PassphraseProvider(ways.passphrase).slot(memory_kib=memory_kib)]
+    path = Path(ways.key_file or default_key_file(vault_id)).expanduser()
+    provider = FileProvider(path)
+    return [provider.slot() if path.exists() else provider.create()]
+
+
+def _warnings(root: Path, ways: Ways, vault_id: str) -> list[str]:
+    if ways.passphrase is not None:
+        return []
+    key_file = Path(ways.key_file or default_key_file(vault_id)).expanduser().absolute()
+    if key_file.stat().st_dev == root.stat().st_dev:
+        return [
+            "key file and vault are on one disk: whoever takes both reads everything; move the key file to "
+            "another device, or add a passphrase (`voxelvault keys add passphrase`) and remove the file"
+        ]
+    return []
+
+
+def _resources(
+    settings: Settings,
+    objects: LocalObjects,
+    keys: KeyRing,
+    catalog: DuckLakeCatalog,
+    audit: AuditLog,
+    purpose: str | None,
+) -> Resources:
+    return Resources(
+        settings,
+        objects,
+        keys,
+        SealedObjects(objects, settings.vault_id),
+        catalog,
+        audit,
+        OwnerPolicy(),
+        DecoderPool(),
+        _who(),
+        purpose,
+    )
+
+
+def _who() -> str:
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"uid-{os.getuid()}"
+    return re.sub(r"[^A-Za-z0-9_.:@/=,+-]", "_", name) or "unknown"
+
+
+def _event(resources: Resources, kind: Kind) -> Event:
+    keys = resources.keys
+    return Event(
+        kind=kind,
+        who=resources.who,
+        purpose=resources.purpose,
+        counts={"generation": keys.generation, "record_number": keys.number},
+        digests={"record": keys.record_digest},
+    )
+
+
+def _has_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def _wants_passphrase(objects: LocalObjects) -> bool:
+    return b'"passphrase"' in objects.get("keys/record.json") or b'\\"passphrase\\"' in objects.get(
+        "keys/record.json"
+    )

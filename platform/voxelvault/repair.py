@@ -1,0 +1,162 @@
+"""What a killed ingest leaves behind, and what the log says must happen to it.
+
+The log is the truth: an object is swept only where an intent names its pack and the catalog never
+committed that pack; a commit whose outcome was not entered gets its outcome.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from voxelvault.audit.events import Event, Kind, Outcome
+from voxelvault.audit.leaf import Entry
+from voxelvault.crypto.streaming_aead import Kind as SealedKind
+from voxelvault.errors import VoxelVaultError
+from voxelvault.model import ObjectInfo
+from voxelvault.packs import manifest_ref, open_manifest
+from voxelvault.resources import Resources
+from voxelvault.storage.layout import OBJECTS, object_id_of
+from voxelvault.storage.objects import LocalObjects
+
+GRACE = 3600.0
+"""Seconds that an unfinished ingest may still be at work."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What the log says of packs.
+
+    Attributes
+    ----------
+    manifests : dict
+        Pack id to the digest of its manifest, as last committed.
+    intents : dict
+        Pack or quarantine id to the action that intended it.
+    finished : set
+        Actions with an outcome.
+    """
+
+    manifests: dict[str, str] = field(default_factory=dict)
+    intents: dict[str, str] = field(default_factory=dict)
+    finished: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """Objects swept and outcomes entered."""
+
+    swept: int
+    recovered: int
+
+
+def read_ledger(entries: Iterable[Entry]) -> Ledger:
+    """Read what the log says of packs."""
+    ledger = Ledger()
+    for entry in entries:
+        if entry.kind == Kind.INGEST and entry.outcome == Outcome.INTENT:
+            for role in ("pack", "quarantine"):
+                ledger.intents.update(dict.fromkeys(entry.ids.get(role, ()), entry.action))
+        elif entry.kind == Kind.INGEST:
+            ledger.finished.add(entry.action)
+        ledger.manifests.update(entry.manifests)
+    return ledger
+
+
+def orphans(resources: Resources, referenced: set[str]) -> Iterator[ObjectInfo]:
+    """Yield objects that neither a manifest nor the quarantine refers to."""
+    for info in resources.objects.list(f"{OBJECTS}/"):
+        if object_id_of(info.name) not in referenced:
+            yield info
+
+
+def repair(resources: Resources, ledger: Ledger, grace: float = GRACE) -> RepairReport:
+    """Sweep the objects of unfinished ingests, and enter the outcomes that are missing.
+
+    Parameters
+    ----------
+    resources : Resources
+        The open vault, whose log was verified.
+    ledger : Ledger
+        What its log says.
+    grace : float
+        Seconds that an object must be old: another ingest may be at work.
+    """
+    with resources.catalog.lease() as lease:
+        packs = {row["pack_id"]: row for row in lease.query("select * from packs").to_pylist()}
+        kept = {
+            row["object_id"]
+            for row in lease.query("select object_id from quarantine where object_id is not null").to_pylist()
+        }
+        referenced = kept | _referenced(resources, packs)
+        swept = _sweep(resources, ledger, packs, referenced, grace)
+    if isinstance(resources.objects, LocalObjects):
+        swept += resources.objects.sweep_temporary(time.time() - grace)
+    missing = {
+        pack_id: row["manifest_sha256"]
+        for pack_id, row in packs.items()
+        if pack_id not in ledger.manifests and pack_id in ledger.intents
+    }
+    _log(resources, swept, missing)
+    return RepairReport(swept, len(missing))
+
+
+def _referenced(resources: Resources, packs: Mapping[str, dict[str, object]]) -> set[str]:
+    """Return the objects of all packs; one manifest that can't be read stops the repair."""
+    found: set[str] = set()
+    for row in packs.values():
+        ref = manifest_ref(row)
+        found.add(ref.object_id)
+        found.update(object_ref.object_id for object_ref in open_manifest(resources, ref).objects())
+    return found
+
+
+def _sweep(
+    resources: Resources,
+    ledger: Ledger,
+    packs: Mapping[str, object],
+    referenced: set[str],
+    grace: float,
+) -> int:
+    swept = 0
+    young = time.time() - grace
+    for info in list(orphans(resources, referenced)):
+        object_id = object_id_of(info.name)
+        if object_id is None or info.modified > young:
+            continue
+        owner = _owner(resources, object_id)
+        if owner in ledger.intents and owner not in packs:
+            resources.objects.delete(info.name)
+            swept += 1
+    return swept
+
+
+def _owner(resources: Resources, object_id: str) -> str:
+    """Return the pack or quarantine id that an object was written for.
+
+    Manifests and quarantined files carry it as their own id, everything else as its key's.
+    """
+    try:
+        ref = resources.sealed.describe(object_id)
+    except VoxelVaultError:
+        return ""
+    own = ref.kind in (SealedKind.MANIFEST, SealedKind.QUARANTINE)
+    return object_id if own else ref.key_id
+
+
+def _log(resources: Resources, swept: int, manifests: Mapping[str, str]) -> None:
+    items = sorted(manifests.items())
+    parts = [dict(items[at : at + 256]) for at in range(0, len(items), 256)] or [{}]
+    resources.audit.append(
+        [
+            Event(
+                kind=Kind.REPAIR,
+                who=resources.who,
+                purpose=resources.purpose,
+                counts={"objects": swept if number == 0 else 0, "packs": len(part)},
+                manifests=part,
+            )
+            for number, part in enumerate(parts)
+        ]
+    )

@@ -1,0 +1,162 @@
+"""Which frames of a series make one volume: from catalog rows to choices. Decides, reads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from voxelvault.dicom.frames import FrameAttributes
+from voxelvault.dicom.geometry import arrange
+from voxelvault.dicom.slices import FrameGroup
+from voxelvault.errors import NoPixels, StackChoiceNeeded
+from voxelvault.rows import frame_of
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What arrays can be joined by: frame size, samples, dtype.
+
+    Parameters
+    ----------
+    rows, columns, samples : int
+        Of each frame.
+    dtype : str
+        NumPy name of the stored values.
+    palette : bool
+        The stored values are indexes into a colour palette.
+    inverted : bool
+        Low values are white (MONOCHROME1).
+    """
+
+    rows: int
+    columns: int
+    samples: int
+    dtype: str
+    palette: bool = False
+    inverted: bool = False
+
+    @property
+    def colour(self) -> bool:
+        """True when `load` gives RGB."""
+        return self.samples > 1 or self.palette
+
+    def __str__(self) -> str:
+        return f"{self.columns}x{self.rows}" + (" colour" if self.colour else f" {self.dtype}")
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRef:
+    """Where one frame is stored, and which instance it belongs to."""
+
+    pack_id: str
+    stack: int
+    frame: int
+    instance_id: str
+    number: int
+    """Index of the frame in its instance, from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameStack:
+    """Frames that make one volume or one time point, in order of space.
+
+    Parameters
+    ----------
+    label : str
+        What `stack=` takes.
+    layout : Layout
+        Of every frame.
+    refs : tuple of FrameRef
+        Where the frames are, in order.
+    attributes : tuple of FrameAttributes
+        What the headers say of each, in the same order.
+    group : FrameGroup
+        Positions, spacing, affines.
+    """
+
+    label: str
+    layout: Layout
+    refs: tuple[FrameRef, ...]
+    attributes: tuple[FrameAttributes, ...]
+    group: FrameGroup
+
+
+def frame_stacks(frames: Sequence[Row], stacks: Sequence[Row]) -> tuple[FrameStack, ...]:
+    """Return the volumes of a series, the one with most frames first.
+
+    Parameters
+    ----------
+    frames, stacks : sequence of mapping
+        Rows of the catalog's `frames` and `stacks` for one series.
+    """
+    layouts = {(row["pack_id"], row["stack"]): _layout(row) for row in stacks}
+    by_layout: dict[Layout, list[Row]] = {}
+    for row in frames:
+        by_layout.setdefault(layouts[row["pack_id"], row["stack"]], []).append(row)
+    found = [
+        _frame_stack(layout, rows, attributes, group, several=len(by_layout) > 1)
+        for layout, rows in by_layout.items()
+        for attributes in [[frame_of(row) for row in rows]]
+        for group in arrange(attributes).groups
+    ]
+    return tuple(sorted(found, key=lambda stack: -len(stack.refs)))
+
+
+def choose(stacks: Sequence[FrameStack], stack: int | str | None) -> FrameStack:
+    """Return the stack that is meant.
+
+    Raises
+    ------
+    NoPixels
+        There are none.
+    StackChoiceNeeded
+        There are several and none, or an unknown one, is named.
+    """
+    if not stacks:
+        raise NoPixels("this series has no pixels that can be decoded; `export` gives its files as they came")
+    if stack is None and len(stacks) == 1:
+        return stacks[0]
+    if isinstance(stack, int) and not isinstance(stack, bool) and 0 <= stack < len(stacks):
+        return stacks[stack]
+    for found in stacks:
+        if found.label == stack:
+            return found
+    labels = ", ".join(f"{number}: {found.label!r}" for number, found in enumerate(stacks))
+    problem = "this series has several stacks" if stack is None else f"this series has no stack {stack!r}"
+    raise StackChoiceNeeded(f"{problem}; pass stack= one of {labels}")
+
+
+def _layout(row: Row) -> Layout:
+    photometric = row["PhotometricInterpretation"]
+    return Layout(
+        row["rows"],
+        row["columns"],
+        row["samples"],
+        row["dtype"],
+        photometric == "PALETTE COLOR",
+        photometric == "MONOCHROME1",
+    )
+
+
+def _frame_stack(
+    layout: Layout,
+    rows: Sequence[Row],
+    attributes: Sequence[FrameAttributes],
+    group: FrameGroup,
+    several: bool,
+) -> FrameStack:
+    order = [int(index) for index in group.order]
+    return FrameStack(
+        f"{layout} {group.label}".strip() if several else group.label,
+        layout,
+        tuple(_ref(rows[index]) for index in order),
+        tuple(attributes[index] for index in order),
+        group,
+    )
+
+
+def _ref(row: Row) -> FrameRef:
+    return FrameRef(row["pack_id"], row["stack"], row["frame"], row["instance_id"], row["FrameNumber"] - 1)

@@ -1,0 +1,345 @@
+"""Vault: the face a notebook meets. Each method hands over to a verb."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from voxelvault.access import VaultOptions
+    from voxelvault.audit.view import AuditView
+    from voxelvault.catalog.user_sql import Result, UserSession
+    from voxelvault.export import ExportReport
+    from voxelvault.ingest import IngestReport
+    from voxelvault.quarantine import Quarantined
+    from voxelvault.resources import Resources
+    from voxelvault.series import Series
+    from voxelvault.verify import VerifyReport
+
+PathLike = str | os.PathLike[str]
+
+
+def create(
+    path: PathLike,
+    *,
+    purpose: str | None = None,
+    key_file: PathLike | None = None,
+    passphrase: str | None = None,
+    codec: str = "htj2k",
+    residency: str = "",
+) -> Vault:
+    """Make a vault in a new or empty folder and open it.
+
+    Parameters
+    ----------
+    path : path
+        On a local disk.
+    purpose : str, optional
+        Code of the purpose of use, such as a study's number; stands in every audit entry.
+    key_file : path, optional
+        Where the private key goes; by default into the user's configuration folder.
+    passphrase : str, optional
+        Makes a passphrase slot instead of a key file.
+    codec : {"htj2k", "fast", "raw"}
+        How native pixels are stored; lossless all of them.
+    residency : str
+        Region where the data must stay; public.
+
+    Returns
+    -------
+    Vault
+        Its `recovery_code` is to be written down: it is kept nowhere else.
+
+    Raises
+    ------
+    VaultExists, UsageError, NetworkFileSystem, StorageError
+        Then nothing was made that could be taken for a vault.
+    """
+    from voxelvault.opening import Ways, create_vault
+
+    made = create_vault(path, Ways(key_file, passphrase), purpose=purpose, codec=codec, residency=residency)
+    vault = Vault(made.resources, Path(path).expanduser())
+    vault.recovery_code, vault.warnings = made.recovery_code, made.warnings
+    return vault
+
+
+def open(
+    path: PathLike | None = None,
+    *,
+    purpose: str | None = None,
+    key_file: PathLike | None = None,
+    passphrase: str | None = None,
+    recovery_code: str | None = None,
+    fingerprint: str | None = None,
+    checkpoint: str | None = None,
+    accept_restore: bool = False,
+) -> Vault:
+    """Open a vault; never makes one, and never asks without a terminal.
+
+    Parameters
+    ----------
+    path : path, optional
+        Of the vault; by default the one that `VOXELVAULT` or the configuration names.
+    purpose : str, optional
+        Code of the purpose of use; stands in every audit entry.
+    key_file, passphrase, recovery_code : optional
+        Keys at hand, beside the default key file and the environment's `VOXELVAULT_KEY`.
+    fingerprint : str, optional
+        Whose vault it must be; needed with a recipient's key.
+    checkpoint : str, optional
+        A signed checkpoint kept elsewhere, which the audit log must extend.
+    accept_restore : bool
+        Accept an older copy that was put back; an audit entry of its own.
+
+    Returns
+    -------
+    Vault
+        Close it, or use it in a `with` statement.
+
+    Raises
+    ------
+    NotAVault, KeyUnavailable, WrongPassphrase, RollbackDetected, NewerFormat, IntegrityError
+        Each message says what to do.
+    """
+    from voxelvault.config import default_vault
+    from voxelvault.errors import NotAVault
+    from voxelvault.opening import Ways, open_vault
+
+    where = path if path is not None else default_vault()
+    if where is None:
+        raise NotAVault("no vault was named; give a path, or set VOXELVAULT")
+    resources = open_vault(
+        where,
+        Ways(key_file, passphrase, recovery_code),
+        purpose=purpose,
+        fingerprint=fingerprint,
+        checkpoint=checkpoint,
+        accept=accept_restore,
+    )
+    return Vault(resources, Path(where).expanduser())
+
+
+class Vault(AbstractContextManager["Vault"]):
+    """An open vault. Made by `create` and `open`.
+
+    Attributes
+    ----------
+    recovery_code : str or None
+        Only on a vault just made.
+    warnings : tuple of str
+        What `create` would have you know.
+    """
+
+    def __init__(self, resources: Resources, path: Path) -> None:
+        self.resources = resources
+        self.path = path
+        self.recovery_code: str | None = None
+        self.warnings: tuple[str, ...] = ()
+        self._series: list[Series] = []
+        self._session: tuple[str, UserSession] | None = None
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an open vault cannot be pickled; open it again where you need it")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every series, and the vault."""
+        from voxelvault.opening import close_vault
+
+        for series in self._series:
+            series.close()
+        self._series.clear()
+        self._drop_session()
+        close_vault(self.resources)
+
+    @property
+    def options(self) -> VaultOptions:
+        """What this session may change: `identifying`, `verify_reads`, `threads`."""
+        from voxelvault.access import VaultOptions
+
+        return VaultOptions(self.resources)
+
+    @property
+    def audit(self) -> AuditView:
+        """The audit log: `log`, `verify`, `prove`, `checkpoint`."""
+        from voxelvault.audit.view import AuditView
+
+        return AuditView(self.resources.audit, self.resources.who, self.resources.purpose)
+
+    def ingest(
+        self,
+        *paths: PathLike,
+        issuer: str | None = None,
+        move: bool = False,
+        dry_run: bool = False,
+        codec: str | None = None,
+        progress: bool = True,
+    ) -> IngestReport:
+        """Take DICOM in: folders, files, zip and tar archives, DICOMDIRs.
+
+        Parameters
+        ----------
+        *paths : path
+            What to take.
+        issuer : str, optional
+            Issuer of patient ids whose header names none; by default the source's name in the
+            configuration.
+        move : bool
+            Delete each source file once it is safely in the vault.
+        dry_run : bool
+            Read and report only.
+        codec : str, optional
+            Instead of the vault's default.
+        progress : bool
+            Show a progress bar.
+
+        Returns
+        -------
+        IngestReport
+            What became of every file; print it.
+        """
+        from voxelvault.display.progress import Progress
+        from voxelvault.ingest import IngestOptions, ingest
+
+        options = IngestOptions(issuer, move, dry_run, codec)
+        with Progress("ingest", shown=None if progress else False) as bar:
+            report = ingest(self.resources, paths, options, lambda files, _size: bar.advance(files))
+        self._drop_session()
+        return report
+
+    def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Result:
+        """Query the catalog: tables patients, studies, series, instances, stacks, frames, audit, ….
+
+        Returns
+        -------
+        Result
+            `.df()` (pandas), `.pl()` (polars), `.arrow()`, `.fetchall()`.
+
+        Raises
+        ------
+        QueryError
+            The SQL was refused or failed.
+        AuditError
+            The query could not be entered in the log, so it was not run.
+        """
+        from voxelvault.access import log_query, mentions_audit
+
+        log_query(self.resources, query)
+        if mentions_audit(query):
+            with self._new_session(with_audit=True) as session:
+                return session.sql(query, parameters)
+        digest = self.resources.catalog.head().digest
+        if self._session is None or self._session[0] != digest:
+            self._drop_session()
+            self._session = digest, self._new_session(with_audit=False)
+        return self._session[1].sql(query, parameters)
+
+    def series(self, uid: str, *, study: str | None = None) -> Series:
+        """Open a series by its UID: one policy decision and one audit entry cover every read.
+
+        Raises
+        ------
+        UnknownUID, AmbiguousUID, PolicyDenied, AuditError
+            Then nothing was read.
+        """
+        from voxelvault.series import open_series
+
+        found = open_series(self.resources, uid, study)
+        self._series.append(found)
+        return found
+
+    def export(
+        self, out: PathLike, *, study: str | None = None, series: str | None = None, progress: bool = True
+    ) -> ExportReport:
+        """Write the original files, byte for byte, with a manifest of their hashes.
+
+        Parameters
+        ----------
+        out : path
+            Folder; made if need be.
+        study, series : str, optional
+            UIDs; without them everything goes out.
+        """
+        from voxelvault.display.progress import Progress
+        from voxelvault.export import export
+
+        with Progress("export", shown=None if progress else False) as bar:
+            return export(
+                self.resources, out, study=study, series=series, advance=lambda files, _: bar.advance(files)
+            )
+
+    def verify(
+        self,
+        *,
+        quick: bool = False,
+        sample: float | None = None,
+        repair: bool = False,
+        against: str | None = None,
+        progress: bool = True,
+    ) -> VerifyReport:
+        """Check every object, every frame, every catalog reference, and the log.
+
+        Parameters
+        ----------
+        quick : bool
+            Lengths, manifests, references and log, without reading pixels.
+        sample : float, optional
+            Share of the packs to read, 0 to 1.
+        repair : bool
+            Sweep what a killed ingest left behind.
+        against : str, optional
+            A checkpoint kept elsewhere.
+        """
+        from voxelvault.display.progress import Progress
+        from voxelvault.verify import VerifyOptions, verify
+
+        with Progress("verify", shown=None if progress else False) as bar:
+            return verify(self.resources, VerifyOptions(quick, sample, repair, against), bar.advance)
+
+    def quarantine(self) -> list[Quarantined]:
+        """List the files kept aside, with reasons; sources may identify people, so this is logged."""
+        from voxelvault.quarantine import quarantine_list
+
+        return quarantine_list(self.resources)
+
+    def merge_subjects(self, subject_id: str, into: str, *, reason: str | None = None) -> None:
+        """Say that two subjects are one person; see the table `conflicts`."""
+        from voxelvault.lifecycle import merge_subjects
+
+        merge_subjects(self.resources, subject_id, into, reason=reason)
+        self._drop_session()
+
+    def summary(self) -> dict[str, object]:
+        """Return counts by modality and transfer syntax, and sizes; nothing that names anybody."""
+        from voxelvault.access import summary
+
+        return summary(self.resources)
+
+    def __repr__(self) -> str:
+        counts = self.summary()
+        return "<Vault: {studies} studies, {series} series, {instances} instances>".format(**counts)
+
+    def _repr_html_(self) -> str:
+        from voxelvault.display.html import card
+
+        return card("Vault", self.summary())
+
+    def _new_session(self, with_audit: bool) -> UserSession:
+        extra = {"audit": self.audit.table()} if with_audit else None
+        return self.resources.catalog.user_session(extra=extra)
+
+    def _drop_session(self) -> None:
+        if self._session is not None:
+            self._session[1].close()
+            self._session = None
+
+
+__all__ = ["Vault", "create", "open"]

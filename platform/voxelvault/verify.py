@@ -1,0 +1,333 @@
+"""Is everything there, and is it what came in? Objects, frames, files, catalog, log."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from voxelvault.audit.events import Event, Kind, Outcome
+from voxelvault.audit.proof import VerifyReport as LogReport
+from voxelvault.errors import IntegrityError, UsageError, VoxelVaultError
+from voxelvault.model import SealedRef
+from voxelvault.packs import PackCache, manifest_ref, open_manifest
+from voxelvault.policy.access import Request, require
+from voxelvault.repair import Ledger, orphans, read_ledger, repair
+from voxelvault.resources import Resources
+from voxelvault.storage.codecs import DICOM_FRAME
+from voxelvault.storage.pack import InstanceRecord, Manifest
+from voxelvault.storage.pack_reader import JOIN_BYTES, PackReader
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """What to check.
+
+    Parameters
+    ----------
+    quick : bool
+        Lengths, manifests, references and log; no pixels.
+    sample : float, optional
+        Share of the packs whose bytes are read, 0 to 1.
+    repair : bool
+        Sweep what a killed ingest left behind, and enter outcomes it could not.
+    against : str, optional
+        A checkpoint kept elsewhere that the log must extend.
+    """
+
+    quick: bool = False
+    sample: float | None = None
+    repair: bool = False
+    against: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.sample is not None and not 0 < self.sample <= 1:
+            raise UsageError("--sample is a share of the packs: more than 0, at most 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Something that does not hold: what it is about, by opaque id, and a sentence."""
+
+    object_id: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.object_id}: {self.problem}"
+
+
+@dataclass(slots=True)
+class VerifyReport:
+    """What was checked, and what failed.
+
+    Attributes
+    ----------
+    packs, objects, frames, instances : int
+        Checked.
+    failures : list of Failure
+        Empty when all is well.
+    orphans : int
+        Objects that nothing refers to: left by a killed ingest, swept by repair.
+    swept, recovered : int
+        Objects removed and outcomes entered by repair.
+    log : VerifyReport
+        What the audit log proved, and from which checkpoint.
+    """
+
+    packs: int = 0
+    objects: int = 0
+    frames: int = 0
+    instances: int = 0
+    quarantined: int = 0
+    orphans: int = 0
+    swept: int = 0
+    recovered: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    log: LogReport | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True when nothing failed."""
+        return not self.failures
+
+    def __str__(self) -> str:
+        parts = [
+            f"{self.packs} packs, {self.objects} objects, {self.frames} frames, {self.instances} files",
+            "all as they came in" if self.ok else f"{len(self.failures)} FAILURES",
+        ]
+        parts += [f"{self.orphans} orphaned objects (sweep them with --repair)"] if self.orphans else []
+        parts += [f"{self.swept} orphaned objects swept"] if self.swept else []
+        parts += [f"log: {self.log}"] if self.log else []
+        return "; ".join(parts)
+
+
+def verify(
+    resources: Resources, options: VerifyOptions, advance: Callable[[int], object] = lambda steps: None
+) -> VerifyReport:
+    """Check the vault.
+
+    Parameters
+    ----------
+    resources : Resources
+        The open vault.
+    options : VerifyOptions
+        How much.
+    advance : callable
+        Progress: called with the number of packs done.
+
+    Returns
+    -------
+    VerifyReport
+        Failures are listed, not raised; `failures` is empty when all is well.
+
+    Raises
+    ------
+    RollbackDetected
+        The log does not extend the checkpoint given: nothing it says can be relied on.
+    """
+    require(resources.policy, Request(Kind.VERIFY, (), resources.purpose, resources.who))
+    report = VerifyReport()
+    report.log = resources.audit.verify(options.against)
+    ledger = read_ledger(resources.audit.entries())
+    if options.repair:
+        done = repair(resources, ledger)
+        report.swept, report.recovered = done.swept, done.recovered
+        ledger = read_ledger(resources.audit.entries())
+    packs: list[Row] = resources.catalog.query("select * from packs order by series_id, pack_id").to_pylist()
+    read = _chosen(packs, options)
+    referenced: set[str] = set()
+    cache = PackCache(resources)
+    for row in packs:
+        for ref, problem in _check_pack(resources, cache, row, ledger, row["pack_id"] in read, report):
+            if problem:
+                report.failures.append(Failure(row["pack_id"], problem))
+            elif ref:
+                referenced.add(ref.object_id)
+        advance(1)
+    referenced |= _check_quarantine(resources, report, read=not options.quick)
+    report.failures += _dangling(resources)
+    report.orphans = sum(1 for _ in orphans(resources, referenced))
+    _log(resources, report, options)
+    return report
+
+
+def _chosen(packs: Sequence[Row], options: VerifyOptions) -> set[str]:
+    ids = [row["pack_id"] for row in packs]
+    if options.quick:
+        return set()
+    if options.sample is None:
+        return set(ids)
+    return set(random.sample(ids, max(1, round(options.sample * len(ids))))) if ids else set()
+
+
+def _check_pack(
+    resources: Resources, cache: PackCache, row: Row, ledger: Ledger, read: bool, report: VerifyReport
+) -> Iterator[tuple[SealedRef | None, str]]:
+    """Yield the objects that a pack refers to, and what is wrong with it."""
+    report.packs += 1
+    ref = manifest_ref(row)
+    yield ref, ""
+    committed = ledger.manifests.get(row["pack_id"])
+    if committed != ref.sha256:
+        yield None, "the log does not vouch for its manifest" if committed else "the log has no entry for it"
+    try:
+        manifest = open_manifest(resources, ref)
+    except VoxelVaultError as error:
+        yield None, f"manifest: {error}"
+        return
+    report.objects += 1
+    yield from _check_objects(resources, manifest, read, report)
+    yield from ((None, problem) for problem in _check_rows(resources, manifest))
+    if read:
+        yield from ((None, problem) for problem in _check_content(cache, manifest, report))
+
+
+def _check_objects(
+    resources: Resources, manifest: Manifest, read: bool, report: VerifyReport
+) -> Iterator[tuple[SealedRef | None, str]]:
+    for ref in manifest.objects():
+        yield ref, ""
+        report.objects += 1
+        try:
+            if read:
+                resources.sealed.verify(ref)
+            elif resources.objects.size(resources.sealed.name(ref.object_id)) != ref.length:
+                yield None, f"object {ref.object_id} has the wrong length"
+        except VoxelVaultError as error:
+            yield None, f"object {ref.object_id}: {error}"
+
+
+def _check_rows(resources: Resources, manifest: Manifest) -> Iterator[str]:
+    """Compare the catalog's rows of a pack with its manifest, both ways."""
+    query = resources.catalog.query
+    scope = {"pack": manifest.pack_id}
+    rows = query("select instance_id, sha256, length from instances where pack_id = $pack", scope).to_pylist()
+    known = {record.instance_id: (record.sha256, record.length) for record in manifest.instances}
+    for row in rows:
+        if known.get(row["instance_id"]) != (row["sha256"], row["length"]):
+            yield f"the catalog's row of instance {row['instance_id']} disagrees with the manifest"
+    stacks = query("select stack, frames from stacks where pack_id = $pack", scope).to_pylist()
+    if {(row["stack"], row["frames"]) for row in stacks} != {
+        (number, stack.frames) for number, stack in enumerate(manifest.stacks)
+    }:
+        yield "the catalog's stacks disagree with the manifest"
+    stored = {row["instance_id"] for row in rows}
+    wanted = {
+        (record.stack, frame)
+        for record in manifest.instances
+        if record.stack >= 0 and record.instance_id in stored
+        for frame in range(record.first, record.first + record.count)
+    }
+    frames = query("select stack, frame from frames where pack_id = $pack", scope).to_pylist()
+    if {(row["stack"], row["frame"]) for row in frames} != wanted:
+        yield "the catalog's frames disagree with the manifest"
+
+
+def _check_content(cache: PackCache, manifest: Manifest, report: VerifyReport) -> Iterator[str]:
+    """Decode every frame and rebuild every file, and compare digests."""
+    try:
+        reader = cache.reader(manifest.pack_id)
+    except VoxelVaultError as error:
+        yield str(error)
+        return
+    for number in range(len(manifest.stacks)):
+        try:
+            yield from _check_frames(reader, number, report)
+        except VoxelVaultError as error:
+            yield f"stack {number}: {error}"
+    for record in manifest.instances:
+        try:
+            if _digest(reader, record) != record.sha256:
+                yield f"instance {record.instance_id} is not the file that came in"
+            report.instances += 1
+        except VoxelVaultError as error:
+            yield f"instance {record.instance_id}: {error}"
+
+
+def _check_frames(reader: PackReader, number: int, report: VerifyReport) -> Iterator[str]:
+    stack = reader.manifest.stacks[number]
+    shape, dtype = stack.key.shape, np.dtype(stack.key.dtype)
+    step = max(1, JOIN_BYTES // max(1, int(np.prod(shape)) * dtype.itemsize))
+    for first in range(0, stack.frames, step):
+        frames = range(first, min(first + step, stack.frames))
+        content: Sequence[Any]
+        if stack.key.codec == DICOM_FRAME:
+            content = reader.chunks(number, frames)
+        else:
+            content = reader.read(number, frames, np.empty((len(frames), *shape), dtype))  # type: ignore[assignment]
+        for frame, data in zip(frames, content, strict=True):
+            report.frames += 1
+            if hashlib.sha256(data).hexdigest() != stack.digests[frame]:
+                yield f"frame {frame} of stack {number} is not what was stored"
+
+
+def _digest(reader: PackReader, record: InstanceRecord) -> str:
+    digest = hashlib.sha256()
+    for part in reader.instance_bytes(record):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _check_quarantine(resources: Resources, report: VerifyReport, read: bool) -> set[str]:
+    rows: list[Row] = resources.catalog.query(
+        "select * from quarantine where object_id is not null"
+    ).to_pylist()
+    for row in rows:
+        ref = SealedRef(row["object_id"], row["key_id"], row["kind"], row["length"], row["object_sha256"])
+        report.quarantined += 1
+        try:
+            if read:
+                resources.sealed.open_whole(ref, resources.keys.dek(ref.key_id))
+            elif resources.objects.size(resources.sealed.name(ref.object_id)) != ref.length:
+                raise IntegrityError("it has the wrong length")
+        except VoxelVaultError as error:
+            report.failures.append(Failure(row["quarantine_id"], f"quarantined file: {error}"))
+    return {row["object_id"] for row in rows}
+
+
+_REFERENCES = (
+    ("instances", "pack_id", "packs"),
+    ("packs", "series_id", "series"),
+    ("series", "study_id", "studies"),
+    ("studies", "subject_id", "patients"),
+    ("frames", "instance_id", "instances"),
+    ("stacks", "pack_id", "packs"),
+)
+
+
+def _dangling(resources: Resources) -> Iterator[Failure]:
+    """Yield rows of the catalog that refer to nothing."""
+    for table, column, target in _REFERENCES:
+        rows = resources.catalog.query(
+            f"select distinct {column} as id from {table} where {column} not in (select {column} from {target})"  # noqa: S608 - names of ours
+        ).to_pylist()
+        for row in rows:
+            yield Failure(row["id"], f"{table} refers to it, and {target} lacks it")
+
+
+def _log(resources: Resources, report: VerifyReport, options: VerifyOptions) -> None:
+    mode = "quick" if options.quick else "sample" if options.sample else "full"
+    resources.audit.append(
+        [
+            Event(
+                kind=Kind.VERIFY,
+                who=resources.who,
+                purpose=resources.purpose,
+                outcome=Outcome.OK if report.ok else Outcome.FAILED,
+                counts={
+                    "packs": report.packs,
+                    "objects": report.objects,
+                    "frames": report.frames,
+                    "instances": report.instances,
+                    "failures": len(report.failures),
+                },
+                codes={"mode": (mode,)},
+            )
+        ]
+    )
