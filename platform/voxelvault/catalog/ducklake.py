@@ -1,138 +1,324 @@
-"""What is DuckLake's own: attaching, its metadata tables and its maintenance calls.
+"""The embedded catalog: DuckLake in an encrypted database file, its data as sealed objects, no server.
 
-The only file that knows DuckLake. Names in SQL here are ours or come from the schema.
-
-References
-----------
-DuckLake 1.0 specification, https://ducklake.select/docs/stable/specification.
+Together with `ducklake_sql` the only file that knows DuckLake. One writer at a time holds a lease on the catalog file; readers work on a private copy of it, which
+is small and encrypted as it is.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+import base64
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
-from voxelvault.catalog.catalog import CommitInfo
-from voxelvault.catalog.engine import Connection, literal, quoted
-from voxelvault.catalog.schema import LARGE, Table
-from voxelvault.errors import CatalogError
+import duckdb
+import pyarrow as pa
 
-EXTENSIONS = ("duckdb_extension_httpfs", "duckdb_extension_ducklake")
-"""Wheels; the first is what lets the engine write encrypted files."""
+from voxelvault.catalog.catalog import Change, CommitInfo, MaintenanceReport
+from voxelvault.catalog.catalog_file import CatalogFile
+from voxelvault.catalog.ducklake_sql import (
+    BLOCK,
+    DATA,
+    EXTENSIONS,
+    LAKE,
+    attach,
+    create_tables,
+    data_files,
+    head,
+)
+from voxelvault.catalog.engine import Connection, connect, literal, translated
+from voxelvault.catalog.lease import CatalogKeys, DuckLakeLease
+from voxelvault.catalog.readers import Params, Readers
+from voxelvault.catalog.schema import Table, schema
+from voxelvault.catalog.user_sql import UserSession
+from voxelvault.crypto.key_tree import Role
+from voxelvault.errors import CatalogError, IntegrityError, KeyUnavailable, NoPermission, ObjectMissing
+from voxelvault.model import ObjectStore
+from voxelvault.storage.mounts import require_local
+from voxelvault.storage.sealed_fs import SealedFileSystem
 
-LAKE = "lake"
-"""Name under which a catalog is attached."""
+LEASE = "catalog"
+"""Name of the lock that a writer holds."""
 
-DATA = "sealed://lake/"
-"""Where all data files are, as the engine believes."""
+_WAIT = 60.0
+_DAY = 86_400.0
 
-BLOCK = 16_384
-"""Bytes in a block of the catalog file; the default makes small catalogs ten times larger."""
-
-_OPTIONS: Mapping[str, str | int] = {
-    "parquet_compression": "zstd",
-    # Small enough that an erasure, which rewrites each file naming a subject, stays cheap.
-    "target_file_size": "64MB",
-    # A commit of a few rows goes into the encrypted file: a third of the sealed files to open later.
-    "data_inlining_row_limit": 20,
-}
-_ROW_GROUP = 20_000
-# From this share of deleted rows on, maintenance rewrites a file.
-_REWRITE_FROM = 0.2
-
-
-def metadata(alias: str) -> str:
-    """Return the schema that holds an attached catalog's metadata tables."""
-    return f"__ducklake_metadata_{alias}"
-
-
-def attach(connection: Connection, alias: str, path: Path, password: str, *, read_only: bool = False) -> None:
-    """Attach a catalog file, made if it is not there, under a name."""
-    options = [f"DATA_PATH '{DATA}'", f"META_ENCRYPTION_KEY '{password}'", f"META_BLOCK_SIZE {BLOCK}"]
-    if read_only:
-        options.append("READ_ONLY")
-    connection.execute(f"ATTACH {literal(f'ducklake:{path}')} AS {quoted(alias)} ({', '.join(options)})")
+T = TypeVar("T")
 
 
-def create_tables(connection: Connection, tables: Mapping[str, Table], vault_id: str) -> None:
-    """Make the tables of a new catalog, and fix how its files are written."""
-    connection.execute("BEGIN")
-    for table in tables.values():
-        columns = ", ".join(f"{quoted(name)} {sql_type}" for name, sql_type in table.columns.items())
-        connection.execute(f"CREATE TABLE {LAKE}.main.{quoted(table.name)} ({columns})")
-    set_digest(connection, hashlib.sha256(b"voxelvault/1/catalog/" + bytes.fromhex(vault_id)).hexdigest())
-    connection.execute("COMMIT")
-    for name, value in _OPTIONS.items():
-        connection.execute(f"CALL {LAKE}.set_option('{name}', '{value}')")
-    for name in LARGE:
-        connection.execute(
-            f"CALL {LAKE}.set_option('parquet_row_group_size', {_ROW_GROUP}, table_name => '{name}')"
-        )
+class DuckLakeCatalog:
+    """The catalog of a vault on a local disk, or of one in memory. See `Catalog` for the methods.
 
-
-def set_digest(connection: Connection, digest: str) -> None:
-    """Let the open transaction carry a digest, which `head` will return."""
-    connection.execute(f"CALL {LAKE}.set_commit_message(NULL, NULL, extra_info => '{digest}')")
-
-
-def head(connection: Connection, alias: str) -> CommitInfo:
-    """Return the last snapshot and its digest."""
-    found = connection.execute(
-        "SELECT max(snapshot_id), arg_max(commit_extra_info, snapshot_id) "  # noqa: S608 - our own alias
-        f"FROM __ducklake_metadata_{alias}.ducklake_snapshot_changes"
-    ).fetchall()
-    return CommitInfo(*found[0])
-
-
-def data_files(connection: Connection, meta: str, *, current: bool) -> list[str]:
-    """Return the paths of the data and delete files of the present snapshot, or of any."""
-    only = "WHERE f.end_snapshot IS NULL" if current else ""
-    found = connection.execute(
-        " UNION ALL ".join(
-            "SELECT s.path, t.path, f.path, "  # noqa: S608 - our own names
-            "s.path_is_relative AND t.path_is_relative AND f.path_is_relative "
-            f"FROM {meta}.{files} f JOIN {meta}.ducklake_table t USING (table_id) "
-            f"JOIN {meta}.ducklake_schema s USING (schema_id) {only}"
-            for files in ("ducklake_data_file", "ducklake_delete_file")
-        )
-    ).fetchall()
-    if not all(relative for *_, relative in found):
-        raise CatalogError("the catalog names a file outside the vault: run `voxelvault verify`")
-    return [DATA + schema_path + table_path + path for schema_path, table_path, path, _ in found]
-
-
-def compactions(tables: Iterable[str], grace: float) -> Iterator[str]:
-    """Yield the calls that write small and thinned files anew, each for a transaction of its own.
-
-    Two calls in one transaction would each join the same files: every row would be there twice.
+    Made by `create` or `open`. Threads may share it; a forked child may not use it.
     """
-    threshold = _REWRITE_FROM if grace else 0.0
-    for table in map(literal, tables):
-        yield f"CALL ducklake_flush_inlined_data('{LAKE}', table_name => {table})"
-        yield f"CALL ducklake_rewrite_data_files('{LAKE}', {table}, delete_threshold => {threshold})"
-        yield f"CALL ducklake_merge_adjacent_files('{LAKE}', {table})"
+
+    def __init__(
+        self, objects: ObjectStore, keys: CatalogKeys, tables: Mapping[str, Table], read_only: bool
+    ) -> None:
+        if not keys.keys_of(Role.PATHS):
+            raise KeyUnavailable("the vault has no key for catalog names: run `voxelvault verify`")
+        self._objects = objects
+        self._keys = keys
+        self._tables = tables
+        self._read_only = read_only
+        self._file = CatalogFile(objects)
+        paths_key = keys.sub_key(keys.keys_of(Role.PATHS)[0], "catalog-paths")
+        self._files = SealedFileSystem(objects, keys, vault_id=keys.vault_id, paths_key=paths_key)
+        self._guard = threading.Lock()
+        self._writer: Connection | None = None
+        self._readers: Readers | None = None
+        self._columns_checked = False
+
+    @classmethod
+    def create(
+        cls, objects: ObjectStore, keys: CatalogKeys, typed: Mapping[str, Mapping[str, str]] | None = None
+    ) -> DuckLakeCatalog:
+        """Make the catalog of a new vault; one that is there already is opened.
+
+        Parameters
+        ----------
+        objects : ObjectStore
+            The vault's objects.
+        keys : CatalogKeys
+            The vault's key ring.
+        typed : mapping of str to mapping of str to str, optional
+            The tag list: table to DICOM keyword to SQL type.
+
+        Raises
+        ------
+        NetworkFileSystem
+            Embedded writing needs a local disk.
+        """
+        for role in (Role.PATHS, Role.CATALOG):
+            if not keys.keys_of(role):
+                keys.new_key(role)
+        catalog = cls(objects, keys, schema(typed), read_only=False)
+        catalog._may_write()
+        with objects.lock(LEASE, _WAIT):
+            # The keys are durable before a file depends on them.
+            keys.commit()
+            if not catalog._file.exists():
+                catalog._make()
+        return catalog
+
+    @classmethod
+    def open(
+        cls,
+        objects: ObjectStore,
+        keys: CatalogKeys,
+        typed: Mapping[str, Mapping[str, str]] | None = None,
+        *,
+        read_only: bool = False,
+    ) -> DuckLakeCatalog:
+        """Open a vault's catalog; parameters as in `create`.
+
+        Raises
+        ------
+        CatalogError
+            There is none.
+        """
+        catalog = cls(objects, keys, schema(typed), read_only)
+        catalog._file.state()
+        return catalog
+
+    def commit(
+        self, changes: Sequence[Change], before_commit: Callable[[], object] | None = None
+    ) -> CommitInfo:
+        """Take the lease, commit the changes all or none, let the lease go."""
+        with self.lease() as lease:
+            return lease.commit(changes, before_commit)
+
+    @contextmanager
+    def lease(self, timeout: float = _WAIT) -> Iterator[DuckLakeLease]:
+        """Hold the catalog for several commits."""
+        self._may_write()
+        with self._objects.lock(LEASE, timeout):
+            connection = self._attached_writer()
+            lease = DuckLakeLease(connection, self._tables, self._keys, self._file, self._files)
+            try:
+                if not self._columns_checked:
+                    lease.add_columns()
+                    self._columns_checked = True
+                yield lease
+            finally:
+                self._detach_writer(connection)
+
+    def query(self, sql: str, params: Params = None) -> pa.Table:
+        """Return the rows of a trusted, parameterised query as of the last commit."""
+        return self._read(lambda readers: readers.query(sql, params))
+
+    def head(self) -> CommitInfo:
+        """Return the state as of the last commit."""
+
+        def find(readers: Readers) -> CommitInfo:
+            with readers.cursor() as (cursor, alias):
+                return head(cursor, alias)
+
+        return self._read(find)
+
+    def user_session(
+        self, allowed: Mapping[str, str] | None = None, extra: Mapping[str, pa.Table] | None = None
+    ) -> UserSession:
+        """Open a session fit to be handed to a user; see `Catalog.user_session`."""
+        info, more = self.head(), dict(extra or {})
+        if allowed is not None:
+            rows = {name: self.query(sql) for name, sql in allowed.items()}
+            return UserSession(connect((), spill=self._file.fresh()), {**rows, **more}, info)
+        with translated("open a session", self._files.failures.take):
+            return UserSession(self._rekeyed(), more, info, LAKE, [DATA])
+
+    def maintain(self, grace: float = _DAY) -> MaintenanceReport:
+        """Join small files, rewrite files with deleted rows, sweep what nothing references."""
+        with self.lease() as lease:
+            lease.compact(grace)
+            return lease.sweep(self._objects, grace)
+
+    def rebuild(self) -> MaintenanceReport:
+        """Write the catalog anew under a fresh key, so that the old key opens nothing current."""
+        self._may_write()
+        with self._objects.lock(LEASE, _WAIT), self._file.locked():
+            old = tuple(self._keys.keys_of(Role.CATALOG))
+            key_id, new = self._keys.new_key(Role.CATALOG), self._file.beside()
+            with translated("rebuild its file"):
+                connection = self._writer_instance()
+                try:
+                    self._copy_database(connection, self._file.path, new, _password(self._keys.dek(key_id)))
+                    self._keys.commit()
+                    self._file.install(new)
+                finally:
+                    self._file.drop(new)
+        return MaintenanceReport((), (), old)
+
+    def close(self) -> None:
+        """Let go of files and memory."""
+        with self._guard:
+            for part in (self._readers, self._writer):
+                if part is not None:
+                    part.close()
+            self._readers = self._writer = None
+
+    def __reduce__(self) -> Any:
+        """Refuse: keys stay in their process."""
+        raise TypeError("a catalog holds keys and can't be pickled: open the vault there instead")
+
+    def _may_write(self) -> None:
+        if self._read_only:
+            raise NoPermission("the vault was opened read-only: open it for writing")
+        if self._file.local:
+            require_local(self._file.path.parent)
+
+    def _make(self) -> None:
+        new, connection = self._file.beside(), self._writer_instance()
+        dek = self._keys.dek(self._keys.keys_of(Role.CATALOG)[-1])
+        try:
+            with translated("make its file"):
+                attach(connection, LAKE, new, _password(dek))
+                create_tables(connection, self._tables, self._keys.vault_id)
+                connection.execute(f"DETACH {LAKE}")
+                self._file.install(new)
+        finally:
+            self._file.drop(new)
+
+    def _instance(self) -> Connection:
+        connection = connect(EXTENSIONS, spill=self._file.fresh())
+        connection.register_filesystem(self._files)
+        return connection
+
+    def _writer_instance(self) -> Connection:
+        with self._guard:
+            if self._writer is None:
+                self._writer = self._instance()
+            return self._writer
+
+    def _attached_writer(self) -> Connection:
+        self._file.state()
+        connection = self._writer_instance()
+        # After a crash, attaching replays the journal into the file.
+        with self._file.locked(), translated("open its file"):
+            self._with_known_key(lambda password: attach(connection, LAKE, self._file.path, password))
+        return connection
+
+    def _detach_writer(self, connection: Connection) -> None:
+        try:
+            with self._file.locked(), translated("close its file"):
+                connection.execute(f"DETACH {LAKE}")
+        except CatalogError:
+            # A broken instance would hold the file for good: drop it.
+            with self._guard:
+                self._writer = None
+            connection.close()
+            raise
+
+    def _with_known_key(self, use: Callable[[str], object]) -> None:
+        """Try the catalog's keys, newest first: a rebuild may have died between key and file."""
+        for refreshed in (False, True):
+            if refreshed:
+                # Another process may have rebuilt the file under a key that this one hasn't seen.
+                self._keys.refresh()
+            for key_id in reversed(self._keys.keys_of(Role.CATALOG)):
+                with suppress(duckdb.Error):
+                    use(_password(self._keys.dek(key_id)))
+                    return
+        raise IntegrityError("the catalog file opens with none of the vault's keys: run `voxelvault verify`")
+
+    def _reading(self) -> Readers:
+        if self._readers is None:
+            self._readers = Readers(self._file, self._instance(), self._attach_copy)
+        return self._readers
+
+    def _attach_copy(self, connection: Connection, alias: str, path: Path) -> None:
+        self._with_known_key(lambda password: attach(connection, alias, path, password, read_only=True))
+
+    def _read(self, use: Callable[[Readers], T]) -> T:
+        with translated("answer a query", self._files.failures.take):
+            with self._guard:
+                readers = self._reading()
+            try:
+                return use(readers)
+            except duckdb.Error:
+                # Maintenance may have swept a file between copy and query: the next copy knows.
+                if not isinstance(self._files.failures.last, ObjectMissing):
+                    raise
+                return use(readers)
+
+    def _rekeyed(self) -> Connection:
+        """Return an instance that sees the tables and knows none of the vault's keys."""
+        copy, _ = self._file.copy()
+        private, key = self._file.fresh(), _password(secrets.token_bytes(32))
+        try:
+            with self._guard:
+                paths = self._copy_database(self._reading().connection.cursor(), copy, private, key)
+            allowed = [self._files.object_id(path) for path in paths]
+            connection = connect(EXTENSIONS, spill=self._file.fresh())
+            connection.register_filesystem(self._files.restricted(allowed))
+            attach(connection, LAKE, private, key, read_only=True)
+        finally:
+            self._file.drop(copy)
+            self._file.drop(private)
+        return connection
+
+    def _copy_database(self, connection: Connection, source: Path, target: Path, key: str) -> list[str]:
+        """Copy the file to one under another key; return the paths of the present snapshot's files."""
+        attach = f"ATTACH {literal(str(source))} AS source (READ_ONLY, ENCRYPTION_KEY "
+        self._with_known_key(lambda password: connection.execute(f"{attach}'{password}')"))
+        try:
+            connection.execute(
+                f"ATTACH {literal(str(target))} AS target (BLOCK_SIZE {BLOCK}, ENCRYPTION_KEY '{key}')"
+            )
+            connection.execute("COPY FROM DATABASE source TO target")
+            paths = data_files(connection, "target.main", current=True)
+            connection.execute("DETACH target")
+        finally:
+            connection.execute("DETACH source")
+        return paths
 
 
-def expirations(grace: float) -> Iterator[str]:
-    """Yield the calls that forget states older than the grace period in seconds."""
-    older = f"older_than => now() - to_microseconds({int(grace * 1e6)}::BIGINT)"
-    yield f"CALL ducklake_expire_snapshots('{LAKE}', {older})"
-    # Our file system deletes nothing on its word; this only empties its list of wishes.
-    yield f"CALL ducklake_cleanup_old_files('{LAKE}', cleanup_all => true)"
+def _password(key: bytes) -> str:
+    """Return a key as the engine takes it, as text; all of its 256 random bits are in it."""
+    return base64.b64encode(key).decode()
 
 
-__all__ = [
-    "BLOCK",
-    "DATA",
-    "EXTENSIONS",
-    "LAKE",
-    "attach",
-    "compactions",
-    "create_tables",
-    "data_files",
-    "expirations",
-    "head",
-    "metadata",
-    "set_digest",
-]
+__all__ = ["LEASE", "DuckLakeCatalog"]

@@ -14,7 +14,15 @@ import pyarrow as pa
 from voxelvault.catalog import statements
 from voxelvault.catalog.catalog import Change, CommitInfo, MaintenanceReport
 from voxelvault.catalog.catalog_file import CatalogFile
-from voxelvault.catalog.ducklake import LAKE, compactions, data_files, expirations, head, metadata, set_digest
+from voxelvault.catalog.ducklake_sql import (
+    LAKE,
+    compactions,
+    data_files,
+    expirations,
+    head,
+    metadata,
+    set_digest,
+)
 from voxelvault.catalog.engine import Connection, quoted, translated
 from voxelvault.catalog.readers import Params
 from voxelvault.catalog.schema import Table
@@ -41,9 +49,12 @@ class CatalogKeys(FileKeys, Protocol):
     def commit(self) -> object:
         """Make staged keys durable."""
 
+    def refresh(self) -> None:
+        """Take over the keys that other processes made durable."""
 
-class EmbeddedLease:
-    """The catalog held for writing. Valid only inside `EmbeddedCatalog.lease`, in one thread."""
+
+class DuckLakeLease:
+    """The catalog held for writing. Valid only inside `DuckLakeCatalog.lease`, in one thread."""
 
     def __init__(
         self,
@@ -161,4 +172,4 @@ class EmbeddedLease:
                 raise
 
 
-__all__ = ["CatalogKeys", "EmbeddedLease"]
+__all__ = ["CatalogKeys", "DuckLakeLease"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from catalog_support import TYPED, MemoryKeys, pack, patient
 
-from voxelvault.catalog.embedded import EmbeddedCatalog
+from voxelvault.catalog.ducklake import DuckLakeCatalog
 from voxelvault.model import new_id
 from voxelvault.storage.objects import LocalObjects
 
@@ -24,9 +24,9 @@ def objects(tmp_path: Path) -> LocalObjects:
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCatalog]:
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckLakeCatalog]:
     """A catalog to read: one patient, renamed since, with a series of 60 instances."""
-    made = EmbeddedCatalog.create(LocalObjects(tmp_path_factory.mktemp("vault")), MemoryKeys(), TYPED)
+    made = DuckLakeCatalog.create(LocalObjects(tmp_path_factory.mktemp("vault")), MemoryKeys(), TYPED)
     subject = new_id()
     made.commit([patient(subject, "PLANTED^NAME"), *pack(subject, 60)])
     made.commit([patient(subject, "DOE^JANE")])
@@ -35,7 +35,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCatalog
 
 
 @pytest.fixture
-def catalog(objects: LocalObjects, keys: MemoryKeys) -> Iterator[EmbeddedCatalog]:
-    made = EmbeddedCatalog.create(objects, keys, TYPED)
+def catalog(objects: LocalObjects, keys: MemoryKeys) -> Iterator[DuckLakeCatalog]:
+    made = DuckLakeCatalog.create(objects, keys, TYPED)
     yield made
     made.close()

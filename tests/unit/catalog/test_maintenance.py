@@ -11,8 +11,8 @@ import pytest
 from catalog_support import TYPED, MemoryKeys, pack, patient, rows
 
 from voxelvault.catalog.catalog import Change
-from voxelvault.catalog.ducklake import LAKE, metadata
-from voxelvault.catalog.embedded import EmbeddedCatalog, _password
+from voxelvault.catalog.ducklake import DuckLakeCatalog, _password
+from voxelvault.catalog.ducklake_sql import LAKE, metadata
 from voxelvault.crypto.key_tree import Role
 from voxelvault.errors import KeyUnavailable
 from voxelvault.model import new_id
@@ -24,14 +24,14 @@ def sealed_files(objects: LocalObjects) -> set[str]:
     return {found for info in objects.list("catalog/") if (found := object_id_of(info.name))}
 
 
-def everything(catalog: EmbeddedCatalog) -> dict[str, list[dict[str, object]]]:
+def everything(catalog: DuckLakeCatalog) -> dict[str, list[dict[str, object]]]:
     return {
         table: catalog.query(f"SELECT * FROM {table} ORDER BY ALL").to_pylist()
         for table in ("patients", "studies", "series", "packs", "instances", "stacks", "frames")
     }
 
 
-def test_maintenance_joins_files_and_keeps_rows(catalog: EmbeddedCatalog, objects: LocalObjects) -> None:
+def test_maintenance_joins_files_and_keeps_rows(catalog: DuckLakeCatalog, objects: LocalObjects) -> None:
     subject = new_id()
     with catalog.lease() as lease:
         for _ in range(4):
@@ -46,7 +46,7 @@ def test_maintenance_joins_files_and_keeps_rows(catalog: EmbeddedCatalog, object
     assert catalog.maintain(grace=0).deleted == ()
 
 
-def test_the_grace_period_keeps_what_readers_may_use(catalog: EmbeddedCatalog, objects: LocalObjects) -> None:
+def test_the_grace_period_keeps_what_readers_may_use(catalog: DuckLakeCatalog, objects: LocalObjects) -> None:
     with catalog.lease() as lease:
         for _ in range(3):
             lease.commit(pack(new_id(), 30))
@@ -57,7 +57,7 @@ def test_the_grace_period_keeps_what_readers_may_use(catalog: EmbeddedCatalog, o
 
 
 def test_an_orphan_is_swept_after_its_grace(
-    catalog: EmbeddedCatalog, objects: LocalObjects, monkeypatch: pytest.MonkeyPatch
+    catalog: DuckLakeCatalog, objects: LocalObjects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die() -> None:
         raise KeyboardInterrupt
@@ -74,9 +74,9 @@ def test_an_orphan_is_swept_after_its_grace(
 
 
 def test_a_reader_at_work_survives_a_sweep(
-    catalog: EmbeddedCatalog, objects: LocalObjects, keys: MemoryKeys
+    catalog: DuckLakeCatalog, objects: LocalObjects, keys: MemoryKeys
 ) -> None:
-    reader = EmbeddedCatalog.open(objects, keys, TYPED, read_only=True)
+    reader = DuckLakeCatalog.open(objects, keys, TYPED, read_only=True)
     for _ in range(2):
         catalog.commit(pack(new_id(), 30))
     assert len(reader.query("SELECT * FROM instances")) == 60
@@ -86,7 +86,7 @@ def test_a_reader_at_work_survives_a_sweep(
 
 
 def test_rebuild_changes_the_key_and_nothing_else(
-    catalog: EmbeddedCatalog, objects: LocalObjects, keys: MemoryKeys
+    catalog: DuckLakeCatalog, objects: LocalObjects, keys: MemoryKeys
 ) -> None:
     catalog.commit([patient(new_id()), *pack(new_id(), 30)])
     before, head = everything(catalog), catalog.head()
@@ -95,7 +95,7 @@ def test_rebuild_changes_the_key_and_nothing_else(
     keys.destroy(report.dead_keys)
     assert everything(catalog) == before
     assert catalog.head() == head
-    fresh = EmbeddedCatalog.open(objects, keys, TYPED)
+    fresh = DuckLakeCatalog.open(objects, keys, TYPED)
     fresh.commit([patient(new_id())])
     assert len(fresh.query("FROM patients")) == 2
     fresh.close()
@@ -103,16 +103,17 @@ def test_rebuild_changes_the_key_and_nothing_else(
 
 
 def test_a_rebuild_that_dies_leaves_the_old_file_in_use(
-    catalog: EmbeddedCatalog, keys: MemoryKeys, monkeypatch: pytest.MonkeyPatch
+    catalog: DuckLakeCatalog, keys: MemoryKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalog.commit([patient(new_id())])
 
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("voxelvault.catalog.catalog_file.CatalogFile.install", die)
+    monkeypatch.setattr("voxelvault.catalog.catalog_file.CatalogFile.install", die)
+    with pytest.raises(KeyboardInterrupt):
         catalog.rebuild()
+    monkeypatch.undo()
     assert len(keys.keys_of(Role.CATALOG)) == 2
     catalog.commit([patient(new_id())])
     assert len(catalog.query("FROM patients")) == 2
@@ -127,7 +128,7 @@ def plain_metadata(path: Path, password: str) -> str:
 
 
 def test_an_erasure_leaves_no_residue(
-    catalog: EmbeddedCatalog, objects: LocalObjects, keys: MemoryKeys
+    catalog: DuckLakeCatalog, objects: LocalObjects, keys: MemoryKeys
 ) -> None:
     victim, other = new_id(), new_id()
     for subject, name in ((victim, "ZZZ^ERASED"), (other, "MMM^STAYS"), (victim, "AAA^ERASED")):
@@ -160,7 +161,7 @@ def test_an_erasure_leaves_no_residue(
         keys.dek(report.dead_keys[0])
 
 
-def test_what_is_listed_as_referenced_is_there(catalog: EmbeddedCatalog, objects: LocalObjects) -> None:
+def test_what_is_listed_as_referenced_is_there(catalog: DuckLakeCatalog, objects: LocalObjects) -> None:
     catalog.commit(pack(new_id(), 30))
     with catalog.lease() as lease:
         found = lease._connection.execute(f"SELECT path FROM {metadata(LAKE)}.ducklake_data_file").fetchall()
@@ -168,7 +169,7 @@ def test_what_is_listed_as_referenced_is_there(catalog: EmbeddedCatalog, objects
     assert all(objects.size(object_name("catalog", object_id)) for object_id in sealed_files(objects))
 
 
-def story(catalog: EmbeddedCatalog, seed: int, steps: int) -> None:
+def story(catalog: DuckLakeCatalog, seed: int, steps: int) -> None:
     """Random merges, insertions, deletions and maintenance, against a dictionary."""
     dice, truth = random.Random(seed), dict[str, str | None]()
     ids = [f"{i:032x}" for i in range(60)]
@@ -195,11 +196,11 @@ def story(catalog: EmbeddedCatalog, seed: int, steps: int) -> None:
         )
 
 
-def test_a_random_story_agrees_with_a_dictionary(catalog: EmbeddedCatalog) -> None:
+def test_a_random_story_agrees_with_a_dictionary(catalog: DuckLakeCatalog) -> None:
     story(catalog, 1, 12)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(20))
-def test_many_random_stories_agree_with_a_dictionary(catalog: EmbeddedCatalog, seed: int) -> None:
+def test_many_random_stories_agree_with_a_dictionary(catalog: DuckLakeCatalog, seed: int) -> None:
     story(catalog, seed, 40)

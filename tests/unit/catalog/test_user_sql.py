@@ -11,8 +11,8 @@ import pytest
 from catalog_support import pack, patient, rows
 
 from voxelvault.catalog.catalog import Change
-from voxelvault.catalog.ducklake import data_files, metadata
-from voxelvault.catalog.embedded import EmbeddedCatalog, _password
+from voxelvault.catalog.ducklake import DuckLakeCatalog, _password
+from voxelvault.catalog.ducklake_sql import data_files, metadata
 from voxelvault.catalog.user_sql import Result, UserSession
 from voxelvault.crypto.key_tree import Role
 from voxelvault.errors import QueryError
@@ -20,18 +20,18 @@ from voxelvault.model import new_id
 
 
 @pytest.fixture(scope="module")
-def session(filled: EmbeddedCatalog) -> Iterator[UserSession]:
+def session(filled: DuckLakeCatalog) -> Iterator[UserSession]:
     with filled.user_session() as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def filtered(filled: EmbeddedCatalog) -> Iterator[UserSession]:
+def filtered(filled: DuckLakeCatalog) -> Iterator[UserSession]:
     with filled.user_session(allowed={"series": "SELECT series_id, Modality FROM series"}) as opened:
         yield opened
 
 
-def paths(catalog: EmbeddedCatalog) -> list[str]:
+def paths(catalog: DuckLakeCatalog) -> list[str]:
     with catalog.lease() as lease:
         return data_files(lease._connection, metadata("lake"), current=False)
 
@@ -52,7 +52,7 @@ def test_way_1_a_table_that_policy_hides_is_not_there(filtered: UserSession) -> 
 
 @pytest.mark.parametrize("which", ["session", "filtered"])
 def test_way_2_files_are_out_of_reach(
-    which: str, filled: EmbeddedCatalog, request: pytest.FixtureRequest, tmp_path: Path
+    which: str, filled: DuckLakeCatalog, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     open_session: UserSession = request.getfixturevalue(which)
     (tmp_path / "own.csv").write_text("a,b\n1,2\n")
@@ -87,7 +87,7 @@ def test_way_3_metadata_has_no_replaced_value_and_under_policy_nothing(
 
 @pytest.mark.parametrize("which", ["session", "filtered"])
 def test_way_4_databases_show_no_key_of_the_vault(
-    which: str, request: pytest.FixtureRequest, filled: EmbeddedCatalog
+    which: str, request: pytest.FixtureRequest, filled: DuckLakeCatalog
 ) -> None:
     open_session: UserSession = request.getfixturevalue(which)
     shown = str(open_session.sql("FROM duckdb_databases()").fetchall())
@@ -128,7 +128,7 @@ def test_python_variables_are_not_tables(session: UserSession) -> None:
         session.sql("FROM secret_frame")
 
 
-def test_the_vault_is_read_only(session: UserSession, filled: EmbeddedCatalog) -> None:
+def test_the_vault_is_read_only(session: UserSession, filled: DuckLakeCatalog) -> None:
     for text in ("DELETE FROM patients", "DROP TABLE patients", "CREATE TABLE more (a INTEGER)"):
         with pytest.raises(QueryError):
             session.sql(text)
@@ -140,14 +140,14 @@ def test_a_user_may_keep_tables_in_memory(session: UserSession) -> None:
     assert session.sql("FROM mine").fetchall() == [(60,)]
 
 
-def test_more_tables_can_be_given(filled: EmbeddedCatalog) -> None:
+def test_more_tables_can_be_given(filled: DuckLakeCatalog) -> None:
     audit = pa.table({"index": [0, 1], "kind": ["VAULT_CREATED", "OPENED"]})
     with filled.user_session(extra={"audit": audit}) as session:
         assert session.sql("SELECT kind FROM audit WHERE index = 1").fetchall() == [("OPENED",)]
         assert session.sql("SELECT count(*) FROM series").fetchall() == [(1,)]
 
 
-def test_the_session_says_which_state_it_shows(catalog: EmbeddedCatalog) -> None:
+def test_the_session_says_which_state_it_shows(catalog: DuckLakeCatalog) -> None:
     catalog.commit([patient(new_id())])
     with catalog.user_session() as session:
         assert session.info == catalog.head()
@@ -185,7 +185,7 @@ def test_a_repr_shows_values_only_when_told() -> None:
     assert "<b>" not in told
 
 
-def test_a_row_deleted_is_gone_from_the_session(catalog: EmbeddedCatalog) -> None:
+def test_a_row_deleted_is_gone_from_the_session(catalog: DuckLakeCatalog) -> None:
     catalog.commit(pack(new_id(), 60))
     victim = catalog.query("SELECT instance_id FROM instances ORDER BY 1 LIMIT 1")["instance_id"][0].as_py()
     catalog.commit([Change("instances", rows(instance_id=[victim]), "delete")])

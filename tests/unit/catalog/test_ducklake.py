@@ -12,7 +12,7 @@ import pytest
 from catalog_support import TYPED, MemoryKeys, pack, patient, rows
 
 from voxelvault.catalog.catalog import Change
-from voxelvault.catalog.embedded import LEASE, EmbeddedCatalog
+from voxelvault.catalog.ducklake import LEASE, DuckLakeCatalog
 from voxelvault.catalog.schema import TABLES
 from voxelvault.crypto.key_tree import Role
 from voxelvault.errors import (
@@ -28,11 +28,11 @@ from voxelvault.model import new_id
 from voxelvault.storage.objects import LocalObjects, MemoryObjects
 
 
-def count(catalog: EmbeddedCatalog, table: str) -> int:
+def count(catalog: DuckLakeCatalog, table: str) -> int:
     return int(catalog.query(f"SELECT count(*) AS n FROM {table}")["n"][0].as_py())
 
 
-def test_a_pack_commits_and_commits_again_without_doubling(catalog: EmbeddedCatalog) -> None:
+def test_a_pack_commits_and_commits_again_without_doubling(catalog: DuckLakeCatalog) -> None:
     subject, pack_id = new_id(), new_id()
     changes = [patient(subject), *pack(subject, 30, pack_id)]
     first = catalog.commit(changes)
@@ -46,14 +46,14 @@ def test_a_pack_commits_and_commits_again_without_doubling(catalog: EmbeddedCata
     }
 
 
-def test_the_digest_chains_and_the_snapshot_grows(catalog: EmbeddedCatalog) -> None:
+def test_the_digest_chains_and_the_snapshot_grows(catalog: DuckLakeCatalog) -> None:
     start = catalog.head()
     one, two = catalog.commit([patient("a" * 32)]), catalog.commit([patient("b" * 32)])
     assert start.snapshot < one.snapshot < two.snapshot
     assert len({start.digest, one.digest, two.digest}) == 3
 
 
-def test_merge_sets_the_columns_given_and_leaves_the_others(catalog: EmbeddedCatalog) -> None:
+def test_merge_sets_the_columns_given_and_leaves_the_others(catalog: DuckLakeCatalog) -> None:
     subject = new_id()
     catalog.commit([patient(subject, "DOE^JANE")])
     catalog.commit([Change("patients", rows(subject_id=[subject], merged_into=["f" * 32]))])
@@ -62,14 +62,14 @@ def test_merge_sets_the_columns_given_and_leaves_the_others(catalog: EmbeddedCat
     ]
 
 
-def test_insert_leaves_a_row_that_is_there(catalog: EmbeddedCatalog) -> None:
+def test_insert_leaves_a_row_that_is_there(catalog: DuckLakeCatalog) -> None:
     subject = new_id()
     catalog.commit([patient(subject, "FIRST")])
     catalog.commit([Change("patients", rows(subject_id=[subject], PatientName=["SECOND"]), "insert")])
     assert catalog.query("SELECT PatientName FROM patients")["PatientName"].to_pylist() == ["FIRST"]
 
 
-def test_delete_by_key_and_by_any_column(catalog: EmbeddedCatalog) -> None:
+def test_delete_by_key_and_by_any_column(catalog: DuckLakeCatalog) -> None:
     one, two = new_id(), new_id()
     catalog.commit([patient(one), patient(two, "ROE^JO"), *pack(one, 25), *pack(two, 25)])
     catalog.commit(
@@ -82,7 +82,7 @@ def test_delete_by_key_and_by_any_column(catalog: EmbeddedCatalog) -> None:
     assert count(catalog, "patients") == 1
 
 
-def test_types_come_back(catalog: EmbeddedCatalog) -> None:
+def test_types_come_back(catalog: DuckLakeCatalog) -> None:
     catalog.commit(pack(new_id(), 2))
     frames = catalog.query("SELECT ImagePositionPatient FROM frames ORDER BY frame")
     assert frames["ImagePositionPatient"].to_pylist() == [[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
@@ -101,7 +101,7 @@ def test_types_come_back(catalog: EmbeddedCatalog) -> None:
     ],
 )
 def test_a_bad_change_is_refused_and_the_good_one_before_it_undone(
-    catalog: EmbeddedCatalog, change: Change, says: str
+    catalog: DuckLakeCatalog, change: Change, says: str
 ) -> None:
     before = catalog.head()
     with pytest.raises(CatalogError, match=says):
@@ -110,7 +110,7 @@ def test_a_bad_change_is_refused_and_the_good_one_before_it_undone(
     assert count(catalog, "patients") == 0
 
 
-def test_what_before_commit_raises_undoes_the_commit(catalog: EmbeddedCatalog) -> None:
+def test_what_before_commit_raises_undoes_the_commit(catalog: DuckLakeCatalog) -> None:
     def refuse() -> None:
         raise NoSpace("no room for keys: free some")
 
@@ -121,7 +121,7 @@ def test_what_before_commit_raises_undoes_the_commit(catalog: EmbeddedCatalog) -
     assert count(catalog, "patients") == 1
 
 
-def test_keys_are_durable_before_the_commit_counts(catalog: EmbeddedCatalog, keys: MemoryKeys) -> None:
+def test_keys_are_durable_before_the_commit_counts(catalog: DuckLakeCatalog, keys: MemoryKeys) -> None:
     staged: list[int] = []
     catalog.commit(pack(new_id(), 40), lambda: staged.append(len(keys.staged)))
     assert staged[0] >= 2
@@ -130,7 +130,7 @@ def test_keys_are_durable_before_the_commit_counts(catalog: EmbeddedCatalog, key
 
 
 def test_a_failure_of_the_store_comes_out_as_itself(
-    catalog: EmbeddedCatalog, objects: LocalObjects, monkeypatch: pytest.MonkeyPatch
+    catalog: DuckLakeCatalog, objects: LocalObjects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise NoSpace("the disk is full: free some space")
@@ -143,7 +143,7 @@ def test_a_failure_of_the_store_comes_out_as_itself(
     assert count(catalog, "instances") == 40
 
 
-def test_several_commits_under_one_lease_see_each_other(catalog: EmbeddedCatalog) -> None:
+def test_several_commits_under_one_lease_see_each_other(catalog: DuckLakeCatalog) -> None:
     subject = new_id()
     with catalog.lease() as lease:
         for _ in range(3):
@@ -154,8 +154,8 @@ def test_several_commits_under_one_lease_see_each_other(catalog: EmbeddedCatalog
     assert inside["n"].to_pylist() == [3]
 
 
-def test_one_lease_at_a_time(catalog: EmbeddedCatalog, objects: LocalObjects, keys: MemoryKeys) -> None:
-    other = EmbeddedCatalog.open(objects, keys, TYPED)
+def test_one_lease_at_a_time(catalog: DuckLakeCatalog, objects: LocalObjects, keys: MemoryKeys) -> None:
+    other = DuckLakeCatalog.open(objects, keys, TYPED)
     with catalog.lease(), pytest.raises(LockTimeout), other.lease(timeout=0.05):
         pass
     with other.lease() as lease:
@@ -164,7 +164,7 @@ def test_one_lease_at_a_time(catalog: EmbeddedCatalog, objects: LocalObjects, ke
     assert count(catalog, "patients") == 1
 
 
-def test_threads_that_commit_and_read_lose_nothing(catalog: EmbeddedCatalog) -> None:
+def test_threads_that_commit_and_read_lose_nothing(catalog: DuckLakeCatalog) -> None:
     subject = new_id()
     seen: list[int] = []
 
@@ -182,7 +182,7 @@ def test_threads_that_commit_and_read_lose_nothing(catalog: EmbeddedCatalog) -> 
     assert count(catalog, "patients") == 1
 
 
-def test_nothing_at_rest_tells_a_name(catalog: EmbeddedCatalog, objects: LocalObjects) -> None:
+def test_nothing_at_rest_tells_a_name(catalog: DuckLakeCatalog, objects: LocalObjects) -> None:
     catalog.commit([patient(new_id(), "PLANTED^NAME"), *pack(new_id(), 50)])
     with catalog.lease() as lease:
         lease.commit([patient(new_id(), "PLANTED^AGAIN")])
@@ -195,12 +195,12 @@ def test_nothing_at_rest_tells_a_name(catalog: EmbeddedCatalog, objects: LocalOb
 
 
 def test_a_new_tag_becomes_a_column(
-    catalog: EmbeddedCatalog, objects: LocalObjects, keys: MemoryKeys
+    catalog: DuckLakeCatalog, objects: LocalObjects, keys: MemoryKeys
 ) -> None:
     catalog.commit([patient(new_id())])
     catalog.close()
     more = {**TYPED, "patients": {**TYPED["patients"], "PatientSex": "VARCHAR"}}
-    wider = EmbeddedCatalog.open(objects, keys, more)
+    wider = DuckLakeCatalog.open(objects, keys, more)
     before = wider.head().digest
     with wider.lease():
         pass
@@ -214,10 +214,10 @@ def test_a_new_tag_becomes_a_column(
 
 
 def test_a_read_only_catalog_reads_and_refuses_writes(
-    catalog: EmbeddedCatalog, objects: LocalObjects, keys: MemoryKeys
+    catalog: DuckLakeCatalog, objects: LocalObjects, keys: MemoryKeys
 ) -> None:
     catalog.commit([patient(new_id())])
-    reader = EmbeddedCatalog.open(objects, keys, TYPED, read_only=True)
+    reader = DuckLakeCatalog.open(objects, keys, TYPED, read_only=True)
     assert count(reader, "patients") == 1
     with pytest.raises(NoPermission):
         reader.commit([patient(new_id())])
@@ -225,7 +225,7 @@ def test_a_read_only_catalog_reads_and_refuses_writes(
 
 
 def test_a_reader_without_locks_copies_all_the_same(
-    catalog: EmbeddedCatalog, monkeypatch: pytest.MonkeyPatch
+    catalog: DuckLakeCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalog.commit([patient(new_id())])
 
@@ -237,35 +237,35 @@ def test_a_reader_without_locks_copies_all_the_same(
 
 
 def test_a_network_file_system_is_refused_for_writing(
-    catalog: EmbeddedCatalog, monkeypatch: pytest.MonkeyPatch
+    catalog: DuckLakeCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: Path) -> None:
         raise NetworkFileSystem("move it to a local disk")
 
-    monkeypatch.setattr("voxelvault.catalog.embedded.require_local", refuse)
+    monkeypatch.setattr("voxelvault.catalog.ducklake.require_local", refuse)
     assert count(catalog, "patients") == 0
     with pytest.raises(NetworkFileSystem):
         catalog.commit([patient(new_id())])
 
 
 def test_a_vault_in_memory_has_a_catalog(keys: MemoryKeys) -> None:
-    catalog = EmbeddedCatalog.create(MemoryObjects(), keys, TYPED)
+    catalog = DuckLakeCatalog.create(MemoryObjects(), keys, TYPED)
     catalog.commit([patient(new_id()), *pack(new_id(), 30)])
     assert count(catalog, "instances") == 30
     catalog.close()
 
 
 def test_create_twice_keeps_what_is_there(
-    catalog: EmbeddedCatalog, objects: LocalObjects, keys: MemoryKeys
+    catalog: DuckLakeCatalog, objects: LocalObjects, keys: MemoryKeys
 ) -> None:
     catalog.commit([patient(new_id())])
-    again = EmbeddedCatalog.create(objects, keys, TYPED)
+    again = DuckLakeCatalog.create(objects, keys, TYPED)
     assert count(again, "patients") == 1
     again.close()
 
 
 def test_missing_damaged_and_foreign_files_say_so(
-    catalog: EmbeddedCatalog, objects: LocalObjects, keys: MemoryKeys
+    catalog: DuckLakeCatalog, objects: LocalObjects, keys: MemoryKeys
 ) -> None:
     path = objects.root / "catalog" / "lake.duckdb"
     catalog.close()
@@ -273,20 +273,20 @@ def test_missing_damaged_and_foreign_files_say_so(
     stranger = MemoryKeys()
     for role in (Role.PATHS, Role.CATALOG):
         stranger.new_key(role)
-    foreign = EmbeddedCatalog.open(objects, stranger, TYPED)
+    foreign = DuckLakeCatalog.open(objects, stranger, TYPED)
     with pytest.raises(IntegrityError, match="none of the vault's keys"):
         foreign.head()
     path.write_bytes(whole[:4096] + bytes(len(whole) - 4096))
-    broken = EmbeddedCatalog.open(objects, keys, TYPED)
+    broken = DuckLakeCatalog.open(objects, keys, TYPED)
     with pytest.raises((IntegrityError, CatalogError)):
         broken.head()
     path.unlink()
     with pytest.raises(CatalogError, match="rebuild-catalog"):
-        EmbeddedCatalog.open(objects, keys, TYPED)
+        DuckLakeCatalog.open(objects, keys, TYPED)
 
 
 def test_a_removed_file_is_an_error_and_not_fewer_rows(
-    catalog: EmbeddedCatalog, objects: LocalObjects
+    catalog: DuckLakeCatalog, objects: LocalObjects
 ) -> None:
     catalog.commit(pack(new_id(), 50))
     for folder in (objects.root / "catalog").iterdir():
@@ -296,7 +296,7 @@ def test_a_removed_file_is_an_error_and_not_fewer_rows(
         catalog.query("SELECT max(header) FROM instances")
 
 
-def test_an_error_carries_no_value(catalog: EmbeddedCatalog) -> None:
+def test_an_error_carries_no_value(catalog: DuckLakeCatalog) -> None:
     catalog.commit([patient(new_id(), "PLANTED^NAME")])
     with pytest.raises(CatalogError) as caught:
         catalog.query("SELECT CAST(PatientName AS INTEGER) FROM patients")
@@ -304,11 +304,11 @@ def test_an_error_carries_no_value(catalog: EmbeddedCatalog) -> None:
     assert caught.value.__suppress_context__
 
 
-def test_neither_catalog_nor_files_pickle(catalog: EmbeddedCatalog) -> None:
+def test_neither_catalog_nor_files_pickle(catalog: DuckLakeCatalog) -> None:
     with pytest.raises(TypeError, match="can't be pickled"):
         pickle.dumps(catalog)
 
 
-def test_the_lease_is_named_like_the_lock(catalog: EmbeddedCatalog, objects: LocalObjects) -> None:
+def test_the_lease_is_named_like_the_lock(catalog: DuckLakeCatalog, objects: LocalObjects) -> None:
     with objects.lock(LEASE, 1), pytest.raises(LockTimeout), catalog.lease(timeout=0.05):
         pass
