@@ -7,6 +7,8 @@ Differences from `pydicom.Dataset.to_json_dict`, all on purpose:
 - empty values within several are null (F.2.5), empty components of names are absent;
 - DS and IS that are no numbers stay text; NaN and infinities are the strings "NaN", "inf";
 - UN of known length that holds items is a sequence; a number field of a wrong length is UN;
+- UN of a known tag has its dictionary VR, but numbers in a big endian file stay UN: they are little
+  endian there (PS3.5 6.2.2), which pydicom overlooks;
 - text is split after it is decoded, so half a Chinese character is no backslash;
 - NUL within text is U+FFFD, since databases stumble over it.
 
