@@ -1,7 +1,7 @@
 """The embedded catalog: DuckLake in an encrypted database file, its data as sealed objects, no server.
 
-Together with `ducklake_sql` the only file that knows DuckLake. One writer at a time holds a lease on the catalog file; readers work on a private copy of it, which
-is small and encrypted as it is.
+Together with `ducklake_sql` all that knows DuckLake. One writer at a time holds a lease on the
+catalog file; readers work on a private copy of it, which is small and encrypted as it is.
 """
 
 from __future__ import annotations
