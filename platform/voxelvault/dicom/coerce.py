@@ -9,6 +9,12 @@ from typing import Any, Protocol, TypeAlias
 Vector: TypeAlias = tuple[float, float, float]
 Cosines: TypeAlias = tuple[float, float, float, float, float, float]
 
+FARTHEST = 1e6
+"""mm: a kilometre from the origin is no position of a patient, only a broken header."""
+
+FINEST = 1e-6
+"""mm: a nanometre."""
+
 
 class HeaderLike(Protocol):
     """What geometry needs of a header: first value, all values, items of a sequence."""
@@ -43,10 +49,16 @@ def as_positive(value: Any) -> float | None:
     return number if number is not None and number > 0 else None
 
 
-def as_integer(value: Any) -> int | None:
-    """Return a whole number, cut towards zero."""
+def as_length(value: Any) -> float | None:
+    """Return a distance in mm."""
     number = as_number(value)
-    return None if number is None else int(number)
+    return number if number is not None and FINEST <= number <= FARTHEST else None
+
+
+def as_integer(value: Any) -> int | None:
+    """Return a whole number of up to 64 bits, cut towards zero."""
+    number = as_number(value)
+    return None if number is None or abs(number) >= 2**63 else int(number)
 
 
 def as_text(value: Any) -> str | None:
@@ -66,15 +78,19 @@ def as_numbers(values: Sequence[Any], count: int) -> list[float] | None:
 
 
 def as_vector(values: Sequence[Any]) -> Vector | None:
-    """Return three numbers."""
+    """Return a point in mm."""
     numbers = as_numbers(values, 3)
-    return (numbers[0], numbers[1], numbers[2]) if numbers else None
+    if numbers is None or max(map(abs, numbers)) > FARTHEST:
+        return None
+    return numbers[0], numbers[1], numbers[2]
 
 
 def as_spacing(values: Sequence[Any]) -> tuple[float, float] | None:
-    """Return two numbers above zero."""
+    """Return two distances in mm, or a ratio."""
     numbers = as_numbers(values, 2)
-    return (numbers[0], numbers[1]) if numbers and min(numbers) > 0 else None
+    if numbers is None or min(numbers) < FINEST or max(numbers) > FARTHEST:
+        return None
+    return numbers[0], numbers[1]
 
 
 def as_cosines(values: Sequence[Any]) -> Cosines | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from voxelvault.dicom.coerce import (
+    FARTHEST,
     Cosines,
     HeaderLike,
     Vector,
@@ -40,7 +41,9 @@ def vector_places(header: HeaderLike, count: int) -> list[Vector] | None:
         return None
     normal = _cross(cosines)
     offsets = _grid_offsets(header, count, normal) or _slice_offsets(header, count)
-    return None if offsets is None else [_along(first, normal, offset) for offset in offsets]
+    if offsets is None or max(map(abs, offsets)) > FARTHEST:
+        return None
+    return [_along(first, normal, offset) for offset in offsets]
 
 
 def _detector(header: HeaderLike) -> HeaderLike:

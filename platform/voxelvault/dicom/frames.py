@@ -7,8 +7,8 @@ dose grids say it in vectors.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeAlias
 
 from voxelvault.dicom.coerce import (
@@ -18,6 +18,7 @@ from voxelvault.dicom.coerce import (
     as_cosines,
     as_integer,
     as_joined,
+    as_length,
     as_number,
     as_positive,
     as_seconds,
@@ -29,8 +30,13 @@ from voxelvault.dicom.coerce import (
     first_item,
 )
 from voxelvault.dicom.frame_vectors import vector_places
+from voxelvault.dicom.functional_groups import Lookup, rescale
+from voxelvault.errors import GeometryError
 
 Mark: TypeAlias = float | str
+
+MOST_FRAMES = 1 << 20
+"""More are refused: a header may claim any number, and each is described in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +145,25 @@ def frame_attributes(header: HeaderLike, frames: int | None = None) -> list[Fram
     list of FrameAttributes
         One per frame, in stored order.
 
+    Raises
+    ------
+    GeometryError
+        More frames are claimed than `MOST_FRAMES`.
+
     References
     ----------
     DICOM PS3.3 C.7.6.16, C.8.4.8 (NM multi-frame), C.8.8.3.2 (grid frame offsets).
     """
-    count = frames if frames is not None else _frame_count(header)
+    count = frames if frames is not None else max(as_integer(header.get("NumberOfFrames")) or 1, 1)
+    if count > MOST_FRAMES:
+        raise GeometryError(f"the header claims {count} frames; pass the number that the pixels hold")
     shared = first_item(header, "SharedFunctionalGroupsSequence")
     per_frame = header.items_of("PerFrameFunctionalGroupsSequence")
     root = _root_facts(header)
-    if shared is None and not per_frame and count == 1 and not header.values("GridFrameOffsetVector"):
-        return [_describe(root, None, None, 0)]
-    places = None if per_frame else vector_places(header, count)
-    return [
-        _describe(root, per_frame[i] if i < len(per_frame) else None, shared, i, places, count)
-        for i in range(count)
-    ]
+    if shared is None and not per_frame:
+        return _classic(root, count)
+    own = [*per_frame[:count], *[None] * (count - len(per_frame))]
+    return [_describe(root, group, shared, index) for index, group in enumerate(own)]
 
 
 def is_mosaic(header: HeaderLike) -> bool:
@@ -204,6 +214,7 @@ class _Root:
     mosaic: bool
     detector: HeaderLike | None
     marks: tuple[tuple[str, Mark], ...]
+    vectors: tuple[tuple[str, Sequence[Any]], ...]
 
 
 _TEMPORAL = ("TemporalPositionIdentifier", "TriggerTime", "FrameReferenceTime")
@@ -222,14 +233,6 @@ _FRAME_NUMBERS = (
     ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
     ("MRArterialSpinLabelingSequence", "ASLContext"),
     ("FrameContentSequence", "StackID"),
-)
-_FRAME_TYPES = (
-    "MRImageFrameTypeSequence",
-    "CTImageFrameTypeSequence",
-    "PETFrameTypeSequence",
-    "XAXRFFrameCharacteristicsSequence",
-    "ParametricMapFrameTypeSequence",
-    "MRSpectroscopyFrameTypeSequence",
 )
 _NM_VECTORS = (
     "EnergyWindowVector",
@@ -253,36 +256,57 @@ def _root_facts(header: HeaderLike) -> _Root:
     _add(marks, "FrameOfReferenceUID", as_text(header.get("FrameOfReferenceUID")))
     modality = as_text(header.get("Modality")) or ""
     detector = first_item(header, "DetectorInformationSequence") if modality == "NM" else None
-    return _Root(header, modality, _padding(header), is_mosaic(header), detector, tuple(marks))
+    vectors = tuple((keyword, header.values(keyword)) for keyword in _NM_VECTORS if detector is not None)
+    return _Root(header, modality, _padding(header), is_mosaic(header), detector, tuple(marks), vectors)
 
 
-def _describe(
-    root: _Root,
-    own: HeaderLike | None,
-    shared: HeaderLike | None,
-    index: int,
-    places: Sequence[Vector] | None = None,
-    count: int = 1,
-) -> FrameAttributes:
+def _classic(root: _Root, count: int) -> list[FrameAttributes]:
+    """Describe frames without functional groups: alike, but for what vectors say."""
+    first = _describe(root, None, None, 0)
+    if count == 1:
+        return [first]
+    places = vector_places(root.header, count)
+    step, times = as_positive(root.header.get("FrameTime")), root.header.values("FrameTimeVector")
+    cine = step is not None or len(times) >= count
+    # The root's position is the first frame's: it holds for all only if they show one place in time.
+    fixed = first.position if cine else None
+    found = []
+    for index in range(count):
+        described = replace(
+            first,
+            frame=index,
+            position=places[index] if places else fixed,
+            marks=tuple({**dict(root.marks), **_vector_marks(root, index)}.items()),
+        )
+        if cine and not places:
+            described = replace(described, temporal=index * (step or 1.0), temporal_source="FrameTime")
+        found.append(described)
+    return found
+
+
+def _vector_marks(root: _Root, index: int) -> dict[str, Mark]:
+    numbers = ((name, as_number(vector[index])) for name, vector in root.vectors if index < len(vector))
+    return {name: number for name, number in numbers if number is not None}
+
+
+def _describe(root: _Root, own: HeaderLike | None, shared: HeaderLike | None, index: int) -> FrameAttributes:
     """Describe frame `index`: its own groups, then the shared ones, then the root."""
     header = root.header
-    look = _Lookup(own, shared, header)
-    position = (
-        places[index] if places else as_vector(look.values("PlanePositionSequence", "ImagePositionPatient"))
-    )
+    look = Lookup(own, shared, header)
+    position = as_vector(look.values("PlanePositionSequence", "ImagePositionPatient"))
     orientation = as_cosines(look.values("PlaneOrientationSequence", "ImageOrientationPatient"))
     if root.detector is not None:
         orientation = orientation or as_cosines(root.detector.values("ImageOrientationPatient"))
     if root.mosaic:
         position = orientation = None
     image_type = look.image_type()
-    slope, intercept, unit = _rescale(look, root.modality, image_type)
-    temporal, source = _temporal(look, root, index, count)
+    slope, intercept, unit = rescale(look, root.modality, image_type)
+    temporal, source = _temporal(look, root)
     return FrameAttributes(
         position=position,
         orientation=orientation,
         pixel_spacing=as_spacing(look.values("PixelMeasuresSequence", "PixelSpacing")),
-        slice_thickness=as_positive(look.get("PixelMeasuresSequence", "SliceThickness")),
+        slice_thickness=as_length(look.get("PixelMeasuresSequence", "SliceThickness")),
         temporal=temporal,
         temporal_source=source,
         echo=as_number(look.get("MREchoSequence", "EffectiveEchoTime") or header.get("EchoTime")),
@@ -298,67 +322,11 @@ def _describe(
         window_function=as_text(look.get("FrameVOILUTSequence", "VOILUTFunction")) or "LINEAR",
         image_type=image_type,
         padding=root.padding,
-        marks=_marks(look, root, index) if own is not None or shared is not None or count > 1 else root.marks,
+        marks=root.marks if own is None and shared is None else _marks(look, root),
     )
 
 
-class _Lookup:
-    """Finds an attribute in a frame's own groups, the shared ones, or at the root."""
-
-    def __init__(self, own: HeaderLike | None, shared: HeaderLike | None, root: HeaderLike) -> None:
-        self._groups = tuple(group for group in (own, shared) if group is not None)
-        self._root = root
-
-    def items(self, sequence: str) -> Iterator[HeaderLike]:
-        """Yield the sequence's first item, from the nearest group on."""
-        for group in self._groups:
-            item = first_item(group, sequence)
-            if item is not None:
-                yield item
-
-    def values(self, sequence: str, keyword: str) -> Sequence[Any]:
-        """Return all values of the nearest place that has any."""
-        for item in self.items(sequence):
-            found = item.values(keyword)
-            if found:
-                return found
-        return self._root.values(keyword)
-
-    def get(self, sequence: str, keyword: str) -> Any:
-        """Return the first value of the nearest place that has any."""
-        return next(iter(self.values(sequence, keyword)), None)
-
-    def group_value(self, sequence: str, keyword: str) -> Any:
-        """Return the first value in the frame's groups, never the root's."""
-        found = (item.get(keyword) for item in self.items(sequence))
-        return next((value for value in found if value is not None), None)
-
-    def image_type(self) -> tuple[str, ...]:
-        """Return FrameType, or ImageType."""
-        for sequence in _FRAME_TYPES if self._groups else ():
-            for item in self.items(sequence):
-                if item.values("FrameType"):
-                    return as_texts(item.values("FrameType"))
-        return as_texts(self._root.values("ImageType"))
-
-
-def _rescale(look: _Lookup, modality: str, image_type: Sequence[str]) -> tuple[float, float, str | None]:
-    """Return slope, intercept and unit (PS3.3 C.11.1.1.2; C.8.9.1.1.3 Units; C.8.8.3 DoseUnits)."""
-    sequence = "PixelValueTransformationSequence"
-    if modality == "RTDOSE":
-        scaling = as_number(look.get(sequence, "DoseGridScaling"))
-        return (scaling, 0.0, as_text(look.get(sequence, "DoseUnits"))) if scaling else (1.0, 0.0, None)
-    slope = as_number(look.get(sequence, "RescaleSlope"))
-    if not slope:  # absent, or zero, which would erase the image
-        return 1.0, 0.0, None
-    intercept = as_number(look.get(sequence, "RescaleIntercept")) or 0.0
-    unit = as_text(look.get(sequence, "RescaleType")) or as_text(look.get("", "Units"))
-    if unit is None and modality == "CT" and "LOCALIZER" not in image_type:
-        unit = "HU"
-    return slope, intercept, unit
-
-
-def _temporal(look: _Lookup, root: _Root, index: int, count: int) -> tuple[float | None, str | None]:
+def _temporal(look: Lookup, root: _Root) -> tuple[float | None, str | None]:
     """Return the best statement of the time point and the keyword it comes from."""
     tries: list[tuple[str, Any]] = [
         ("TemporalPositionIndex", look.group_value("FrameContentSequence", "TemporalPositionIndex")),
@@ -372,9 +340,6 @@ def _temporal(look: _Lookup, root: _Root, index: int, count: int) -> tuple[float
         number = as_number(value)
         if number is not None:
             return number, keyword
-    step = as_positive(root.header.get("FrameTime"))
-    if count > 1 and step:
-        return index * step, "FrameTime"
     seconds = as_seconds(look.group_value("FrameContentSequence", "FrameAcquisitionDateTime"), date=True)
     if seconds is not None:
         return seconds, "FrameAcquisitionDateTime"
@@ -382,7 +347,7 @@ def _temporal(look: _Lookup, root: _Root, index: int, count: int) -> tuple[float
     return (seconds, "AcquisitionTime") if seconds is not None else (None, None)
 
 
-def _marks(look: _Lookup, root: _Root, index: int) -> tuple[tuple[str, Mark], ...]:
+def _marks(look: Lookup, root: _Root) -> tuple[tuple[str, Mark], ...]:
     """Return the root's marks, overridden by the frame's own."""
     marks = dict(root.marks)
     for sequence, keyword in _FRAME_NUMBERS:
@@ -399,16 +364,7 @@ def _marks(look: _Lookup, root: _Root, index: int) -> tuple[tuple[str, Mark], ..
     component = look.group_value("MRImageFrameTypeSequence", "ComplexImageComponent")
     if component:
         marks["ComplexImageComponent"] = str(component)
-    for keyword in _NM_VECTORS:
-        vector = root.header.values(keyword)
-        value = as_number(vector[index]) if index < len(vector) else None
-        if value is not None:
-            marks[keyword] = value
     return tuple(marks.items())
-
-
-def _frame_count(header: HeaderLike) -> int:
-    return max(as_integer(header.get("NumberOfFrames")) or 1, 1)
 
 
 def _padding(header: HeaderLike) -> tuple[int, int] | None:
@@ -416,7 +372,7 @@ def _padding(header: HeaderLike) -> tuple[int, int] | None:
     bits = as_integer(header.get("BitsAllocated")) or 16
     signed = as_integer(header.get("PixelRepresentation")) == 1
     value = as_integer(header.get("PixelPaddingValue"))
-    if value is None:
+    if value is None or bits not in (1, 8, 16, 32, 64):
         return None
     limit = as_integer(header.get("PixelPaddingRangeLimit"))
     ends = [as_stored(end, bits, signed=signed) for end in (value, value if limit is None else limit)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from random import Random
 
 import nibabel
 import numpy as np
@@ -22,6 +23,7 @@ from voxelvault.dicom.geometry import (
     frame_attributes,
     pixel_aspect,
     resample_regular,
+    suv_factor,
 )
 from voxelvault.errors import GeometryError, StackChoiceNeeded
 
@@ -345,6 +347,112 @@ def test_frame_count_may_be_given_and_is_never_below_one() -> None:
     header = header_of(made((0, 0, 0), PLANES["axial"], NumberOfFrames="0"))
     assert len(frame_attributes(header)) == 1
     assert len(frame_attributes(header, frames=4)) == 4
+
+
+def test_a_claim_of_a_billion_frames_is_refused() -> None:
+    header = header_of(made((0, 0, 0), PLANES["axial"], NumberOfFrames="2000000000"))
+    with pytest.raises(GeometryError, match="claims 2000000000 frames"):
+        frame_attributes(header)
+    assert len(frame_attributes(header, frames=3)) == 3
+
+
+def test_frames_that_the_groups_do_not_describe_have_no_place() -> None:
+    place, group = Dataset(), Dataset()
+    place.ImagePositionPatient = [1, 2, 3]
+    group.PlanePositionSequence = Sequence([place])
+    dataset = Dataset()
+    dataset.PerFrameFunctionalGroupsSequence = Sequence([group])
+    found = frame_attributes(header_of(dataset), frames=3)
+    assert [frame.position for frame in found] == [(1, 2, 3), None, None]
+
+
+def test_a_position_for_many_frames_counts_only_for_a_cine() -> None:
+    """Without a vector or a time nothing says where the second frame lies."""
+    dataset = made((1, 2, 3), PLANES["axial"], NumberOfFrames="3")
+    group = arrange(frames_of([dataset])).choose()
+    with pytest.raises(GeometryError, match="no position"):
+        group.affine_lps
+    dataset.FrameTime = "40"
+    assert arrange(frames_of([dataset])).labels == ("time 1", "time 2", "time 3")
+
+
+JUNK = (
+    None,
+    "",
+    "x",
+    "1A",
+    "\u0661",
+    "130000",
+    "20200101",
+    "nan",
+    "1e400",
+    -1,
+    0,
+    1,
+    2,
+    0.5,
+    1e-300,
+    1e300,
+    10**30,
+    float("inf"),
+)
+KEYWORDS = (
+    "ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness EchoTime AcquisitionNumber "
+    "InstanceNumber RescaleSlope RescaleIntercept RescaleType WindowCenter WindowWidth ImageType Modality "
+    "AcquisitionTime ContentTime TriggerTime FrameTime PixelPaddingValue PixelPaddingRangeLimit Units "
+    "PixelRepresentation GridFrameOffsetVector SliceVector SpacingBetweenSlices BitsAllocated StackID "
+    "TemporalPositionIndex EffectiveEchoTime DiffusionGradientOrientation FrameTimeVector PatientWeight "
+    "CorrectedImage SeriesDate SeriesTime AcquisitionDate DecayCorrection"
+).split()
+
+
+class Junk:
+    """A header that answers anything with anything, now and then with a plane."""
+
+    def __init__(self, random: Random, depth: int = 0) -> None:
+        self._random, self._depth = random, depth
+        self._values: dict[str, list[object]] = {
+            keyword: random.choices(JUNK, k=random.choice((1, 2, 3, 6)))
+            for keyword in KEYWORDS
+            if random.random() < 0.7
+        }
+        if random.random() < 0.6:
+            self._values |= {
+                "ImagePositionPatient": [random.choice((0, 1, 1e300)), 0, random.randint(0, 4)],
+                "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+                "PixelSpacing": [1, random.choice((1, 1e-300, 1e300))],
+            }
+        if random.random() < 0.2:
+            self._values["Units"] = ["BQML"]
+
+    def values(self, keyword: str) -> list[object]:
+        return self._values.get(keyword, [])
+
+    def get(self, keyword: str, default: object = None) -> object:
+        return next(iter(self.values(keyword)), default)
+
+    def items_of(self, keyword: str) -> list[Junk]:
+        count = self._random.choice((0, 0, 1, 2)) if self._depth < 2 else 0
+        return [Junk(self._random, self._depth + 1) for _ in range(count)]
+
+
+def test_junk_gives_frames_or_a_geometry_error() -> None:
+    placed = 0
+    for seed in range(120):
+        random = Random(seed)
+        frames = [
+            frame for _ in range(3) for frame in frame_attributes(Junk(random), frames=random.randint(1, 3))
+        ]
+        for group in arrange(frames).groups:
+            placed += group.regular
+            if group.regular:
+                assert np.isfinite(group.affine_lps).all()
+            else:
+                with pytest.raises(GeometryError):
+                    group.affine_lps
+        with pytest.raises(GeometryError, match="no SUV"):
+            suv_factor(Junk(random))
+    assert placed > 30
 
 
 def test_pixel_aspect_from_the_best_source() -> None:
