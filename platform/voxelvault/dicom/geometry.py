@@ -7,7 +7,7 @@ The public names of all of them are here.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -142,25 +142,29 @@ def _plane(frame: FrameAttributes) -> tuple[float, ...] | None:
 
 def _by_plane(frames: Sequence[FrameAttributes]) -> list[list[int]]:
     """Cluster frames by orientation and pixel spacing; largest cluster first."""
-    clusters: list[tuple[Floats, list[int]]] = []
-    known: dict[tuple[float, ...], list[int]] = {}
-    for i, frame in enumerate(frames):
-        plane = _plane(frame)
-        if plane is None:
-            continue
-        if plane not in known:
-            known[plane] = _cluster_of(clusters, np.array(plane))
-        known[plane].append(i)
-    return sorted((members for _, members in clusters), key=lambda members: -len(members))
+    by_value: dict[tuple[float, ...], list[int]] = defaultdict(list)
+    # In the order of their making, so that groups come out the same however the frames came in.
+    for i in sorted(range(len(frames)), key=lambda i: chronological(frames[i], i)):
+        plane = _plane(frames[i])
+        if plane is not None:
+            by_value[plane].append(i)
+    centres = np.empty((len(by_value), 8))
+    clusters: list[list[int]] = []
+    for plane, members in by_value.items():
+        known = _nearest(centres[: len(clusters)], np.array(plane))
+        if known is None:
+            centres[len(clusters)] = plane
+            clusters.append(list(members))
+        else:
+            clusters[known] += members
+    return sorted(clusters, key=len, reverse=True)
 
 
-def _cluster_of(clusters: list[tuple[Floats, list[int]]], plane: Floats) -> list[int]:
-    for other, members in clusters:
-        near = np.abs(other[:6] - plane[:6]).max() <= COSINE_TOLERANCE
-        if near and np.allclose(other[6:], plane[6:], rtol=SPACING_TOLERANCE, atol=0):
-            return members
-    clusters.append((plane, []))
-    return clusters[-1][1]
+def _nearest(centres: Floats, plane: Floats) -> int | None:
+    """Return the first cluster that the plane belongs to."""
+    near = np.abs(centres[:, :6] - plane[:6]).max(axis=1, initial=0) <= COSINE_TOLERANCE
+    near &= (np.abs(centres[:, 6:] - plane[6:]) <= SPACING_TOLERANCE * plane[6:]).all(axis=1)
+    return int(near.argmax()) if near.any() else None
 
 
 def _volumes(frames: Sequence[FrameAttributes], members: Sequence[int]) -> list[FrameGroup]:

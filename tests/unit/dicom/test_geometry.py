@@ -186,6 +186,14 @@ def test_an_interrupted_last_time_point_is_told_by_its_index() -> None:
     assert [len(group) for group in arrange(frames).groups] == [4, 4, 2]
 
 
+def test_groups_come_in_one_order_however_the_frames_come() -> None:
+    turns = [(1, 0, 0, 0, 1, 0), (1, 0, 0, 0, 0, -1), (0, 1, 0, 0, 0, -1), (0.8, 0.6, 0, 0, 0, -1)]
+    frames = [FrameAttributes((0.0, 0.0, 0.0), turn, (1.0, 1.0), instance=k) for k, turn in enumerate(turns)]
+    labels = arrange(frames).labels
+    assert labels == ("axial", "coronal", "sagittal", "oblique coronal")
+    assert arrange(frames[::-1]).labels == arrange(frames[2:] + frames[:2]).labels == labels
+
+
 def test_two_keys_at_once() -> None:
     frames = [
         frame(z, temporal=float(t), image_type=("ORIGINAL", "PRIMARY", part))
