@@ -17,7 +17,7 @@ from voxelvault.crypto.providers import Provider
 from voxelvault.crypto.unlocking import find_root
 from voxelvault.crypto.vault_record import NewSlot, SignedRecord, VaultRecord, build, commitment, fingerprint
 from voxelvault.crypto.wrap import KEY_LENGTH, derive
-from voxelvault.errors import ForgedRecord, IntegrityError, RollbackDetected
+from voxelvault.errors import ForgedRecord, IntegrityError, KeyUnavailable, RollbackDetected
 
 
 class KeyState:
@@ -87,9 +87,22 @@ class KeyState:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the lock, with the newest record at hand."""
+        """Hold the lock, with the newest record at hand.
+
+        Raises
+        ------
+        KeyUnavailable
+            What is staged can't be stored since another process erased something; it is dropped,
+            so that the next write goes through.
+        """
         with self.mutex, self._store.lock():
             self.refresh()
+            lost = self.tree.lost()
+            if lost:
+                self.tree = self.tree.without(lost)
+                raise KeyUnavailable(
+                    f"key {min(lost)} or one above it was destroyed meanwhile: do that step again"
+                )
             yield
 
     def store_staged(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from voxelvault.crypto.key_pages import WrappedKey
@@ -63,6 +63,7 @@ class KeyTree:
     wrapped: dict[str, WrappedKey] = field(default_factory=dict, repr=False)
     _raw: dict[str, bytes] = field(default_factory=dict, repr=False)
     _staged: dict[str, Place] = field(default_factory=dict, repr=False)
+    _moved: set[str] = field(default_factory=set, repr=False)
 
     def __contains__(self, key_id: object) -> bool:
         return key_id in self._staged or key_id in self.wrapped
@@ -151,6 +152,8 @@ class KeyTree:
             above = self.place(above).parent_id
         self.raw(key_id)
         self._staged[key_id] = Place(self.place(key_id).role, parent_id)
+        if key_id in self.wrapped:
+            self._moved.add(key_id)
 
     def below(self, key_ids: Iterable[str]) -> set[str]:
         """Return those of the named keys that are here, and every key that hangs below one of them."""
@@ -164,6 +167,21 @@ class KeyTree:
             found.add(key_id)
             waiting += children.get(key_id, [])
         return found
+
+    def lost(self) -> set[str]:
+        """Return what is staged and can't be stored any more, after others have changed the tree.
+
+        A key above was destroyed, or the key itself was and only its move is staged here (storing
+        it would undo the erasure), or two moves made at once would hang two keys below each other.
+        """
+        return {key_id for key_id in self._staged if not self._rooted(key_id)}
+
+    def without(self, key_ids: Set[str]) -> KeyTree:
+        """Return the tree with some keys staged no more."""
+        staged = {key_id: place for key_id, place in self._staged.items() if key_id not in key_ids}
+        return KeyTree(
+            self.vault_id, self.generation, self.root, self.wrapped, self._raw, staged, self._moved - key_ids
+        )._forgetful()
 
     def wrap_staged(self) -> dict[str, WrappedKey]:
         """Return what is staged, wrapped for this generation.
@@ -184,8 +202,9 @@ class KeyTree:
 
     def renewed(self, root: bytes, generation: int, wrapped: dict[str, WrappedKey]) -> KeyTree:
         """Return the tree as others have stored it, with what is staged here on top."""
-        raw = {i: key for i, key in self._raw.items() if i in wrapped or i in self._staged}
-        return KeyTree(self.vault_id, generation, root, wrapped, raw, dict(self._staged))
+        return KeyTree(
+            self.vault_id, generation, root, wrapped, self._raw, self._staged, self._moved
+        )._forgetful()
 
     def settled(self, stored: Mapping[str, WrappedKey]) -> KeyTree:
         """Return the tree after what was staged was stored."""
@@ -194,6 +213,22 @@ class KeyTree:
     def _check_parent(self, parent_id: str | None) -> None:
         if parent_id is not None and self.place(parent_id).role not in PARENTS:
             raise UsageError(f"key {parent_id} has no keys below it: name a subject or study key")
+
+    def _rooted(self, key_id: str) -> bool:
+        above: str | None = key_id
+        seen = set()
+        while above is not None:
+            destroyed = above in self._moved and above not in self.wrapped
+            if destroyed or above in seen or above not in self:
+                return False
+            seen.add(above)
+            above = self.place(above).parent_id
+        return True
+
+    def _forgetful(self) -> KeyTree:
+        """Return the tree without the bytes of keys that are no longer here."""
+        raw = {key_id: key for key_id, key in self._raw.items() if key_id in self}
+        return replace(self, _raw=raw, _staged=dict(self._staged), _moved=set(self._moved))
 
     def _wrap(self, key_id: str, place: Place) -> WrappedKey:
         context = WrapContext(place.role, self.vault_id, key_id, place.parent_id, self.generation)

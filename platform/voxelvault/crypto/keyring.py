@@ -340,7 +340,7 @@ class KeyRing:
         StorageError
             The store refused; what is staged stays staged.
         KeyUnavailable
-            A staged key's parent was destroyed meanwhile.
+            Another process erased a staged key's subject or study; what hung below it is staged no more.
         """
         with self._state.mutex:
             if self._state.tree.staged:

@@ -290,14 +290,46 @@ def test_a_rotation_elsewhere_without_a_provider_says_so(vault: Vault) -> None:
         ring.refresh()
 
 
-def test_a_staged_key_below_a_subject_destroyed_elsewhere_is_not_stored(vault: Vault) -> None:
+def test_a_staged_key_below_a_subject_destroyed_elsewhere_fails_once(vault: Vault) -> None:
     ring, other = vault.ring, vault.open()
     subject = ring.new_key(Role.SUBJECT)
     ring.commit()
-    ring.new_key(Role.STUDY, subject)
+    study, catalog = ring.new_key(Role.STUDY, subject), ring.new_key(Role.CATALOG)
     other.destroy([subject])
-    with pytest.raises(KeyUnavailable, match=subject):
+    with pytest.raises(KeyUnavailable, match=f"key {study} .* destroyed meanwhile"):
         ring.commit()
+    ring.commit()
+    assert vault.open().dek(catalog) == ring.dek(catalog)
+    with pytest.raises(KeyUnavailable):
+        ring.sub_key(study, "x")
+
+
+def test_a_staged_move_does_not_undo_an_erasure_elsewhere(vault: Vault) -> None:
+    ring, other = vault.ring, vault.open()
+    _, study = subject_and_study(ring)
+    ring.commit()
+    ring.reparent(study, ring.new_key(Role.SUBJECT))
+    other.destroy([study])
+    with pytest.raises(KeyUnavailable, match=f"key {study} .* destroyed meanwhile"):
+        ring.commit()
+    ring.commit()
+    for reader in (ring, vault.open()):
+        with pytest.raises(KeyUnavailable):
+            reader.sub_key(study, "x")
+
+
+def test_two_moves_at_once_can_not_make_a_circle(vault: Vault) -> None:
+    ring = vault.ring
+    first, second = (subject_and_study(ring)[0] for _ in range(2))
+    ring.commit()
+    other = vault.open()
+    ring.reparent(first, second)
+    other.reparent(second, first)
+    ring.commit()
+    with pytest.raises(KeyUnavailable, match="do that step again"):
+        other.commit()
+    other.commit()
+    assert (other.parent_of(first), other.parent_of(second)) == (second, None)
 
 
 def test_a_lost_page_says_so(vault: Vault) -> None:
