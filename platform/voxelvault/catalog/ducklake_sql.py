@@ -85,6 +85,16 @@ def head(connection: Connection, alias: str) -> CommitInfo:
     return CommitInfo(*found[0])
 
 
+def columns(connection: Connection) -> list[tuple[str, str]]:
+    """Return table and name of every present column."""
+    meta = metadata(LAKE)
+    found: list[tuple[str, str]] = connection.execute(
+        f"SELECT t.table_name, c.column_name FROM {meta}.ducklake_column c "  # noqa: S608 - our own names
+        f"JOIN {meta}.ducklake_table t USING (table_id) WHERE c.end_snapshot IS NULL"
+    ).fetchall()
+    return found
+
+
 def data_files(connection: Connection, meta: str, *, current: bool) -> list[str]:
     """Return the paths of the data and delete files of the present snapshot, or of any."""
     only = "WHERE f.end_snapshot IS NULL" if current else ""
@@ -128,6 +138,7 @@ __all__ = [
     "EXTENSIONS",
     "LAKE",
     "attach",
+    "columns",
     "compactions",
     "create_tables",
     "data_files",

@@ -16,6 +16,7 @@ from voxelvault.catalog.catalog import Change, CommitInfo, MaintenanceReport
 from voxelvault.catalog.catalog_file import CatalogFile
 from voxelvault.catalog.ducklake_sql import (
     LAKE,
+    columns,
     compactions,
     data_files,
     expirations,
@@ -99,10 +100,7 @@ class DuckLakeLease:
 
     def add_columns(self) -> None:
         """Add the columns that the schema has and the file lacks."""
-        found = self._connection.execute(
-            "SELECT table_name, column_name FROM duckdb_columns() WHERE database_name = ?", [LAKE]
-        ).fetchall()
-        have = {(table, column.lower()) for table, column in found}
+        have = {(table, column.lower()) for table, column in columns(self._connection)}
         missing = [
             f"ALTER TABLE {LAKE}.main.{quoted(table.name)} ADD COLUMN {quoted(column)} {sql_type}"
             for table in self._tables.values()

@@ -63,10 +63,12 @@ def statement(lake: str, table: Table, mode: str, columns: Sequence[str]) -> str
         return f"DELETE FROM {target} WHERE ({_names(by)}) IN (SELECT {_names(by)} FROM ({source}))"  # noqa: S608
     if mode == "insert" and table.unit:
         return f"INSERT INTO {target} ({_names(columns)}) {source}"
-    matched = "" if mode == "insert" else _update(table, columns)
     match = " AND ".join(f"t.{quoted(k)} = r.{quoted(k)}" for k in table.key)
+    if mode == "insert":
+        new = f"NOT EXISTS (SELECT 1 FROM {target} AS t WHERE {match})"  # noqa: S608
+        return f"INSERT INTO {target} ({_names(columns)}) SELECT * FROM ({source}) AS r WHERE {new}"  # noqa: S608
     insert = f"WHEN NOT MATCHED THEN INSERT ({_names(columns)}) VALUES ({_names(columns, 'r.')})"  # noqa: S608
-    return f"MERGE INTO {target} AS t USING ({source}) AS r ON ({match}) {matched} {insert}"
+    return f"MERGE INTO {target} AS t USING ({source}) AS r ON ({match}) {_update(table, columns)} {insert}"
 
 
 def units(changes: Iterable[Change], tables: dict[str, Table] | Any) -> list[str]:
