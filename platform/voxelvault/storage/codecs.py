@@ -13,12 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import imagecodecs
+import imagecodecs as _typed_too_narrowly
 import numpy as np
 import numpy.typing as npt
 
 from voxelvault.errors import IntegrityError, UsageError
 from voxelvault.model import Buffer
+
+imagecodecs: Any = _typed_too_narrowly  # it takes every buffer, its stubs only three
 
 Frame: TypeAlias = npt.NDArray[Any]
 
@@ -28,11 +30,17 @@ DICOM_FRAME = "dicom_frame"
 
 @dataclass(frozen=True, slots=True)
 class ChunkCodec:
-    """One lossless codec: `encode(frame) -> bytes` and `decode_into(chunk, out)`, C order."""
+    """One lossless codec: `encode(frame) -> bytes` and `decode_into(chunk, out)`, C order.
+
+    Where `prove_first` is set, a chunk is compared with the manifest's digest before it is decoded:
+    an entropy decoder in this process sees only codestreams that we encoded, not those of someone
+    who once held the pack's key.
+    """
 
     name: str
     encode: Callable[[Frame], Buffer]
     decode_into: Callable[[Buffer, Frame], None]
+    prove_first: bool = False
 
 
 _warm_lock = threading.Lock()
@@ -83,13 +91,17 @@ def _flat(frame: Frame) -> npt.NDArray[np.uint8]:
     return view.view(np.uint8)
 
 
+BLOSC = {"cname": "zstd", "clevel": 1, "shuffle": "bitshuffle", "blocksize": 0}
+"""What `fast` is, in the words of zarr's blosc codec."""
+
+
 def _fast_encode(frame: Frame) -> bytes:
     return bytes(
         imagecodecs.blosc_encode(
             _flat(frame),
-            level=1,
-            compressor="zstd",
-            shuffle="bitshuffle",
+            level=BLOSC["clevel"],
+            compressor=BLOSC["cname"],
+            shuffle=BLOSC["shuffle"],
             typesize=frame.itemsize,
             numthreads=1,
         )
@@ -111,7 +123,7 @@ def _raw_decode(chunk: Buffer, out: Frame) -> None:
 
 
 CODECS = {
-    "htj2k": ChunkCodec("htj2k", _htj2k_encode, _htj2k_decode),
+    "htj2k": ChunkCodec("htj2k", _htj2k_encode, _htj2k_decode, prove_first=True),
     "fast": ChunkCodec("fast", _fast_encode, _fast_decode),
     "raw": ChunkCodec("raw", _raw_encode, _raw_decode),
 }
@@ -131,13 +143,31 @@ def codec_named(name: str) -> ChunkCodec:
         raise UsageError(f"no codec {name!r}; choose one of {', '.join(sorted(CODECS))}") from None
 
 
-def codec_for(preferred: str, dtype: np.dtype[Any], samples: int) -> str:
+def codec_for(preferred: str, dtype: np.dtype[Any], samples: int, bits: int) -> str:
     """Return the codec that a stack gets: the preferred one where it can hold such frames.
 
     HTJ2K holds 8- and 16-bit integers with one or three samples; floats, 32-bit integers and
     single bits go to `fast`.
+
+    Parameters
+    ----------
+    preferred : str
+        A name of `CODECS`.
+    dtype : numpy.dtype
+        Of the stored values.
+    samples : int
+        Samples of a pixel.
+    bits : int
+        BitsAllocated: single bits come as uint8.
+
+    Raises
+    ------
+    UsageError
+        There is no codec of that name.
     """
     codec_named(preferred)
-    if preferred == "htj2k" and (dtype.kind not in "iu" or dtype.itemsize > 2 or samples not in (1, 3)):
-        return "fast"
-    return preferred
+    fits = dtype.kind in "iu" and dtype.itemsize <= 2 and samples in (1, 3) and bits > 1
+    return "fast" if preferred == "htj2k" and not fits else preferred
+
+
+__all__ = ["BLOSC", "CODECS", "DICOM_FRAME", "ChunkCodec", "codec_for", "codec_named", "warm_up"]

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import imagecodecs
+import numpy as np
 
 from voxelvault.errors import IntegrityError, NewerFormat
 from voxelvault.model import FORMAT, Buffer, FrameSpec, SealedRef
@@ -54,12 +55,27 @@ class StackKey:
     high_bits: bool = False
 
 
+def frame_bytes(key: StackKey) -> int:
+    """Return the length of one decoded frame in bytes."""
+    return int(np.prod(key.shape, dtype=np.int64)) * np.dtype(key.dtype).itemsize
+
+
+def frames_a_batch(key: StackKey, limit: int) -> int:
+    """Return how many native frames to take at a time: about `limit` bytes of them.
+
+    Batches begin at a whole byte, and at a whole word where words are swapped, so that they can be
+    packed one by one: frames of single bits share bytes (PS3.5 8.1.1).
+    """
+    whole = 16 if key.spec.bits_allocated == 1 else 2 if key.word_swapped else 1
+    return max(1, limit // (whole * max(1, frame_bytes(key)))) * whole
+
+
 @dataclass(frozen=True, slots=True)
 class StackRecord:
-    """One stack as stored: its shards in order, and the SHA-256 of each frame's content.
+    """One stack as stored: its shards in order, and the SHA-256 of each frame's chunk.
 
-    The content of a frame is its stored values in C order, little endian, or the sender's
-    codestream where the codec is ``dicom_frame``.
+    A chunk is a frame as the stack's codec encoded it; where the codec is ``dicom_frame``, the
+    sender's codestream. So a chunk is proven before a decoder sees it.
     """
 
     key: StackKey
@@ -162,7 +178,7 @@ def manifest_from_bytes(data: Buffer) -> Manifest:
         It does not parse.
     """
     try:
-        document = json.loads(bytes(imagecodecs.zstd_decode(data)))
+        document = json.loads(bytes(imagecodecs.zstd_decode(bytes(data))))
         if document["format"] > FORMAT:
             raise NewerFormat("this pack was written by a newer version; update voxelvault")
         return _manifest(document)
@@ -215,6 +231,8 @@ __all__ = [
     "SeriesIdentity",
     "StackKey",
     "StackRecord",
+    "frame_bytes",
+    "frames_a_batch",
     "manifest_from_bytes",
     "manifest_to_bytes",
 ]

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -23,44 +21,21 @@ import numpy.typing as npt
 
 from voxelvault.dicom import native
 from voxelvault.dicom.decode import DecoderPool
-from voxelvault.errors import ForkedProcess, IntegrityError
+from voxelvault.errors import ForkedProcess, IntegrityError, UsageError
 from voxelvault.model import Buffer
 from voxelvault.storage.codecs import DICOM_FRAME, codec_named
-from voxelvault.storage.pack import InstanceRecord, Manifest, StackRecord
-from voxelvault.storage.pack_writer import crc32c
+from voxelvault.storage.pack import InstanceRecord, Manifest, StackRecord, frame_bytes, frames_a_batch
 from voxelvault.storage.sealed_objects import SealedObjects, SealedReader
-
-JOIN_GAP = 64 << 10
-"""Chunks closer than this are read as one range."""
+from voxelvault.storage.shards import OpenShard, Span, joined
 
 JOIN_BYTES = 4 << 20
 """Longest joined range; bounds the scratch memory of each thread."""
 
+BATCH_BYTES = 16 << 20
+"""Decoded frames on their way elsewhere that are held at a time, about."""
+
 Convert = Callable[[int, npt.NDArray[Any], npt.NDArray[Any]], None]
 """Called as ``convert(position, stored_frame, out_slot)``; writes the slot."""
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Neighbouring chunks of one shard, read together: `start` to `stop` in its plaintext."""
-
-    shard: int
-    start: int
-    stop: int
-    items: tuple[tuple[int, int, int], ...]
-    """(position in the request, start, length) of each chunk."""
-
-
-class _Shard:
-    """One open shard: its sealed reader and its index."""
-
-    def __init__(self, reader: SealedReader, slots: int) -> None:
-        self.reader = reader
-        raw = bytes(reader.read(0, 16 * slots + 4))
-        index, checksum = raw[:-4], struct.unpack("<I", raw[-4:])[0]
-        if crc32c(index) != checksum:
-            raise IntegrityError("a shard's index does not match its checksum; run `voxelvault verify`")
-        self.index = np.frombuffer(index, "<u8").reshape(slots, 2)
 
 
 class PackReader:
@@ -79,7 +54,9 @@ class PackReader:
     threads : int, optional
         Decoding threads; by default the processor's cores.
     verify : bool
-        Compare the SHA-256 of each frame's content with the manifest at every read.
+        Compare the SHA-256 of every chunk with the manifest before it is decoded. Codestreams (HTJ2K,
+        and the sender's own) always are; the seal's tag protects what `fast` and `raw` read from all
+        but those who held the pack's key.
     """
 
     def __init__(
@@ -98,7 +75,7 @@ class PackReader:
         self._pool = pool
         self._threads = threads or os.cpu_count() or 1
         self._pid = os.getpid()
-        self._shards: dict[tuple[int, int], _Shard] = {}
+        self._shards: dict[tuple[int, int], OpenShard] = {}
         self._lock = threading.Lock()
         self._header_chunk = lru_cache(maxsize=4)(self._read_header_chunk)
 
@@ -133,21 +110,26 @@ class PackReader:
         Raises
         ------
         IntegrityError
-            A tag, length or index does not hold.
+            A tag, digest, length or index does not hold.
         DecodeError
             A sender's codestream does not decode.
+        UsageError
+            There is no such frame, or `out` can't hold the frames.
         """
         self._check_process()
         record = self.manifest.stacks[stack]
-        spans = self._spans(stack, record, frames)
+        if convert is None:
+            _check_destination(out, len(frames), record)
         if record.key.codec == DICOM_FRAME:
-            self._read_codestreams(stack, record, spans, frames, out, convert)
+            self._read_codestreams(stack, record, frames, out, convert)
             return out
+        threads = threads or self._threads
+        spans = self._spans(stack, record, frames, threads)
 
         def work(span: Span) -> None:
             self._decode_span(stack, record, span, frames, out, convert)
 
-        workers = min(threads or self._threads, len(spans))
+        workers = min(threads, len(spans))
         if workers <= 1:
             for span in spans:
                 work(span)
@@ -157,14 +139,16 @@ class PackReader:
         return out
 
     def chunks(self, stack: int, frames: Sequence[int]) -> list[bytes]:
-        """Return the encoded chunks of frames, in the order asked for."""
-        self._check_process()
-        found: list[bytes] = [b""] * len(frames)
-        for span in self._spans(stack, self.manifest.stacks[stack], frames):
-            data = self._open_span(stack, span)
-            for position, start, length in span.items:
-                found[position] = bytes(data[start - span.start : start - span.start + length])
-        return found
+        """Return the encoded chunks of frames, in the order asked for.
+
+        Raises
+        ------
+        IntegrityError
+            A tag, digest, length or index does not hold.
+        UsageError
+            There is no such frame.
+        """
+        return [bytes(chunk) for chunk in self._proven_chunks(stack, self.manifest.stacks[stack], frames)]
 
     def instance_bytes(self, record: InstanceRecord) -> Iterator[Buffer]:
         """Yield the bytes of one instance's file, in order and in bounded pieces."""
@@ -194,31 +178,30 @@ class PackReader:
                 "this handle was opened before a fork; start children with spawn or forkserver"
             )
 
-    def _shard(self, stack: int, number: int) -> _Shard:
+    def _shard(self, stack: int, number: int) -> OpenShard:
         shard = self._shards.get((stack, number))
         if shard is None:
             record = self.manifest.stacks[stack]
-            shard = _Shard(self._sealed.reader(record.shards[number], self._dek), record.frames_per_shard)
+            slots = record.frames_per_shard
+            used = min(slots, record.frames - number * slots)
+            shard = OpenShard(self._sealed.reader(record.shards[number], self._dek), slots, used)
             with self._lock:
                 shard = self._shards.setdefault((stack, number), shard)
         return shard
 
-    def _spans(self, stack: int, record: StackRecord, frames: Sequence[int]) -> list[Span]:
+    def _spans(self, stack: int, record: StackRecord, frames: Sequence[int], threads: int = 1) -> list[Span]:
         """Group the wanted chunks by shard and join neighbours, so that each span is one read."""
         wanted: list[tuple[int, int, int, int]] = []
         for position, frame in enumerate(frames):
             if not 0 <= frame < record.frames:
-                raise IndexError(f"frame {frame} of a stack of {record.frames}")
+                raise UsageError(f"there is no frame {frame}: this stack has frames 0 to {record.frames - 1}")
             number, slot = divmod(frame, record.frames_per_shard)
             start, length = self._shard(stack, number).index[slot].tolist()
             wanted.append((number, start, length, position))
         wanted.sort()
-        limit = self._span_limit(sum(item[2] for item in wanted))
-        return list(_joined(wanted, limit))
-
-    def _span_limit(self, total: int) -> int:
         # Every thread gets a few spans, and none more than the scratch memory allows.
-        return min(JOIN_BYTES, max(1, total // (4 * self._threads)))
+        limit = min(JOIN_BYTES, max(1, sum(item[2] for item in wanted) // (4 * threads)))
+        return list(joined(wanted, limit))
 
     def _open_span(self, stack: int, span: Span, scratch: bytearray | None = None) -> memoryview:
         size = span.stop - span.start
@@ -240,12 +223,12 @@ class PackReader:
         stored = None
         for position, start, length in span.items:
             chunk = data[start - span.start : start - span.start + length]
-            if stored is None:
-                stored = np.empty(record.key.shape, record.key.dtype) if convert else None
+            if self._verify or codec.prove_first:
+                self._prove(record, frames[position], chunk)
+            if stored is None and convert is not None:
+                stored = np.empty(record.key.shape, record.key.dtype)
             frame = out[position] if stored is None else stored
             codec.decode_into(chunk, frame)
-            if self._verify:
-                self._check(record, frames[position], frame)
             if convert is not None:
                 convert(position, frame, out[position])
 
@@ -253,30 +236,37 @@ class PackReader:
         self,
         stack: int,
         record: StackRecord,
-        spans: list[Span],
         frames: Sequence[int],
         out: npt.NDArray[Any],
         convert: Convert | None,
     ) -> None:
         if self._pool is None:
-            raise IntegrityError("no decoder processes were given for a sender's codestreams")
-        count = len(frames)
-        streams: list[Buffer] = [b""] * count
-        for span in spans:
+            raise UsageError("give the reader a DecoderPool: this stack holds the sender's own codestreams")
+        key = record.key
+        step = max(1, BATCH_BYTES // max(1, frame_bytes(key)))
+        for first in range(0, len(frames), step):
+            some = frames[first : first + step]
+            streams = self._proven_chunks(stack, record, some)
+            if convert is None:
+                self._pool.decode_many(key.transfer_syntax, streams, key.spec, out[first : first + len(some)])
+                continue
+            stored = self._pool.decode_many(key.transfer_syntax, streams, key.spec)
+            for position, frame in enumerate(stored, first):
+                convert(position, frame, out[position])
+
+    def _proven_chunks(self, stack: int, record: StackRecord, frames: Sequence[int]) -> list[memoryview]:
+        """Return chunks that have the manifest's digests."""
+        self._check_process()
+        found = [memoryview(b"")] * len(frames)
+        for span in self._spans(stack, record, frames):
             data = self._open_span(stack, span)
             for position, start, length in span.items:
-                streams[position] = data[start - span.start : start - span.start + length]
-                if self._verify:
-                    self._check(record, frames[position], streams[position])
-        key = record.key
-        stored = out if convert is None else np.empty((count, *key.shape), key.dtype)
-        self._pool.decode_many(key.transfer_syntax, streams, key.spec, stored)
-        if convert is not None:
-            for position in range(count):
-                convert(position, stored[position], out[position])
+                found[position] = data[start - span.start : start - span.start + length]
+                self._prove(record, frames[position], found[position])
+        return found
 
-    def _check(self, record: StackRecord, frame: int, content: Buffer | npt.NDArray[Any]) -> None:
-        if hashlib.sha256(content).hexdigest() != record.digests[frame]:
+    def _prove(self, record: StackRecord, frame: int, chunk: Buffer) -> None:
+        if hashlib.sha256(chunk).hexdigest() != record.digests[frame]:
             raise IntegrityError(
                 f"a frame of pack {self.manifest.pack_id} is not what was stored; run `voxelvault verify`"
             )
@@ -289,9 +279,7 @@ class PackReader:
         if key.codec == DICOM_FRAME:
             yield from self._fragments(record)
             return
-        size = int(np.prod(key.shape)) * np.dtype(key.dtype).itemsize
-        # Frames of single bits share bytes, so they are packed all together.
-        step = record.count if key.spec.bits_allocated == 1 else max(1, JOIN_BYTES // max(1, size))
+        step = frames_a_batch(key, BATCH_BYTES)
         for first in range(record.first, record.first + record.count, step):
             frames = range(first, min(first + step, record.first + record.count))
             stored = np.empty((len(frames), *key.shape), key.dtype)
@@ -302,13 +290,18 @@ class PackReader:
 
     def _fragments(self, record: InstanceRecord) -> Iterator[Buffer]:
         lengths = iter(record.pieces[1::2])
-        for frame, fragments in enumerate(record.fragments, record.first):
-            chunk = self.chunks(record.stack, [frame])[0]
-            at = 0
-            for _ in range(fragments):
-                length = next(lengths)
-                yield chunk[at : at + length]
-                at += length
+        frames = [[next(lengths) for _ in range(count)] for count in record.fragments]
+        for first, stop in _batches([sum(frame) for frame in frames], JOIN_BYTES):
+            chunks = self._proven_chunks(
+                record.stack,
+                self.manifest.stacks[record.stack],
+                range(record.first + first, record.first + stop),
+            )
+            for chunk, frame in zip(chunks, frames[first:stop], strict=True):
+                at = 0
+                for length in frame:
+                    yield chunk[at : at + length]
+                    at += length
 
     def _literals(self, start: int, stop: int) -> Iterator[bytes]:
         at = 0
@@ -349,20 +342,22 @@ def _scratch(size: int) -> bytearray | None:
     return buffer
 
 
-def _joined(wanted: Sequence[tuple[int, int, int, int]], limit: int) -> Iterator[Span]:
-    items: list[tuple[int, int, int]] = []
-    shard, begin, end = -1, 0, 0
-    for number, start, length, position in wanted:
-        near = number == shard and start - end <= JOIN_GAP and start + length - begin <= limit
-        if items and not near:
-            yield Span(shard, begin, end, tuple(items))
-            items = []
-        if not items:
-            shard, begin, end = number, start, start
-        items.append((position, start, length))
-        end = max(end, start + length)
-    if items:
-        yield Span(shard, begin, end, tuple(items))
+def _check_destination(out: npt.NDArray[Any], frames: int, record: StackRecord) -> None:
+    shape, dtype = (frames, *record.key.shape), np.dtype(record.key.dtype)
+    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
+        raise UsageError(f"out must be a writeable C-contiguous array of shape {shape} and dtype {dtype}")
+
+
+def _batches(lengths: Sequence[int], limit: int) -> Iterator[tuple[int, int]]:
+    """Yield first and stop of neighbours that together stay under the limit, or are one."""
+    first, total = 0, 0
+    for number, length in enumerate(lengths):
+        if number > first and total + length > limit:
+            yield first, number
+            first, total = number, 0
+        total += length
+    if lengths:
+        yield first, len(lengths)
 
 
 def _exactly(pieces: Iterator[Buffer], length: int) -> Iterator[Buffer]:

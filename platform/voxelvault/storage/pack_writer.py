@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import google_crc32c
 import imagecodecs
-import numpy as np
 
 from voxelvault.crypto.streaming_aead import Kind
 from voxelvault.errors import IntegrityError
 from voxelvault.model import Buffer, SealedRef
-from voxelvault.storage.pack import SHARD_BYTES, InstanceRecord, StackKey, StackRecord
+from voxelvault.storage.pack import SHARD_BYTES, InstanceRecord, StackKey, StackRecord, frame_bytes
 from voxelvault.storage.prepare import Prepared
 from voxelvault.storage.sealed_objects import SealedObjects
+from voxelvault.storage.shards import shard_index
 
 HEADER_CHUNK = 1 << 20
 """Bytes of the header stream that are compressed together."""
-
-EMPTY = 0xFFFF_FFFF_FFFF_FFFF
-"""What the shard index says of a chunk that isn't there (zarr v3 sharding_indexed)."""
 
 
 @dataclass(slots=True)
@@ -32,40 +27,6 @@ class _Stack:
     pending: list[Buffer] = field(default_factory=list)
     shards: list[SealedRef] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
-
-
-def frame_bytes(key: StackKey) -> int:
-    """Return the length of one decoded frame in bytes."""
-    return int(np.prod(key.shape)) * np.dtype(key.dtype).itemsize
-
-
-def shard_index(lengths: Sequence[int], slots: int) -> bytes:
-    """Return the index that opens a shard: offset and length of each chunk, then its CRC32C.
-
-    Parameters
-    ----------
-    lengths : sequence of int
-        Length of each chunk in bytes; chunks follow the index without gaps.
-    slots : int
-        Chunks that a whole shard has; the rest is marked empty.
-
-    References
-    ----------
-    Zarr v3, sharding_indexed codec, ``index_location: start``.
-    """
-    at = 16 * slots + 4
-    entries: list[int] = []
-    for length in lengths:
-        entries += (at, length)
-        at += length
-    entries += [EMPTY] * (2 * slots - len(entries))
-    index = struct.pack(f"<{len(entries)}Q", *entries)
-    return index + struct.pack("<I", crc32c(index))
-
-
-def crc32c(data: Buffer) -> int:
-    """Return the CRC-32C (Castagnoli) of the bytes."""
-    return int(google_crc32c.value(bytes(data)))
 
 
 class PackWriter:
@@ -171,10 +132,11 @@ class PackWriter:
 
     def _add_literals(self, literals: Sequence[Buffer]) -> None:
         for literal in literals:
-            self._literals += literal
             self._literal_total += len(literal)
-            while len(self._literals) >= HEADER_CHUNK:
-                self._compress(HEADER_CHUNK)
+            for start in range(0, len(literal), HEADER_CHUNK):
+                self._literals += literal[start : start + HEADER_CHUNK]
+                if len(self._literals) >= HEADER_CHUNK:
+                    self._compress(HEADER_CHUNK)
 
     def _compress(self, count: int) -> None:
         raw = bytes(self._literals[:count])

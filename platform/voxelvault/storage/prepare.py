@@ -177,9 +177,7 @@ class _Wire:
         )
 
     def rebuilds(self, frames: npt.NDArray[Any], data: Buffer) -> bool:
-        packed = native.pack_native(
-            frames, self.spec, big_endian=self.big_endian, word_swapped=self.swapped
-        )
+        packed = native.pack_native(frames, self.spec, big_endian=self.big_endian, word_swapped=self.swapped)
         return _same(packed, data)
 
     def has_high_bits(self, frames: npt.NDArray[Any]) -> bool:
