@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
@@ -26,6 +26,7 @@ from voxelvault.audit.events import Kind
 from voxelvault.dicom.part10 import Part10, parse
 from voxelvault.dicom.read import Header, number_of_frames
 from voxelvault.dicom.sources import MEDIA_DIRECTORY, Refusal, Source, find_files
+from voxelvault.directory import known_instances
 from voxelvault.errors import (
     DecoderCrashed,
     DicomError,
@@ -34,10 +35,10 @@ from voxelvault.errors import (
     StorageError,
 )
 from voxelvault.identity import Person, person_of, valid_uids
-from voxelvault.intake import Draft, Member, commit_batch, known_instances, log_intent
+from voxelvault.intake import Draft, Member, commit_batch, log_intent
 from voxelvault.model import Buffer, new_id
 from voxelvault.policy.access import Request, require
-from voxelvault.quarantine import Quarantined, Reason, Refused
+from voxelvault.quarantine import Quarantined, Reason, Refused, known_aside
 from voxelvault.resources import Resources
 from voxelvault.storage.pack_writer import PackWriter
 from voxelvault.storage.prepare import Prepared, prepare
@@ -46,6 +47,9 @@ BATCH_BYTES = 256 << 20
 """Bytes of source files held at once; a batch is one commit."""
 
 BATCH_FILES = 4096
+
+DICOM_NAMES = (".dcm", ".dicom", ".ima")
+"""Endings by which a file claims to be DICOM: then it is kept aside rather than passed over."""
 
 _MEDIA_SOP_CLASS = 0x00020002
 
@@ -235,6 +239,7 @@ def _ingest_batch(
             candidates.append(outcome)
         else:
             aside.append(outcome)
+    aside = _not_yet_aside(resources, aside, report)
     fresh = _without_duplicates(resources, candidates, report)
     groups: dict[tuple[Person, str, str], list[Candidate]] = {}
     for candidate in fresh:
@@ -282,6 +287,20 @@ def _without_duplicates(
         else:
             seen.add(key)
             fresh.append(candidate)
+    return fresh
+
+
+def _not_yet_aside(resources: Resources, aside: Sequence[Refused], report: IngestReport) -> list[Refused]:
+    """Leave out files that are in quarantine already; the report names them all the same."""
+    described = [refused.described() for refused in aside]
+    known = known_aside(resources.catalog.query, [item.sha256 for item in described])
+    fresh: list[Refused] = []
+    for refused, item in zip(aside, described, strict=True):
+        if (item.sha256, item.reason.code) in known:
+            report.quarantined.append(replace(item, quarantine_id=known[item.sha256, item.reason.code]))
+        else:
+            known[item.sha256, item.reason.code] = item.quarantine_id
+            fresh.append(refused)
     return fresh
 
 
@@ -378,7 +397,8 @@ def examine(source: Source, issuer: str) -> Candidate | Refused | None:
                 return Refused(source, Reason.INVALID_UID, data)
             return _candidate(source, data, part10, header, issuer)
     except NotDicom:
-        return None
+        named = source.display.lower().endswith(DICOM_NAMES)
+        return Refused(source, Reason.UNRECOGNISED, data) if named else None
     except DicomError:
         return Refused(source, Reason.MALFORMED if data is not None else Reason.UNREADABLE, data)
     except (OSError, StorageError):

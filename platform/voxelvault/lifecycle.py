@@ -97,7 +97,8 @@ def move_study(resources: Resources, study_id: str, into: str, *, reason: str | 
 
 def _check_subjects(lease: Lease, subject_id: str, into: str) -> None:
     rows = lease.query(
-        "select subject_id, patientless from patients where subject_id in ($one, $two) and merged_into is null",
+        "select subject_id, patientless from patients"
+        " where subject_id in ($one, $two) and merged_into is null",
         {"one": subject_id, "two": into},
     ).to_pylist()
     if subject_id == into:

@@ -28,6 +28,15 @@ def open_manifest(resources: Resources, ref: SealedRef) -> Manifest:
     return manifest
 
 
+def open_reader(resources: Resources, manifest: Manifest, threads: int | None = None) -> PackReader:
+    """Return the reader of a pack whose manifest was checked."""
+    dek = resources.keys.unwrap_dek(manifest.study_key_id, manifest.pack_id, manifest.wrapped_dek)
+    options = resources.options
+    return PackReader(
+        manifest, dek, resources.sealed, resources.pool, threads or options.threads, options.verify_reads
+    )
+
+
 class PackCache:
     """Pack readers by pack id; keeps the last few open.
 
@@ -61,15 +70,13 @@ class PackCache:
         return reader
 
     def _open(self, pack_id: str) -> PackReader:
-        resources = self._resources
-        rows = resources.catalog.query("select * from packs where pack_id = $id", {"id": pack_id}).to_pylist()
+        rows = self._resources.catalog.query(
+            "select * from packs where pack_id = $id", {"id": pack_id}
+        ).to_pylist()
         if not rows:
             raise IntegrityError(f"the catalog lacks pack {pack_id}; run `voxelvault verify`")
-        row = rows[0]
-        ref = manifest_ref(row)
-        manifest = open_manifest(resources, ref)
-        dek = resources.keys.unwrap_dek(row["key_id"], pack_id, manifest.wrapped_dek)
-        return PackReader(manifest, dek, resources.sealed, resources.pool, self._threads)
+        manifest = open_manifest(self._resources, manifest_ref(rows[0]))
+        return open_reader(self._resources, manifest, self._threads)
 
 
 def manifest_ref(row: dict[str, object]) -> SealedRef:

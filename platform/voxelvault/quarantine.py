@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from voxelvault.audit.events import Event, Kind
 from voxelvault.crypto.keyring import Role
@@ -29,6 +31,11 @@ class Reason(Enum):
         "malformed",
         "the file contradicts itself: lengths, nesting or encoding do not fit its size",
         "ask the sender for it again; `quarantine export` gives the bytes back as they came",
+    )
+    UNRECOGNISED = (
+        "unrecognised",
+        "it is named as DICOM but does not begin like it",
+        "check that it arrived whole; if it isn't DICOM, leave it out",
     )
     INVALID_UID = (
         "invalid_uid",
@@ -116,6 +123,18 @@ class Refused:
         data = self.data if self.data is not None else b""
         digest = hashlib.sha256(data).hexdigest()
         return Quarantined(self.quarantine_id, self.reason, self.source.display, len(data), digest)
+
+
+def known_aside(query: Callable[..., pa.Table], digests: Sequence[str]) -> dict[tuple[str, str], str]:
+    """Return which files of these SHA-256 are in quarantine: digest and reason to quarantine id."""
+    if not digests:
+        return {}
+    rows = query(
+        "select quarantine_id, sha256, reason from quarantine"
+        " where not resolved and sha256 in (select unnest($digests))",
+        {"digests": list(digests)},
+    ).to_pylist()
+    return {(row["sha256"], row["reason"]): row["quarantine_id"] for row in rows}
 
 
 def seal_aside(resources: Resources, refused: Refused) -> tuple[Quarantined, Mapping[str, Any]]:

@@ -101,12 +101,9 @@ def frame_rows(manifest: Manifest, record: InstanceRecord, header: Header) -> li
     """Return a row for each frame of an instance: where it lies and what its values mean."""
     if record.stack < 0:
         return []
-    found = frame_attributes(header)
-    # A header may describe fewer frames than its pixels hold; the last description serves the rest.
-    padded = [*found, *[found[-1]] * (record.count - len(found))] if found else []
     return [
         _frame_row(manifest, record, number, attributes)
-        for number, attributes in enumerate(padded[: record.count])
+        for number, attributes in enumerate(frame_attributes(header, frames=record.count))
     ]
 
 

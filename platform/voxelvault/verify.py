@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.audit.proof import VerifyReport as LogReport
 from voxelvault.errors import IntegrityError, UsageError, VoxelVaultError
 from voxelvault.model import SealedRef
-from voxelvault.packs import PackCache, manifest_ref, open_manifest
+from voxelvault.packs import manifest_ref, open_manifest, open_reader
 from voxelvault.policy.access import Request, require
 from voxelvault.repair import Ledger, orphans, read_ledger, repair
 from voxelvault.resources import Resources
-from voxelvault.storage.codecs import DICOM_FRAME
 from voxelvault.storage.pack import InstanceRecord, Manifest
-from voxelvault.storage.pack_reader import JOIN_BYTES, PackReader
+from voxelvault.storage.pack_reader import PackReader
 
 Row = dict[str, Any]
+
+WINDOW = 256
+"""Packs whose catalog rows are held at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +142,15 @@ def verify(
     packs: list[Row] = resources.catalog.query("select * from packs order by series_id, pack_id").to_pylist()
     read = _chosen(packs, options)
     referenced: set[str] = set()
-    cache = PackCache(resources)
-    for row in packs:
-        for ref, problem in _check_pack(resources, cache, row, ledger, row["pack_id"] in read, report):
-            if problem:
-                report.failures.append(Failure(row["pack_id"], problem))
-            elif ref:
-                referenced.add(ref.object_id)
-        advance(1)
+    for window in (packs[at : at + WINDOW] for at in range(0, len(packs), WINDOW)):
+        rows = _rows_of(resources, [row["pack_id"] for row in window])
+        for row in window:
+            for ref, problem in _check_pack(resources, rows, row, ledger, row["pack_id"] in read, report):
+                if problem:
+                    report.failures.append(Failure(row["pack_id"], problem))
+                elif ref:
+                    referenced.add(ref.object_id)
+            advance(1)
     referenced |= _check_quarantine(resources, report, read=not options.quick)
     report.failures += _dangling(resources)
     report.orphans = sum(1 for _ in orphans(resources, referenced))
@@ -167,7 +168,7 @@ def _chosen(packs: Sequence[Row], options: VerifyOptions) -> set[str]:
 
 
 def _check_pack(
-    resources: Resources, cache: PackCache, row: Row, ledger: Ledger, read: bool, report: VerifyReport
+    resources: Resources, rows: CatalogRows, row: Row, ledger: Ledger, read: bool, report: VerifyReport
 ) -> Iterator[tuple[SealedRef | None, str]]:
     """Yield the objects that a pack refers to, and what is wrong with it."""
     report.packs += 1
@@ -183,9 +184,9 @@ def _check_pack(
         return
     report.objects += 1
     yield from _check_objects(resources, manifest, read, report)
-    yield from ((None, problem) for problem in _check_rows(resources, manifest))
+    yield from ((None, problem) for problem in _check_rows(rows, manifest))
     if read:
-        yield from ((None, problem) for problem in _check_content(cache, manifest, report))
+        yield from ((None, problem) for problem in _check_content(resources, manifest, report))
 
 
 def _check_objects(
@@ -203,36 +204,57 @@ def _check_objects(
             yield None, f"object {ref.object_id}: {error}"
 
 
-def _check_rows(resources: Resources, manifest: Manifest) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class CatalogRows:
+    """What the catalog says of the packs of one window: instances, stacks and frames by pack."""
+
+    instances: dict[str, dict[str, tuple[str, int]]]
+    stacks: dict[str, set[tuple[int, int]]]
+    frames: dict[str, set[tuple[int, int]]]
+
+
+def _rows_of(resources: Resources, pack_ids: Sequence[str]) -> CatalogRows:
+    found = CatalogRows({}, {}, {})
+    scope = {"packs": list(pack_ids)}
+
+    def rows(table: str, columns: str) -> list[Row]:
+        query = f"select pack_id, {columns} from {table} where pack_id in (select unnest($packs))"  # noqa: S608 - names of ours
+        listed: list[Row] = resources.catalog.query(query, scope).to_pylist()
+        return listed
+
+    for row in rows("instances", "instance_id, sha256, length"):
+        found.instances.setdefault(row["pack_id"], {})[row["instance_id"]] = (row["sha256"], row["length"])
+    for row in rows("stacks", "stack, frames"):
+        found.stacks.setdefault(row["pack_id"], set()).add((row["stack"], row["frames"]))
+    for row in rows("frames", "stack, frame"):
+        found.frames.setdefault(row["pack_id"], set()).add((row["stack"], row["frame"]))
+    return found
+
+
+def _check_rows(rows: CatalogRows, manifest: Manifest) -> Iterator[str]:
     """Compare the catalog's rows of a pack with its manifest, both ways."""
-    query = resources.catalog.query
-    scope = {"pack": manifest.pack_id}
-    rows = query("select instance_id, sha256, length from instances where pack_id = $pack", scope).to_pylist()
+    stored = rows.instances.get(manifest.pack_id, {})
     known = {record.instance_id: (record.sha256, record.length) for record in manifest.instances}
-    for row in rows:
-        if known.get(row["instance_id"]) != (row["sha256"], row["length"]):
-            yield f"the catalog's row of instance {row['instance_id']} disagrees with the manifest"
-    stacks = query("select stack, frames from stacks where pack_id = $pack", scope).to_pylist()
-    if {(row["stack"], row["frames"]) for row in stacks} != {
-        (number, stack.frames) for number, stack in enumerate(manifest.stacks)
-    }:
+    for instance_id, values in stored.items():
+        if known.get(instance_id) != values:
+            yield f"the catalog's row of instance {instance_id} disagrees with the manifest"
+    stacks = {(number, stack.frames) for number, stack in enumerate(manifest.stacks)}
+    if rows.stacks.get(manifest.pack_id, set()) != stacks:
         yield "the catalog's stacks disagree with the manifest"
-    stored = {row["instance_id"] for row in rows}
     wanted = {
         (record.stack, frame)
         for record in manifest.instances
         if record.stack >= 0 and record.instance_id in stored
         for frame in range(record.first, record.first + record.count)
     }
-    frames = query("select stack, frame from frames where pack_id = $pack", scope).to_pylist()
-    if {(row["stack"], row["frame"]) for row in frames} != wanted:
+    if rows.frames.get(manifest.pack_id, set()) != wanted:
         yield "the catalog's frames disagree with the manifest"
 
 
-def _check_content(cache: PackCache, manifest: Manifest, report: VerifyReport) -> Iterator[str]:
-    """Decode every frame and rebuild every file, and compare digests."""
+def _check_content(resources: Resources, manifest: Manifest, report: VerifyReport) -> Iterator[str]:
+    """Read every chunk, decode every frame to rebuild every file, and compare digests."""
     try:
-        reader = cache.reader(manifest.pack_id)
+        reader = open_reader(resources, manifest)
     except VoxelVaultError as error:
         yield str(error)
         return
@@ -251,20 +273,13 @@ def _check_content(cache: PackCache, manifest: Manifest, report: VerifyReport) -
 
 
 def _check_frames(reader: PackReader, number: int, report: VerifyReport) -> Iterator[str]:
-    stack = reader.manifest.stacks[number]
-    shape, dtype = stack.key.shape, np.dtype(stack.key.dtype)
-    step = max(1, JOIN_BYTES // max(1, int(np.prod(shape)) * dtype.itemsize))
-    for first in range(0, stack.frames, step):
-        frames = range(first, min(first + step, stack.frames))
-        content: Sequence[Any]
-        if stack.key.codec == DICOM_FRAME:
-            content = reader.chunks(number, frames)
-        else:
-            content = reader.read(number, frames, np.empty((len(frames), *shape), dtype))  # type: ignore[assignment]
-        for frame, data in zip(frames, content, strict=True):
-            report.frames += 1
-            if hashlib.sha256(data).hexdigest() != stack.digests[frame]:
-                yield f"frame {frame} of stack {number} is not what was stored"
+    """Read every chunk of a stack; the reader compares each with its digest."""
+    for frame in range(reader.manifest.stacks[number].frames):
+        report.frames += 1
+        try:
+            reader.chunks(number, [frame])
+        except IntegrityError:
+            yield f"frame {frame} of stack {number} is not what was stored"
 
 
 def _digest(reader: PackReader, record: InstanceRecord) -> str:
@@ -305,7 +320,8 @@ def _dangling(resources: Resources) -> Iterator[Failure]:
     """Yield rows of the catalog that refer to nothing."""
     for table, column, target in _REFERENCES:
         rows = resources.catalog.query(
-            f"select distinct {column} as id from {table} where {column} not in (select {column} from {target})"  # noqa: S608 - names of ours
+            f"select distinct {column} as id from {table} "  # noqa: S608 - names of ours
+            f"where {column} not in (select {column} from {target})"
         ).to_pylist()
         for row in rows:
             yield Failure(row["id"], f"{table} refers to it, and {target} lacks it")

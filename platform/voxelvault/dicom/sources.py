@@ -1,8 +1,7 @@
 """Everything that a folder, file, archive or DICOMDIR offers for ingest.
 
 Nothing is skipped in silence: what isn't offered comes as a `Refusal` that says why. A DICOMDIR is
-refused by design: it describes a medium, belongs to no series, and the files it lists come by
-themselves. `Source.display` and `Refusal.path` may name a patient: show them to the person at the
+a source like any file, and stands for the files it lists when it is named itself. `Source.display` and `Refusal.path` may name a patient: show them to the person at the
 terminal, never log or store them in clear.
 
 References
@@ -37,7 +36,7 @@ WHOLE_LIMIT = 256 << 20
 """Files up to this many bytes are read whole, larger ones mapped."""
 
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
-"""SOP class of a DICOMDIR: a table of contents, reported and never an instance of its own."""
+"""SOP class of a DICOMDIR: a table of contents, of several patients maybe, and so nobody's instance."""
 
 _ARCHIVE_NAMES = (".zip", ".tar", ".gz", ".tgz")
 
@@ -119,13 +118,12 @@ class Refusal:
         The sender's own name for it: identifying, for the interactive report only.
     reason : str
         One line: what it is and what to do.
-    kind : {"dicomdir", "archive", "unreadable", "missing"}
-        A `dicomdir` is no failure: it is a table of contents, written anew at every export medium.
+    kind : {"archive", "unreadable", "missing"}
     """
 
     path: str
     reason: str
-    kind: Literal["dicomdir", "archive", "unreadable", "missing"] = "unreadable"
+    kind: Literal["archive", "unreadable", "missing"] = "unreadable"
 
     def __repr__(self) -> str:
         return f"<Refusal {self.kind}>"
@@ -143,7 +141,7 @@ def find_files(paths: Iterable[str | os.PathLike[str]], limits: Limits | None = 
 
     Folders are walked in the order of their names, each once however many links lead to it.
     Archives are opened, in folders by their usual endings; archives within archives aren't. A
-    DICOMDIR named by itself stands for the files it refers to.
+    DICOMDIR named by itself stands for itself and the files it refers to.
 
     Parameters
     ----------
@@ -155,8 +153,7 @@ def find_files(paths: Iterable[str | os.PathLike[str]], limits: Limits | None = 
     Returns
     -------
     iterator of Source or Refusal
-        A source for each file and member; a refusal for each thing that can't be read, and for each
-        DICOMDIR.
+        A source for each file and member; a refusal for each thing that can't be read.
 
     Raises
     ------
@@ -221,11 +218,7 @@ def _file(path: Path, limits: Limits, *, by_content: bool) -> Iterator[Found]:
         yield _refused(path, _storage_error(error))
         return
     if kind is None:
-        yield (
-            _table_of_contents(path, None)
-            if path.name.upper() == "DICOMDIR"
-            else Source(path, status.st_size)
-        )
+        yield Source(path, status.st_size)
         return
     try:
         listed = members(path, kind, limits)
@@ -240,19 +233,13 @@ def _file(path: Path, limits: Limits, *, by_content: bool) -> Iterator[Found]:
 def _of_member(path: Path, member: Member) -> Found:
     if member.refused:
         return Refusal(_display(path, member), member.refused, "archive")
-    if member.name.rsplit("/", 1)[-1].upper() == "DICOMDIR":
-        return _table_of_contents(path, member)
     return Source(path, member.size, member)
 
 
-def _table_of_contents(path: Path, member: Member | None) -> Refusal:
-    told = "a DICOMDIR is a table of contents and is not stored; the files that it lists are"
-    return Refusal(_display(path, member), told, "dicomdir")
-
-
 def _directory(path: Path, limits: Limits) -> Iterator[Found]:
-    """Yield the files that a DICOMDIR refers to, each once."""
+    """Yield a DICOMDIR, then the files that it refers to, each once."""
     try:
+        size = path.stat().st_size
         referenced = referenced_files(parse(_mapped(path)))
     except OSError as error:
         yield _refused(path, _storage_error(error))
@@ -260,7 +247,7 @@ def _directory(path: Path, limits: Limits) -> Iterator[Found]:
     except DicomError as error:
         yield _refused(path, error)
         return
-    yield _table_of_contents(path, None)
+    yield Source(path, size)
     for parts in dict.fromkeys(referenced):
         resolved = _resolve(path.parent, parts)
         if resolved is None:

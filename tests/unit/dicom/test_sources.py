@@ -258,12 +258,11 @@ class TestDicomdir:
         for source in found:
             assert parse(read(source)).dataset
             assert source.path.resolve().is_relative_to(path.parent.resolve())
-        assert refusals_of(path)[0].kind == "dicomdir"
+        assert found[0].path == path
+        assert refusals_of(path) == []
 
-    def test_in_a_folder_is_reported_as_such(self, shared_dicom: Path) -> None:
-        refused = refusals_of(shared_dicom)
-        assert {refusal.kind for refusal in refused} == {"dicomdir"}
-        assert len(refused) >= 2
+    def test_in_a_folder_is_found_like_any_file(self, shared_dicom: Path) -> None:
+        assert refusals_of(shared_dicom) == []
 
     def test_leads_nowhere_else(self, tmp_path: Path) -> None:
         (tmp_path / "medium").mkdir()
@@ -277,8 +276,8 @@ class TestDicomdir:
         uid = b"\x08\x00\x16\x00UI\x02\x001\x00"
         path = tmp_path / "medium" / "DICOMDIR"
         path.write_bytes(bytes(128) + b"DICM" + data + uid)
-        assert [source.path.name for source in sources_of(path)] == ["ok"]
-        assert [refusal.kind for refusal in refusals_of(path)] == ["dicomdir", *["missing"] * 4]
+        assert [source.path.name for source in sources_of(path)] == ["DICOMDIR", "ok"]
+        assert [refusal.kind for refusal in refusals_of(path)] == ["missing"] * 4
 
 
 def item(name: bytes) -> bytes:

@@ -1,0 +1,280 @@
+"""Which subjects, studies, series and instances a batch belongs to; new ones are made.
+
+Used under the catalog's lease, so that two ingests at once never make two of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from voxelvault.catalog.catalog import Change, Mode
+from voxelvault.crypto.keyring import Role
+from voxelvault.dicom.read import Header, columns
+from voxelvault.identity import Decision, KnownSubject, Person, decide, fill_in
+from voxelvault.model import new_id
+from voxelvault.resources import Resources
+from voxelvault.rows import Row, changes
+from voxelvault.storage.pack import InstanceRecord, SeriesIdentity
+
+Query = Callable[..., pa.Table]
+
+MODES: Mapping[str, Mode] = {
+    "patients": "merge",
+    "studies": "merge",
+    "series": "merge",
+    "packs": "insert",
+    "instances": "insert",
+    "stacks": "insert",
+    "frames": "insert",
+    "quarantine": "insert",
+    "conflicts": "insert",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A series that wants a place: who, which study and series, and a header to describe them."""
+
+    person: Person
+    study_uid: str
+    series_uid: str
+    header: Header
+    sop_uids: tuple[str, ...]
+
+
+class KnownInstance(NamedTuple):
+    """An instance of the catalog with what tells it apart."""
+
+    instance_id: str
+    subject_id: str
+    sop_uid: str
+    sha256: str
+    version: int
+    superseded: bool
+    issuer: str
+    patient_id: str
+
+
+def known_instances(query: Query, sop_uids: Iterable[str]) -> list[KnownInstance]:
+    """Return the vault's instances with one of these SOP Instance UIDs."""
+    table = query(
+        "select i.instance_id, i.subject_id, coalesce(i.SOPInstanceUID, ''), i.sha256, i.version,"
+        " i.superseded, coalesce(p.IssuerOfPatientID, ''), coalesce(p.PatientID, '')"
+        " from instances i join patients p using (subject_id)"
+        " where coalesce(i.SOPInstanceUID, '') in (select unnest($uids))",
+        {"uids": sorted(set(sop_uids))},
+    )
+    return [KnownInstance(*row.values()) for row in table.to_pylist()]
+
+
+class Directory:
+    """Subjects, studies, series and instances that a batch may belong to; grows as it places them."""
+
+    def __init__(self, query: Query, newcomers: Sequence[Newcomer]) -> None:
+        self.rows: dict[str, list[Row]] = {table: [] for table in MODES}
+        self.superseded: list[str] = []
+        self._patients: dict[str, dict[str, Any]] = {}
+        self._subjects = _known_subjects(query, newcomers)
+        self._final = {row["subject_id"]: row["final"] for row in _finals(query)}
+        studies = query(
+            "select study_id, subject_id, key_id, StudyInstanceUID as uid from studies"
+            " where coalesce(StudyInstanceUID, '') in (select unnest($uids))",
+            {"uids": sorted({newcomer.study_uid for newcomer in newcomers})},
+        ).to_pylist()
+        self.studies = {(row["subject_id"], row["uid"] or ""): row for row in studies}
+        series = query(
+            "select series_id, study_id, SeriesInstanceUID as uid from series"
+            " where coalesce(SeriesInstanceUID, '') in (select unnest($uids))",
+            {"uids": sorted({newcomer.series_uid for newcomer in newcomers})},
+        ).to_pylist()
+        self.series = {(row["study_id"], row["uid"] or ""): row["series_id"] for row in series}
+        self.instances: dict[tuple[str, str], list[KnownInstance]] = {}
+        uids = {uid for newcomer in newcomers for uid in newcomer.sop_uids}
+        for known in known_instances(query, uids):
+            self.instances.setdefault((known.subject_id, known.sop_uid), []).append(known)
+
+    def place(self, resources: Resources, newcomer: Newcomer) -> tuple[SeriesIdentity, str]:
+        """Return a newcomer's subject, study and series, and the study's key; new ones are made."""
+        header = newcomer.header
+        subject_id = self._subject(resources, newcomer, header)
+        study = self.studies.get((subject_id, newcomer.study_uid))
+        if study is None:
+            study_id = new_id()
+            key_id = resources.keys.new_key(Role.STUDY, parent_id=self._subject_key(subject_id))
+            study = {"study_id": study_id, "subject_id": subject_id, "key_id": key_id}
+            self.studies[subject_id, newcomer.study_uid] = study
+            self.rows["studies"].append(
+                {**columns(header, "studies"), **study, "StudyInstanceUID": newcomer.study_uid}
+            )
+        series_id = self.series.get((study["study_id"], newcomer.series_uid))
+        if series_id is None:
+            series_id = self.series[study["study_id"], newcomer.series_uid] = new_id()
+            self.rows["series"].append(
+                {
+                    **columns(header, "series"),
+                    "series_id": series_id,
+                    "study_id": study["study_id"],
+                    "subject_id": subject_id,
+                    "StudyInstanceUID": newcomer.study_uid,
+                    "SeriesInstanceUID": newcomer.series_uid,
+                }
+            )
+        person = newcomer.person
+        identity = SeriesIdentity(
+            subject_id,
+            study["study_id"],
+            series_id,
+            person.issuer,
+            person.patient_id,
+            newcomer.study_uid,
+            newcomer.series_uid,
+        )
+        return identity, study["key_id"]
+
+    def version(self, record: InstanceRecord, subject_id: str) -> tuple[int, list[KnownInstance]] | None:
+        """Return the version a new instance gets and those it supersedes; None for a duplicate."""
+        uid, sha256 = record.sop_instance_uid, record.sha256
+        known = self.instances.setdefault((subject_id, uid), [])
+        if any(instance.sha256 == sha256 for instance in known):
+            return None
+        older = [instance for instance in known if not instance.superseded] if uid else []
+        version = 1 + max((instance.version for instance in known), default=0) if uid else 1
+        known[:] = [instance._replace(superseded=True) for instance in known] if uid else known
+        known.append(KnownInstance(record.instance_id, subject_id, uid, sha256, version, False, "", ""))
+        return version, older
+
+    def _subject(self, resources: Resources, newcomer: Newcomer, header: Header) -> str:
+        person = newcomer.person
+        known = self._subjects.setdefault(_identity_key(person), [])
+        decision = decide(person, newcomer.study_uid, known)
+        if decision.subject_id is None:
+            return self._new_subject(resources, newcomer, header, decision, known)
+        place = next(i for i, subject in enumerate(known) if subject.subject_id == decision.subject_id)
+        filled = fill_in(known[place].person, [person])
+        if filled != known[place].person:
+            self._patients.setdefault(decision.subject_id, {}).update(
+                _patient_row(header, decision.subject_id, filled)
+            )
+        known[place] = replace(
+            known[place], person=filled, studies=known[place].studies | {newcomer.study_uid}
+        )
+        return str(self._final.get(decision.subject_id, decision.subject_id))
+
+    def _new_subject(
+        self,
+        resources: Resources,
+        newcomer: Newcomer,
+        header: Header,
+        decision: Decision,
+        known: list[KnownSubject],
+    ) -> str:
+        subject_id = new_id()
+        key_id = resources.keys.new_key(Role.SUBJECT, key_id=subject_id)
+        known.append(
+            KnownSubject(subject_id, newcomer.person, decision.provisional, frozenset({newcomer.study_uid}))
+        )
+        row = _patient_row(header, subject_id, newcomer.person)
+        self._patients[subject_id] = {**row, "key_id": key_id, "provisional": decision.provisional}
+        if decision.conflict_with:
+            self.conflict(
+                "subject",
+                detail=decision.reason,
+                subject_id=subject_id,
+                other_subject_id=decision.conflict_with,
+            )
+        return subject_id
+
+    def conflict(self, kind: str, **values: str) -> None:
+        """Note a conflict for somebody to resolve."""
+        self.rows["conflicts"].append(
+            {"conflict_id": new_id(), "kind": kind, "found": utc_now(), "resolved": False, **values}
+        )
+
+    def changes(self) -> list[Change]:
+        """Return all that is to be committed."""
+        found = changes("patients", list(self._patients.values()), "merge")
+        for table, rows in self.rows.items():
+            found += changes(table, rows, MODES[table])
+        older = [{"instance_id": instance_id, "superseded": True} for instance_id in self.superseded]
+        return found + changes("instances", older, "merge")
+
+    @staticmethod
+    def _subject_key(subject_id: str) -> str:
+        # A subject's key has the subject's id: subjects are never rolled, only merged or destroyed.
+        return subject_id
+
+
+def _identity_key(person: Person) -> tuple[str, str, str, bool]:
+    if person.patientless:
+        return "", "", "", True
+    return ("" if person.only_study else person.issuer), person.patient_id, person.only_study, False
+
+
+def _known_subjects(
+    query: Query, newcomers: Sequence[Newcomer]
+) -> dict[tuple[str, str, str, bool], list[KnownSubject]]:
+    people = [newcomer.person for newcomer in newcomers]
+    rows = query(
+        "select p.subject_id, p.IssuerOfPatientID, p.PatientID, p.PatientName, p.PatientBirthDate,"
+        " p.PatientSex, p.only_study, p.patientless, p.provisional,"
+        " list(s.StudyInstanceUID) filter (where s.StudyInstanceUID is not null) as studies"
+        " from patients p left join studies s using (subject_id)"
+        " where (p.PatientID != '' and p.PatientID in (select unnest($ids)))"
+        " or (p.only_study != '' and p.only_study in (select unnest($studies))) or p.patientless"
+        " group by all order by p.provisional, p.subject_id",
+        {
+            "ids": sorted({person.patient_id for person in people}),
+            "studies": sorted({person.only_study for person in people}),
+        },
+    ).to_pylist()
+    found: dict[tuple[str, str, str, bool], list[KnownSubject]] = {}
+    for row in rows:
+        person = Person(
+            row["IssuerOfPatientID"] or "",
+            row["PatientID"] or "",
+            row["PatientName"] or "",
+            row["PatientBirthDate"].isoformat() if row["PatientBirthDate"] else "",
+            row["PatientSex"] or "",
+            row["only_study"] or "",
+            bool(row["patientless"]),
+        )
+        subject = KnownSubject(
+            row["subject_id"], person, bool(row["provisional"]), frozenset(row["studies"] or ())
+        )
+        found.setdefault(_identity_key(person), []).append(subject)
+    return found
+
+
+def _finals(query: Query) -> list[dict[str, Any]]:
+    """Return which subject each merged one ended up in."""
+    found: list[dict[str, Any]] = query(
+        "with recursive chain(subject_id, final) as ("
+        " select subject_id, merged_into from patients where merged_into is not null"
+        " union select c.subject_id, p.merged_into from chain c join patients p on p.subject_id = c.final"
+        " where p.merged_into is not null)"
+        " select c.subject_id, c.final from chain c join patients p on p.subject_id = c.final"
+        " where p.merged_into is null"
+    ).to_pylist()
+    return found
+
+
+def _patient_row(header: Header, subject_id: str, person: Person) -> Row:
+    row = {} if person.patientless else columns(header, "patients")
+    return {
+        **row,
+        "subject_id": subject_id,
+        "IssuerOfPatientID": person.issuer,
+        "PatientID": person.patient_id,
+        "only_study": person.only_study,
+        "patientless": person.patientless,
+    }
+
+
+def utc_now() -> datetime:
+    """Return the time in UTC as the catalog's TIMESTAMP columns hold it."""
+    return datetime.now(UTC).replace(tzinfo=None)
