@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from pathlib import Path
 
 import pydicom.data
@@ -36,3 +37,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = [item for item in items if "long" not in item.keywords]
     config.hook.pytest_deselected(items=[item for item in items if "long" in item.keywords])
     items[:] = kept
+
+
+_seconds: defaultdict[str, float] = defaultdict(float)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add up time by folder."""
+    _seconds["/".join(report.nodeid.split("::")[0].split("/")[:3])] += report.duration
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print minutes by folder, a file of `tests/` counting as one."""
+    folders: defaultdict[str, float] = defaultdict(float)
+    for place, seconds in _seconds.items():
+        folders[place.rsplit("/", 1)[0] if place.endswith(".py") else place] += seconds
+    terminalreporter.section("minutes by folder")
+    for place, seconds in sorted(folders.items()):
+        terminalreporter.write_line(f"{seconds / 60:6.2f}  {place}")

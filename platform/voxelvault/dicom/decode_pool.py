@@ -21,7 +21,6 @@ from typing import IO, cast
 
 import numpy as np
 
-import voxelvault
 from voxelvault.dicom.decode_child import ANSWER, DONE, EXHAUSTED, READY, REFUSED, REQUEST, UNSUPPORTED
 from voxelvault.dicom.decoders import check_frame
 from voxelvault.dicom.native import Pixels, frame_nbytes, frame_shape, native_dtype
@@ -348,8 +347,8 @@ def _processors() -> int:
 
 def _environment() -> dict[str, str]:
     """Return the child's whole environment: where three packages are, and nothing of ours."""
-    roots = [str(Path(next(iter(voxelvault.__path__))).parent)]
-    for name in ("numpy", "imagecodecs"):
+    roots = []
+    for name in ("voxelvault", "numpy", "imagecodecs"):
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.origin is not None:
             roots.append(str(Path(spec.origin).parent.parent))
