@@ -144,6 +144,7 @@ class DuckLakeCatalog:
                     self._columns_checked = True
                 yield lease
             finally:
+                lease.let_go()
                 self._detach_writer(connection)
 
     def query(self, sql: str, params: Params = None) -> pa.Table:

@@ -70,6 +70,7 @@ class DuckLakeLease:
         self._keys = keys
         self._file = file
         self._files = files
+        self._begun = False
 
     def commit(
         self, changes: Sequence[Change], before_commit: Callable[[], object] | None = None
@@ -92,11 +93,30 @@ class DuckLakeLease:
     def query(self, sql: str, params: Params = None) -> pa.Table:
         """Return rows as of the last commit."""
         with translated("answer a query", self._files.failures.take):
-            self._connection.execute(f"USE {LAKE}")
+            # Queries and the commit that follows share a transaction: what the engine looks up of a
+            # table at its first use in one costs several times the query itself.
+            self._begin()
             try:
-                return self._connection.execute(sql, params).to_arrow_table()
-            finally:
+                self._connection.execute(f"USE {LAKE}")
+                found = self._connection.execute(sql, params).to_arrow_table()
                 self._connection.execute("USE memory")
+            except BaseException:
+                self.let_go()
+                raise
+            return found
+
+    def let_go(self) -> None:
+        """End the transaction that queries began."""
+        if self._begun:
+            self._begun = False
+            with suppress(duckdb.Error):
+                self._connection.execute("ROLLBACK")
+            self._connection.execute("USE memory")
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._connection.execute("BEGIN")
+            self._begun = True
 
     def add_columns(self) -> None:
         """Add the columns that the schema has and the file lacks."""
@@ -112,6 +132,7 @@ class DuckLakeLease:
 
     def compact(self, grace: float) -> None:
         """Rewrite what has deleted rows, join small files, forget states older than the grace period."""
+        self.let_go()
         for call in compactions(self._tables, grace):
             self._transaction(partial(self._run, call))
         for call in expirations(grace):
@@ -157,16 +178,16 @@ class DuckLakeLease:
         """Run the work in one transaction that carries the digest on; keys first, then the commit."""
         with translated("commit", self._files.failures.take):
             digest = digest or head(self._connection, LAKE).digest
-            self._connection.execute("BEGIN")
+            self._begin()
             try:
                 work()
                 set_digest(self._connection, digest)
                 self._keys.commit()
                 with self._file.locked():
                     self._connection.execute("COMMIT")
+                self._begun = False
             except BaseException:
-                with suppress(duckdb.Error):
-                    self._connection.execute("ROLLBACK")
+                self.let_go()
                 raise
 
 
