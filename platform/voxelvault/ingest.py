@@ -240,7 +240,7 @@ def _ingest_batch(
         else:
             aside.append(outcome)
     aside = _not_yet_aside(resources, aside, report)
-    fresh = _without_duplicates(resources, candidates, report)
+    fresh = without_duplicates(resources, candidates, report)
     groups: dict[tuple[Person, str, str], list[Candidate]] = {}
     for candidate in fresh:
         groups.setdefault(candidate.group, []).append(candidate)
@@ -259,7 +259,7 @@ def _ingest_batch(
     for pack_id, group in zip(pack_ids, groups.values(), strict=True):
         if stop.is_set():
             break
-        drafts.append(_write_pack(resources, pack_id, group, options, executor, aside))
+        drafts.append(write_pack(resources, pack_id, group, options, executor, aside))
         advance(len(group), sum(len(candidate.data) for candidate in group))
     done = commit_batch(resources, action, drafts, aside)
     report.stored += done.stored
@@ -272,7 +272,7 @@ def _ingest_batch(
         _remove(done.sources)
 
 
-def _without_duplicates(
+def without_duplicates(
     resources: Resources, candidates: Sequence[Candidate], report: IngestReport
 ) -> list[Candidate]:
     """Leave out files whose very bytes are in the vault, or came earlier in this batch."""
@@ -304,7 +304,7 @@ def _not_yet_aside(resources: Resources, aside: Sequence[Refused], report: Inges
     return fresh
 
 
-def _write_pack(
+def write_pack(
     resources: Resources,
     pack_id: str,
     group: Sequence[Candidate],
