@@ -8,26 +8,33 @@ from voxelvault.audit.events import Event, Kind
 from voxelvault.policy.access import Request, require
 from voxelvault.resources import Resources
 
-IDENTIFYING = (
-    "patients",
-    "header",
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "OtherPatientIDs",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-    "source",
+HARMLESS = frozenset(
+    """
+    select distinct from where group by order having limit offset as and or not in is null true false
+    case when then else end join left using on with union all asc desc between filter over partition
+    count sum avg min max median round coalesce length unnest list cast double integer bigint varchar
+    series studies instances stacks frames packs n
+    modality bodypartexamined laterality patientposition manufacturer manufacturermodelname
+    slicethickness spacingbetweenslices kvp convolutionkernel magneticfieldstrength mracquisitiontype
+    scanningsequence sequencevariant units reconstructiondiameter gantrydetectortilt
+    sopclassuid transfersyntaxuid imagetype rows columns numberofframes samplesperpixel
+    photometricinterpretation bitsallocated bitsstored pixelrepresentation pixelspacing
+    imagerpixelspacing rescaleslope rescaleintercept windowcenter windowwidth echotime echonumbers
+    repetitiontime inversiontime flipangle diffusionbvalue viewposition imagelaterality
+    presentationintenttype burnedinannotation lossyimagecompression completionflag verificationflag
+    samples dtype codec stored pixels version superseded stack frame planarconfiguration
+    """.split()
 )
-"""Words of a query after which its result may name somebody."""
+"""Words of queries whose results name nobody: tables, columns without identifiers, plain SQL."""
 
-_IDENTIFYING = re.compile(rf"\b({'|'.join(IDENTIFYING)})\b|\*|\bcolumns\s*\(", re.IGNORECASE)
-_COUNT_STAR = re.compile(r"count\s*\(\s*\*\s*\)", re.IGNORECASE)
+_LITERAL = re.compile(r"'(?:[^']|'')*'|\b\d+(?:\.\d+)?\b")
+_COUNT_ALL = re.compile(r"count\s*\(\s*\*\s*\)", re.IGNORECASE)
 
 
 def identifies(query: str) -> bool:
-    """Tell whether a query may read identifying columns; when in doubt it does."""
-    return bool(_IDENTIFYING.search(_COUNT_STAR.sub("count()", query)))
+    """Tell whether a query's result may identify somebody; a word that isn't known to be harmless does."""
+    bare = _LITERAL.sub(" ", _COUNT_ALL.sub("count", query))
+    return "*" in bare or not set(re.findall(r"\w+", bare.lower())) <= HARMLESS
 
 
 def mentions_audit(query: str) -> bool:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from voxelvault.catalog.catalog import Change, Mode
 from voxelvault.crypto.keyring import Role
+from voxelvault.dicom.columns import Tags
 from voxelvault.dicom.read import Header, columns
 from voxelvault.identity import Decision, KnownSubject, Person, decide, fill_in
 from voxelvault.model import new_id
@@ -109,14 +110,18 @@ class Directory:
             study = {"study_id": study_id, "subject_id": subject_id, "key_id": key_id}
             self.studies[subject_id, newcomer.study_uid] = study
             self.rows["studies"].append(
-                {**columns(header, "studies"), **study, "StudyInstanceUID": newcomer.study_uid}
+                {
+                    **columns(header, "studies", resources.tags),
+                    **study,
+                    "StudyInstanceUID": newcomer.study_uid,
+                }
             )
         series_id = self.series.get((study["study_id"], newcomer.series_uid))
         if series_id is None:
             series_id = self.series[study["study_id"], newcomer.series_uid] = new_id()
             self.rows["series"].append(
                 {
-                    **columns(header, "series"),
+                    **columns(header, "series", resources.tags),
                     "series_id": series_id,
                     "study_id": study["study_id"],
                     "subject_id": subject_id,
@@ -158,7 +163,7 @@ class Directory:
         filled = fill_in(known[place].person, [person])
         if filled != known[place].person:
             self._patients.setdefault(decision.subject_id, {}).update(
-                _patient_row(header, decision.subject_id, filled)
+                _patient_row(header, decision.subject_id, filled, resources.tags)
             )
         known[place] = replace(
             known[place], person=filled, studies=known[place].studies | {newcomer.study_uid}
@@ -178,7 +183,7 @@ class Directory:
         known.append(
             KnownSubject(subject_id, newcomer.person, decision.provisional, frozenset({newcomer.study_uid}))
         )
-        row = _patient_row(header, subject_id, newcomer.person)
+        row = _patient_row(header, subject_id, newcomer.person, resources.tags)
         self._patients[subject_id] = {**row, "key_id": key_id, "provisional": decision.provisional}
         if decision.conflict_with:
             self.conflict(
@@ -263,8 +268,8 @@ def _finals(query: Query) -> list[dict[str, Any]]:
     return found
 
 
-def _patient_row(header: Header, subject_id: str, person: Person) -> Row:
-    row = {} if person.patientless else columns(header, "patients")
+def _patient_row(header: Header, subject_id: str, person: Person, tags: Tags) -> Row:
+    row = {} if person.patientless else columns(header, "patients", tags)
     return {
         **row,
         "subject_id": subject_id,

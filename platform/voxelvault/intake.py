@@ -200,7 +200,13 @@ def _commit_draft(resources: Resources, directory: Directory, draft: Draft, done
     rows["stacks"] += [stack_row(manifest, number, stack) for number, stack in enumerate(manifest.stacks)]
     for member, version in kept:
         row = instance_row(
-            manifest, member.record, member.header, member.transfer_syntax, member.pixels, version
+            manifest,
+            member.record,
+            member.header,
+            resources.tags,
+            transfer_syntax=member.transfer_syntax,
+            pixels=member.pixels,
+            version=version,
         )
         rows["instances"].append(row)
         rows["frames"] += frame_rows(manifest, member.record, member.header)

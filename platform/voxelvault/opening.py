@@ -8,7 +8,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voxelvault.audit.events import Event, Kind
@@ -23,14 +23,14 @@ from voxelvault.crypto.providers.file import FileProvider
 from voxelvault.crypto.providers.passphrase import MEMORY_KIB, PassphraseProvider
 from voxelvault.crypto.providers.recovery import RecoveryProvider, new_code
 from voxelvault.crypto.vault_record import NewSlot
-from voxelvault.dicom.columns import load_tags
+from voxelvault.dicom.columns import Tags, load_tags
 from voxelvault.dicom.decode import DecoderPool
 from voxelvault.errors import IntegrityError, KeyUnavailable, NewerFormat, NotAVault, UsageError, VaultExists
 from voxelvault.model import FORMAT, new_id
 from voxelvault.policy.access import OwnerPolicy
 from voxelvault.resources import Resources, Settings
 from voxelvault.storage.codecs import codec_named
-from voxelvault.storage.layout import VAULT_TOML
+from voxelvault.storage.layout import TAGS, VAULT_TOML
 from voxelvault.storage.objects import LocalObjects, require_local
 from voxelvault.storage.sealed_objects import SealedObjects
 
@@ -55,11 +55,11 @@ class Ways:
 
     def providers(self, vault_id: str) -> list[Provider]:
         """Return the providers to ask, in order."""
-        found: list[Provider] = [EnvProvider(), FileProvider(self.key_file or default_key_file(vault_id))]
+        # The recovery code first: a damaged key file must not keep it from being asked.
+        found: list[Provider] = [] if self.recovery_code is None else [RecoveryProvider(self.recovery_code)]
+        found += [EnvProvider(), FileProvider(self.key_file or default_key_file(vault_id))]
         if self.passphrase is not None:
             found.append(PassphraseProvider(self.passphrase))
-        if self.recovery_code is not None:
-            found.append(RecoveryProvider(self.recovery_code))
         return found
 
 
@@ -126,10 +126,11 @@ def create_vault(
         keys.new_key(role)
     keys.commit()
     audit = AuditLog.create(objects, keys)
-    catalog = DuckLakeCatalog.create(objects, keys, load_tags())
+    tags = load_tags()
+    catalog = DuckLakeCatalog.create(objects, keys, tags)
     # The description comes last: a vault that was half made is none.
     objects.put(VAULT_TOML, [text])
-    resources = _resources(settings, objects, keys, catalog, audit, purpose)
+    resources = _resources(settings, objects, keys, catalog, audit, tags, purpose)
     audit.append([_event(resources, Kind.VAULT_CREATED)])
     remember(Pins(), settings.vault_id, audit, keys.number)
     return Created(resources, code, tuple(_warnings(root, ways, settings.vault_id)))
@@ -182,8 +183,9 @@ def open_vault(
         providers.append(PassphraseProvider(getpass.getpass("passphrase of the vault: ")))
         keys = KeyRing.open(objects, settings.vault_id, text, providers, fingerprint=fingerprint)
     audit = AuditLog.open(objects, keys)
-    catalog = DuckLakeCatalog.open(objects, keys, load_tags())
-    resources = _resources(settings, objects, keys, catalog, audit, purpose)
+    tags = vault_tags(root)
+    catalog = DuckLakeCatalog.open(objects, keys, tags)
+    resources = _resources(settings, objects, keys, catalog, audit, tags, purpose)
     if accept:
         accept_restore(Pins(), settings.vault_id, audit, keys.number, who=resources.who)
     else:
@@ -221,6 +223,27 @@ def read_settings(root: Path) -> tuple[Settings, bytes]:
         return Settings(**found), text
     except (ValueError, KeyError, TypeError):
         raise IntegrityError("vault.toml is damaged; restore it from a copy") from None
+
+
+def vault_tags(root: Path) -> Tags:
+    """Return the vault's tag list: the shipped one, and what the site added by `reindex`."""
+    own = root / TAGS
+    return load_tags(own if own.exists() else None)
+
+
+def adopt_tags(resources: Resources, tags_file: Path) -> Resources:
+    """Make a site's tag list the vault's; return the vault's parts with a catalog that has its columns.
+
+    Raises
+    ------
+    UsageError
+        The list names an unknown attribute, table or type; nothing was changed.
+    """
+    tags = load_tags(tags_file)
+    resources.objects.replace(TAGS, tags_file.read_bytes())
+    resources.catalog.close()
+    catalog = DuckLakeCatalog.open(resources.objects, resources.keys, tags)
+    return replace(resources, tags=tags, catalog=catalog)
 
 
 def _toml(settings: Settings) -> bytes:
@@ -263,6 +286,7 @@ def _resources(
     keys: KeyRing,
     catalog: DuckLakeCatalog,
     audit: AuditLog,
+    tags: Tags,
     purpose: str | None,
 ) -> Resources:
     return Resources(
@@ -274,6 +298,7 @@ def _resources(
         audit,
         OwnerPolicy(),
         DecoderPool(),
+        tags,
         _who(),
         purpose,
     )

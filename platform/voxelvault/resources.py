@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from voxelvault.audit.log import AuditLog
     from voxelvault.catalog.catalog import Catalog
     from voxelvault.crypto.keyring import KeyRing
+    from voxelvault.dicom.columns import Tags
     from voxelvault.dicom.decode import DecoderPool
     from voxelvault.model import ObjectStore
     from voxelvault.policy.access import Policy
@@ -48,6 +49,7 @@ class Resources:
     audit: AuditLog
     policy: Policy
     pool: DecoderPool
+    tags: Tags
     who: str
     purpose: str | None
     options: Options = field(default_factory=Options)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from voxelvault.catalog.catalog import Change, Mode
+from voxelvault.dicom.columns import Tags
 from voxelvault.dicom.geometry import FrameAttributes, frame_attributes
 from voxelvault.dicom.read import Header, columns
 from voxelvault.model import SealedRef
@@ -73,6 +74,8 @@ def instance_row(
     manifest: Manifest,
     record: InstanceRecord,
     header: Header,
+    tags: Tags,
+    *,
     transfer_syntax: str,
     pixels: str,
     version: int,
@@ -80,7 +83,7 @@ def instance_row(
     """Return the row of one instance, its whole header as DICOM JSON included."""
     identity = manifest.identity
     return {
-        **columns(header, "instances"),
+        **columns(header, "instances", tags),
         "TransferSyntaxUID": transfer_syntax,
         "instance_id": record.instance_id,
         "pack_id": manifest.pack_id,

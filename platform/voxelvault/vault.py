@@ -230,17 +230,18 @@ class Vault(AbstractContextManager["Vault"]):
         AuditError
             The query could not be entered in the log, so it was not run.
         """
-        from voxelvault.access import log_query, mentions_audit
+        from voxelvault.access import identifies, log_query, mentions_audit
 
         log_query(self.resources, query)
+        shown = self.options.identifying or not identifies(query)
         if mentions_audit(query):
             with self._new_session(with_audit=True) as session:
-                return session.sql(query, parameters)
+                return session.sql(query, parameters, identifying=shown)
         digest = self.resources.catalog.head().digest
         if self._session is None or self._session[0] != digest:
             self._drop_session()
             self._session = digest, self._new_session(with_audit=False)
-        return self._session[1].sql(query, parameters)
+        return self._session[1].sql(query, parameters, identifying=shown)
 
     def series(self, uid: str, *, study: str | None = None) -> Series:
         """Open a series by its UID: one policy decision and one audit entry cover every read.
@@ -309,6 +310,27 @@ class Vault(AbstractContextManager["Vault"]):
         from voxelvault.quarantine import quarantine_list
 
         return quarantine_list(self.resources)
+
+    def reindex(self, tags: PathLike | None = None) -> int:
+        """Extract typed columns anew from every stored header; return the number of instances.
+
+        Parameters
+        ----------
+        tags : path, optional
+            A site's tag list (TOML, as `dicom/tags.toml`): it becomes the vault's. Open series are
+            closed.
+        """
+        from voxelvault.opening import adopt_tags
+        from voxelvault.reindex import reindex
+
+        self._drop_session()
+        if tags is not None:
+            for series in self._series:
+                series.close()
+            self._series.clear()
+            self.resources = adopt_tags(self.resources, Path(tags).expanduser())
+        count = reindex(self.resources)
+        return count
 
     def merge_subjects(self, subject_id: str, into: str, *, reason: str | None = None) -> None:
         """Say that two subjects are one person; see the table `conflicts`."""

@@ -18,6 +18,7 @@ import re
 from voxelvault.errors import StorageError
 
 VAULT_TOML = "vault.toml"
+TAGS = "tags.toml"
 KEYS = "keys"
 OBJECTS = "objects"
 DERIVED = "derived"
@@ -94,6 +95,7 @@ __all__ = [
     "KEYS",
     "LOCKS",
     "OBJECTS",
+    "TAGS",
     "VAULT_TOML",
     "check_name",
     "check_object",
