@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from voxelvault.stacks import FrameStack, choose
 if TYPE_CHECKING:
     import dask.array
     import xarray
+    from PIL import Image
 
 
 def open_series(resources: Resources, uid: str, study: str | None = None) -> Series:
@@ -254,25 +255,36 @@ class Series(AbstractContextManager["Series"]):
             Which volume.
         """
         from voxelvault.display.viewer import viewer
-        from voxelvault.display.window import Window
 
         chosen = choose(self._stacks, stack)
-        middle = chosen.attributes[len(chosen.attributes) // 2]
-        own = None
-        if middle.window_center is not None and middle.window_width:
-            own = Window(middle.window_center, middle.window_width, middle.window_function)
-        rows, columns = chosen.group.pixel_spacing or (1.0, 1.0)
-        orientation = chosen.group.orientation
-        return viewer(
-            self._slice_reader(chosen),
-            len(chosen.refs),
-            window=window,
-            header=own,
-            hounsfield=middle.rescale_type == "HU",
-            aspect=rows / columns,
-            orientation=None if orientation is None else [float(cosine) for cosine in orientation],
-            inverted=chosen.layout.inverted,
-        )
+        return viewer(self._slice_reader(chosen), len(chosen.refs), window=window, **_look(chosen))
+
+    def contact_sheet(
+        self,
+        window: str | tuple[float, float] | None = None,
+        *,
+        stack: int | str | None = None,
+        count: int = 20,
+    ) -> Image.Image:
+        """Draw slices of the volume, evenly spread, on one sheet; nothing on it names anybody.
+
+        Parameters
+        ----------
+        window, stack
+            As for `show`.
+        count : int
+            Slices on the sheet, at most.
+
+        Returns
+        -------
+        PIL.Image.Image
+            `.save("sheet.png")` writes it.
+        """
+        from voxelvault.display.viewer import sheet
+
+        chosen = choose(self._stacks, stack)
+        reader = self._slice_reader(chosen)
+        return sheet(reader, len(chosen.refs), window=window, shown=count, **_look(chosen))
 
     def _slice_reader(self, chosen: FrameStack) -> Callable[[int], Array]:
         def read(index: int) -> Array:
@@ -294,3 +306,22 @@ class Series(AbstractContextManager["Series"]):
             raise UsageError("colour is not resampled; use `load` and `geometry`")
         done = resample_regular(self.load(self._stacks.index(chosen), units=units), chosen.group)
         return done.volume, done.affine_lps
+
+
+def _look(chosen: FrameStack) -> dict[str, Any]:
+    """Return how a volume wants to be shown: its own window, aspect ratio, sides of the body."""
+    from voxelvault.display.window import Window
+
+    middle = chosen.attributes[len(chosen.attributes) // 2]
+    own = None
+    if middle.window_center is not None and middle.window_width:
+        own = Window(middle.window_center, middle.window_width, middle.window_function)
+    rows, columns = chosen.group.pixel_spacing or (1.0, 1.0)
+    orientation = chosen.group.orientation
+    return {
+        "header": own,
+        "hounsfield": middle.rescale_type == "HU",
+        "aspect": rows / columns,
+        "orientation": None if orientation is None else [float(cosine) for cosine in orientation],
+        "inverted": chosen.layout.inverted,
+    }

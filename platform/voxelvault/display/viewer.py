@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from voxelvault.display.contact_sheet import contact_sheet, pick
 from voxelvault.display.image import annotate, edge_letters, png, shape_on_screen, to_image
@@ -159,9 +160,47 @@ def show(
             orientation=orientation,
             inverted=inverted,
         )
+    return sheet(
+        slice_at,
+        count,
+        window=window,
+        header=header,
+        hounsfield=hounsfield,
+        aspect=aspect,
+        orientation=orientation,
+        inverted=inverted,
+    )
+
+
+def sheet(
+    slice_at: SliceAt,
+    count: int,
+    *,
+    window: WindowChoice = None,
+    header: Window | None = None,
+    hounsfield: bool = False,
+    aspect: float = 1.0,
+    orientation: Sequence[float] | None = None,
+    inverted: bool = False,
+    shown: int = _SHEET,
+) -> Image.Image:
+    """Return a contact sheet of slices, evenly spread, all under one window.
+
+    Parameters
+    ----------
+    slice_at, count, window, header, hounsfield, aspect, orientation, inverted
+        As in `viewer`.
+    shown : int
+        Slices on the sheet, at most.
+
+    Raises
+    ------
+    UsageError
+        There is nothing to show, or no such window.
+    """
     if count < 1:
         raise UsageError("there are no slices to show; choose a series with pixels")
-    indexes = pick(count, _SHEET)
+    indexes = pick(count, shown)
     planes = [slice_at(index) for index in indexes]
     if planes[0].ndim == 2:
         chosen = choose_window(window, planes[len(planes) // 2], header, hounsfield=hounsfield)

@@ -1,0 +1,65 @@
+"""`ingest`: DICOM comes in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from voxelvault.interfaces.cli.command import PARTLY, Session, destructive, pass_session, verb
+from voxelvault.interfaces.cli.init import CODECS
+from voxelvault.interfaces.cli.output import agreed, emit, plain, shown
+
+if TYPE_CHECKING:
+    from voxelvault.ingest import IngestReport
+
+
+@verb(
+    "ingest",
+    "voxelvault --vault ~/vault ingest /data/dicom",
+    "voxelvault --vault ~/vault ingest study.zip DICOMDIR --issuer 'General Hospital'",
+    "voxelvault --vault ~/vault ingest /inbox --move --yes",
+)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--move", is_flag=True, help="Delete each source file once it is safely in the vault.")
+@click.option("--issuer", metavar="NAME", help="Issuer of patient ids whose header names none.")
+@click.option("--codec", type=click.Choice(CODECS), help="Instead of the vault's own.")
+@destructive
+@pass_session
+def ingest(
+    session: Session,
+    paths: tuple[str, ...],
+    move: bool,
+    issuer: str | None,
+    codec: str | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Take DICOM in.
+
+    PATHs are folders, files, zip and tar archives, DICOMDIRs. Files that can't come in as they are
+    go to quarantine, each with its reason. Ctrl-C finishes the series at hand; run it again, and it
+    goes on where it stopped. --dry-run reads and reports only.
+    """
+    if move and not dry_run:
+        agreed(
+            [
+                f"take in {len(paths)} paths and delete each file once it is stored and committed",
+                "archives, quarantined files and files that are no DICOM stay where they are",
+            ],
+            yes,
+            dry_run=False,
+        )
+    with session.open() as vault:
+        report = vault.ingest(*paths, issuer=issuer, move=move, dry_run=dry_run, codec=codec)
+    emit({**plain(report), "complete": report.complete}, _lines(report), as_json)
+    return 0 if report.complete else PARTLY
+
+
+def _lines(report: IngestReport) -> list[str]:
+    found = [str(report)]
+    for item in report.quarantined:
+        found.append(f"quarantined {item.quarantine_id}: {shown(item.source)}")
+        found.append(f"    {item.reason.code}: {item.reason.sentence}; {item.reason.advice}")
+    return found + [f"refused {shown(line)}" for line in report.refused]

@@ -1,0 +1,103 @@
+"""`init`: make a vault."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from voxelvault.errors import UsageError
+from voxelvault.interfaces.cli.command import Session, pass_session, verb
+from voxelvault.interfaces.cli.output import emit, facts, say
+
+_WRITE_DOWN = "Write the recovery code down: it opens the vault when other keys are lost."
+
+CODECS = ("htj2k", "fast", "raw")
+
+
+@verb(
+    "init",
+    "voxelvault init ~/vault",
+    "voxelvault --passphrase-file secret.txt init /data/vault --codec fast",
+)
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--passphrase", "ask", is_flag=True, help="A passphrase instead of a key file.")
+@click.option("--codec", type=click.Choice(CODECS), default="htj2k", show_default=True, help="For pixels.")
+@click.option("--residency", default="", metavar="REGION", help="Where the data must stay; public.")
+@pass_session
+def init(session: Session, path: Path, ask: bool, codec: str, residency: str, as_json: bool) -> None:
+    """Make a vault.
+
+    PATH is a new or empty folder. The recovery code is printed once, and kept nowhere.
+    A key file is made in the user's configuration, or where --key-file says. With --passphrase, or
+    when a passphrase is given by file or environment, the vault opens with that instead.
+    """
+    import voxelvault
+    from voxelvault.config import default_key_file
+
+    passphrase = _passphrase(session, ask)
+    with voxelvault.create(
+        path,
+        purpose=session.purpose,
+        key_file=session.key_file,
+        passphrase=passphrase,
+        codec=codec,
+        residency=residency,
+    ) as vault:
+        resources = vault.resources
+        key_file = None
+        if passphrase is None:
+            key_file = session.key_file or str(default_key_file(resources.settings.vault_id))
+        document = {
+            "vault": str(path.expanduser().absolute()),
+            "vault_id": resources.settings.vault_id,
+            "fingerprint": resources.keys.fingerprint,
+            "key_file": key_file,
+            "recovery_code": vault.recovery_code,
+            "warnings": vault.warnings,
+        }
+        for warning in vault.warnings:
+            say(f"warning: {warning}")
+        emit(document, [*_lines(document), "", f"next: voxelvault --vault {path} ingest FOLDER"], as_json)
+
+
+def _lines(document: Mapping[str, object]) -> list[str]:
+    labels = {
+        "vault": "vault",
+        "fingerprint": "fingerprint",
+        "key_file": "key file",
+        "recovery_code": "recovery code",
+    }
+    found = facts({label: document[name] for name, label in labels.items() if document[name]})
+    return [
+        *found,
+        _WRITE_DOWN,
+    ]
+
+
+def _passphrase(session: Session, ask: bool) -> str | None:
+    given = session.passphrase()
+    if session.key_file and (ask or session.passphrase_file):
+        raise UsageError("a new vault takes a key file or a passphrase; add the other with `keys add`")
+    if session.key_file and not ask:
+        return None
+    return new_passphrase(given) if ask or given else None
+
+
+def new_passphrase(given: str | None) -> str:
+    """Return the passphrase that was given, or one typed twice at a terminal.
+
+    Raises
+    ------
+    UsageError
+        None was given and nobody is there to ask.
+    """
+    import sys
+
+    if given:
+        return given
+    if not sys.stdin.isatty():
+        raise UsageError("no passphrase: use --passphrase-file before the verb, or VOXELVAULT_PASSPHRASE")
+    typed: str = click.prompt("new passphrase", hide_input=True, confirmation_prompt=True, err=True)
+    return typed

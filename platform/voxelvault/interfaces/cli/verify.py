@@ -1,0 +1,99 @@
+"""`verify`: make sure that everything is there, and is what came in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from voxelvault.errors import UsageError
+from voxelvault.interfaces.cli.command import Session, destructive, pass_session, read_text, verb
+from voxelvault.interfaces.cli.output import agreed, emit, plain, shown
+
+if TYPE_CHECKING:
+    from voxelvault.vault import Vault
+    from voxelvault.verify import VerifyReport
+
+FAILED = 1
+
+
+@verb(
+    "verify",
+    "voxelvault --vault ~/vault verify --quick",
+    "voxelvault --vault ~/vault verify --sample 0.1 --against checkpoint.txt",
+    "voxelvault --vault ~/vault verify --repair --dry-run",
+)
+@click.option("--quick", is_flag=True, help="Lengths, manifests, references and log; no pixels.")
+@click.option("--sample", type=float, metavar="SHARE", help="Read this share of the packs, 0 to 1.")
+@click.option("--repair", is_flag=True, help="Sweep what a killed ingest left behind, and complete the log.")
+@click.option("--against", type=click.Path(path_type=Path), metavar="FILE", help="A kept checkpoint.")
+@click.option("--names", is_flag=True, help="Name what failed by UID and source: logged.")
+@destructive
+@pass_session
+def verify(
+    session: Session,
+    quick: bool,
+    sample: float | None,
+    repair: bool,
+    against: Path | None,
+    names: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Check that everything is there and unchanged.
+
+    Every object, every frame's digest, every catalog reference, and the audit log.
+    """
+    note = None if against is None else read_text(against)
+    if repair:
+        _require_memory(session, note)
+    with session.open() as vault:
+        go = repair and _agreed(vault, yes, dry_run)
+        report = vault.verify(quick=quick, sample=sample, repair=go, against=note)
+        found = _names(vault) if names and report.failures else {}
+    failures = [{**plain(item), **found.get(item.object_id, {})} for item in report.failures]
+    document = {**plain(report), "ok": report.ok, "failures": failures, "log_says": str(report.log)}
+    emit(document, _lines(report, found), as_json)
+    return 0 if report.ok else FAILED
+
+
+def _agreed(vault: Vault, yes: bool, dry_run: bool) -> bool:
+    count = vault.verify(quick=True, progress=False).orphans
+    plan = [
+        f"sweep those of {count} unreferenced objects whose ingest never committed and is an hour old",
+        "enter the outcomes that a killed ingest could not",
+    ]
+    return agreed(plan, yes, dry_run)
+
+
+def _require_memory(session: Session, note: str | None) -> None:
+    """Refuse to sweep by a log that nothing older vouches for: it may be yesterday's."""
+    from voxelvault.config import Pins, given_checkpoint
+    from voxelvault.opening import read_settings
+
+    known = Pins().load(read_settings(session.path)[0].vault_id) is not None
+    if not (known or note or session.fingerprint or session.checkpoint_file or given_checkpoint()):
+        raise UsageError(
+            "this user has never seen this vault: give --checkpoint FILE or --fingerprint before the verb"
+        )
+
+
+def _names(vault: Vault) -> dict[str, dict[str, str]]:
+    """Return what people call the things that failures name by opaque id."""
+    packs = vault.sql(
+        "select pack_id, StudyInstanceUID, SeriesInstanceUID from packs join series using (series_id)"
+    )
+    found = {row[0]: {"study": str(row[1]), "series": str(row[2])} for row in packs.fetchall()}
+    kept = vault.sql("select quarantine_id, source from quarantine")
+    return found | {row[0]: {"source": str(row[1])} for row in kept.fetchall()}
+
+
+def _lines(report: VerifyReport, names: Mapping[str, Mapping[str, str]]) -> list[str]:
+    found = [str(report)]
+    for item in report.failures:
+        about = ", ".join(f"{what} {shown(name)}" for what, name in names.get(item.object_id, {}).items())
+        found.append(f"FAILED {item}" + (f" ({about})" if about else ""))
+    return found
