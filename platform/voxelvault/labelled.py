@@ -35,9 +35,12 @@ def data_array(
     Returns
     -------
     xarray.DataArray
-        With the coordinate `position`, and `x`, `y`, `z` (mm, LPS) where an axis runs along one.
+        With `position_x`, `position_y`, `position_z` (slice), and `x`, `y`, `z` (mm, LPS) where an axis runs along one.
     """
-    coordinates: dict[str, Any] = {"position": (("slice", "lps"), positions), "lps": ["L", "P", "S"]}
+    # A DataArray takes no coordinate with an axis of its own, so the position is three.
+    coordinates: dict[str, Any] = {
+        f"position_{axis}": ("slice", positions[:, number]) for number, axis in enumerate("xyz")
+    }
     attributes: dict[str, Any] = {"units": unit}
     if affine is not None:
         coordinates |= _aligned(affine, values.shape)

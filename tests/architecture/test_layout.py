@@ -42,7 +42,17 @@ def test_importing_pulls_in_nothing_heavy() -> None:
     run = "import sys, voxelvault; print(*sorted(m.split('.')[0] for m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert not loaded & {"torch", "monai", "flwr", "distributed", "dask", "zarr", "duckdb", "pydicom", "xarray"}
+    assert not loaded & {
+        "torch",
+        "monai",
+        "flwr",
+        "distributed",
+        "dask",
+        "zarr",
+        "duckdb",
+        "pydicom",
+        "xarray",
+    }
 
 
 def test_import_contracts_hold() -> None:
