@@ -35,7 +35,8 @@ def data_array(
     Returns
     -------
     xarray.DataArray
-        With `position_x`, `position_y`, `position_z` (slice), and `x`, `y`, `z` (mm, LPS) where an axis runs along one.
+        With `position_x`, `position_y`, `position_z` (slice) and, where the axes run along the
+        patient's, `x`, `y`, `z`; all mm, LPS.
     """
     # A DataArray takes no coordinate with an axis of its own, so the position is three.
     coordinates: dict[str, Any] = {
