@@ -167,6 +167,7 @@ class PackReader:
 
     def literal_head(self, record: InstanceRecord) -> bytes:
         """Return the bytes before the pixels, or the whole file where it was kept whole."""
+        self._check_process()
         if record.original is not None:
             return b"".join(self.instance_bytes(record))
         at = record.literal_offset
