@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from voxelvault.errors import IntegrityError, UsageError
-from voxelvault.storage.codecs import BLOSC, DICOM_FRAME, codec_named
+from voxelvault.storage.codecs import DICOM_FRAME, blosc_settings, codec_named
 from voxelvault.storage.pack import Manifest, StackKey, StackRecord
 from voxelvault.storage.sealed_objects import SealedObjects, SealedReader
 from voxelvault.storage.shards import OpenShard
@@ -198,7 +198,7 @@ def _codecs(key: StackKey) -> list[dict[str, Any]]:
     endian = {"configuration": {"endian": "little"}} if itemsize > 1 else {}
     plain: list[dict[str, Any]] = [{"name": "bytes", **endian}]
     if key.codec == "fast":
-        plain.append({"name": "blosc", "configuration": {**BLOSC, "typesize": itemsize}})
+        plain.append({"name": "blosc", "configuration": blosc_settings(itemsize)})
     return plain
 
 
