@@ -39,6 +39,7 @@ from voxelvault.intake import Draft, Member, commit_batch, log_intent
 from voxelvault.model import Buffer, new_id
 from voxelvault.policy.access import Request, require
 from voxelvault.quarantine import Quarantined, Reason, Refused, known_aside
+from voxelvault.readonly import require_writable
 from voxelvault.resources import Resources
 from voxelvault.storage.pack_writer import PackWriter
 from voxelvault.storage.prepare import Prepared, prepare
@@ -186,6 +187,7 @@ def ingest(
         Nothing of the batch at hand was stored.
     """
     require(resources.policy, Request(Kind.INGEST, (), resources.purpose, resources.who))
+    require_writable(resources)
     report = IngestReport(dry_run=options.dry_run)
     threads = resources.options.threads or os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as executor, _interruptible() as stop:

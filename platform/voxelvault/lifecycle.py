@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from voxelvault.audit.events import Event, Kind, Outcome
-from voxelvault.catalog.catalog import Change, Lease
+from voxelvault.catalog.catalog import Change, CommitInfo, Lease
+from voxelvault.directory import utc_now
 from voxelvault.errors import UnknownUID, UsageError
 from voxelvault.model import new_id
 from voxelvault.policy.access import Request, require
+from voxelvault.readonly import require_writable
 from voxelvault.resources import Resources
 from voxelvault.rows import changes
 
-_OF_STUDY = ("series", "packs", "instances", "stacks", "frames")
-_KEYS = {
-    "studies": "study_id",
+Row = Mapping[str, Any]
+
+_OF_STUDY = {
     "series": "series_id",
     "packs": "pack_id",
     "instances": "instance_id",
     "stacks": "pack_id, stack",
     "frames": "pack_id, stack, frame",
+    "cohorts": "cohort_id, instance_id",
 }
+"""Tables whose rows name the study they belong to, each with its key."""
 
 
 def merge_subjects(resources: Resources, subject_id: str, into: str, *, reason: str | None = None) -> None:
@@ -51,11 +56,13 @@ def merge_subjects(resources: Resources, subject_id: str, into: str, *, reason: 
         resources.policy,
         Request(Kind.SUBJECT_MERGED, (subject_id, into), resources.purpose, resources.who),
     )
+    require_writable(resources)
     action = new_id()
     with resources.catalog.lease() as lease:
         _check_subjects(lease, subject_id, into)
         studies = lease.query(
-            "select study_id, StudyInstanceUID as uid from studies where subject_id = $id", {"id": subject_id}
+            "select study_id, coalesce(StudyInstanceUID, '') as uid from studies where subject_id = $id",
+            {"id": subject_id},
         ).to_pylist()
         ids = {
             "subject": (subject_id,),
@@ -66,9 +73,10 @@ def merge_subjects(resources: Resources, subject_id: str, into: str, *, reason: 
         found: list[Change] = []
         for study in studies:
             found += _moved(lease, resources, study, into)
+        found += _versions(lease, [row["study_id"] for row in studies], into)
         found += _merged(lease, subject_id, into)
-        lease.commit(found, resources.keys.commit)
-    resources.audit.append([_event(resources, Kind.SUBJECT_MERGED, action, ids, Outcome.OK, None)])
+        info = lease.commit(found, resources.keys.commit)
+    resources.audit.append([_event(resources, Kind.SUBJECT_MERGED, action, ids, Outcome.OK, None, info)])
 
 
 def move_study(resources: Resources, study_id: str, into: str, *, reason: str | None = None) -> None:
@@ -80,10 +88,12 @@ def move_study(resources: Resources, study_id: str, into: str, *, reason: str | 
         No such study or subject.
     """
     require(resources.policy, Request(Kind.STUDY_MOVED, (study_id, into), resources.purpose, resources.who))
+    require_writable(resources)
     action = new_id()
     with resources.catalog.lease() as lease:
         found = lease.query(
-            "select study_id, subject_id, StudyInstanceUID as uid from studies where study_id = $id",
+            "select study_id, subject_id, coalesce(StudyInstanceUID, '') as uid from studies"
+            " where study_id = $id",
             {"id": study_id},
         ).to_pylist()
         if not found:
@@ -91,8 +101,16 @@ def move_study(resources: Resources, study_id: str, into: str, *, reason: str | 
         _check_subjects(lease, found[0]["subject_id"], into)
         ids = {"study": (study_id,), "subject": (found[0]["subject_id"],), "into": (into,)}
         resources.audit.append([_event(resources, Kind.STUDY_MOVED, action, ids, Outcome.INTENT, reason)])
-        lease.commit(_moved(lease, resources, found[0], into), resources.keys.commit)
-    resources.audit.append([_event(resources, Kind.STUDY_MOVED, action, ids, Outcome.OK, None)])
+        rows = [*_moved(lease, resources, found[0], into), *_versions(lease, [study_id], into)]
+        info = lease.commit([*rows, *_move(found[0], into)], resources.keys.commit)
+    resources.audit.append([_event(resources, Kind.STUDY_MOVED, action, ids, Outcome.OK, None, info)])
+
+
+def _move(study: Row, into: str) -> list[Change]:
+    """Return the rows by which later files of a moved study follow it."""
+    back = [{"subject_id": into, "StudyInstanceUID": study["uid"]}]
+    move = {"subject_id": study["subject_id"], "StudyInstanceUID": study["uid"], "into_subject_id": into}
+    return [*changes("moves", back, "delete"), *changes("moves", [{**move, "moved": utc_now()}], "merge")]
 
 
 def _check_subjects(lease: Lease, subject_id: str, into: str) -> None:
@@ -109,29 +127,113 @@ def _check_subjects(lease: Lease, subject_id: str, into: str) -> None:
         raise UsageError("objects without a patient belong to the vault's own subject, which stays as it is")
 
 
-def _moved(lease: Lease, resources: Resources, study: Mapping[str, Any], into: str) -> list[Change]:
-    """Rewrap the keys of a study, and return the rows that name its subject anew.
+def _moved(lease: Lease, resources: Resources, study: Row, into: str) -> list[Change]:
+    """Hang a study's keys below another subject, and return the rows that say so.
 
-    Where the other subject has a study of that UID already, packs and series join it.
+    Where the other subject has a study of that UID, this one joins it: its key hangs below that
+    study's key, so that destroying the one still erases all of it.
     """
-    own = {"id": study["study_id"]}
-    keys = lease.query(
-        "select key_id from studies where study_id = $id union select key_id from packs where study_id = $id",
-        own,
+    there = lease.query(
+        "select study_id, key_id from studies"
+        " where subject_id = $into and coalesce(StudyInstanceUID, '') = $uid",
+        {"into": into, "uid": study["uid"]},
     ).to_pylist()
-    for row in keys:
-        resources.keys.reparent(row["key_id"], into)
-    found = changes("studies", [{"study_id": study["study_id"], "subject_id": into}], "merge")
-    for table in _OF_STUDY:
-        rows = lease.query(f"select {_KEYS[table]} from {table} where study_id = $id", own).to_pylist()  # noqa: S608 - names of ours
-        found += changes(table, [{**row, "subject_id": into} for row in rows], "merge")
+    target = there[0] if there else None
+    keys = _keys_of(lease, study["study_id"])
+    for key_id in keys:
+        if resources.keys.parent_of(key_id) not in keys:
+            resources.keys.reparent(key_id, target["key_id"] if target else into)
+    if target is None:
+        return [
+            *changes("studies", [{"study_id": study["study_id"], "subject_id": into}], "merge"),
+            *_renamed(lease, study["study_id"], {"subject_id": into}, {}),
+        ]
+    joined = _alike_series(lease, study["study_id"], target["study_id"])
+    names = {"subject_id": into, "study_id": target["study_id"]}
+    return [
+        *_renamed(lease, study["study_id"], names, joined),
+        *changes("series", [{"series_id": series_id} for series_id in joined], "delete"),
+        *changes("studies", [{"study_id": study["study_id"]}], "delete"),
+    ]
+
+
+def _keys_of(lease: Lease, study_id: str) -> set[str]:
+    rows = lease.query(
+        "select key_id from studies where study_id = $id union select key_id from packs where study_id = $id",
+        {"id": study_id},
+    ).to_pylist()
+    return {row["key_id"] for row in rows}
+
+
+def _alike_series(lease: Lease, study_id: str, other_id: str) -> dict[str, str]:
+    """Return which series of a study is one with which of the other, by UID."""
+    rows = lease.query(
+        "select a.series_id as one, b.series_id as other from series a join series b"
+        " on coalesce(a.SeriesInstanceUID, '') = coalesce(b.SeriesInstanceUID, '')"
+        " where a.study_id = $one and b.study_id = $other",
+        {"one": study_id, "other": other_id},
+    ).to_pylist()
+    return {row["one"]: row["other"] for row in rows}
+
+
+def _renamed(
+    lease: Lease, study_id: str, names: Mapping[str, str], joined: Mapping[str, str]
+) -> list[Change]:
+    """Return a study's rows with the names of whom and what they belong to now."""
+    found: list[Change] = []
+    for table, key in _OF_STUDY.items():
+        rows = lease.query(
+            f"select {key}, series_id from {table} where study_id = $id",  # noqa: S608 - names of ours
+            {"id": study_id},
+        ).to_pylist()
+        kept = [row for row in rows if table != "series" or row["series_id"] not in joined]
+        series = [{**row, "series_id": joined.get(row["series_id"], row["series_id"])} for row in kept]
+        found += changes(table, [{**row, **names} for row in series], "merge")
     return found
 
 
+def _versions(lease: Lease, study_ids: Sequence[str], into: str) -> list[Change]:
+    """Return the rows that put instances of one SOP Instance UID in order: the newest counts.
+
+    For studies about to come to a subject. What was the same file twice stays, as versions.
+    """
+    rows = lease.query(
+        "with together as (select i.SOPInstanceUID as uid, i.instance_id, i.sha256, i.version, i.superseded,"
+        " p.created from instances i join packs p using (pack_id) where i.SOPInstanceUID != ''"
+        " and (i.subject_id = $into or i.study_id in (select unnest($studies))))"
+        " select * from together where uid in"
+        " (select uid from together where not superseded group by uid having count(*) > 1)"
+        " order by uid, created, version, instance_id",
+        {"into": into, "studies": list(study_ids)},
+    ).to_pylist()
+    changed: list[Row] = []
+    conflicts: list[Row] = []
+    for _, group in groupby(rows, key=itemgetter("uid")):
+        members = list(group)
+        newest = members[-1]
+        for number, row in enumerate(members, 1):
+            values = {"version": number, "superseded": row is not newest}
+            changed.append({"instance_id": row["instance_id"], **values})
+            if row is not newest and not row["superseded"] and row["sha256"] != newest["sha256"]:
+                conflicts.append(_version_conflict(into, newest))
+    return [*changes("instances", changed, "merge"), *changes("conflicts", conflicts, "merge")]
+
+
+def _version_conflict(subject_id: str, newest: Row) -> Row:
+    return {
+        "conflict_id": new_id(),
+        "kind": "version",
+        "detail": "same SOP Instance UID, other bytes",
+        "subject_id": subject_id,
+        "instance_id": newest["instance_id"],
+        "found": utc_now(),
+        "resolved": False,
+    }
+
+
 def _merged(lease: Lease, subject_id: str, into: str) -> list[Change]:
-    now = datetime.now(UTC).replace(tzinfo=None)
-    rows: Sequence[Mapping[str, Any]] = [{"subject_id": subject_id, "merged_into": into}]
-    merges = [{"subject_id": subject_id, "into_subject_id": into, "merged": now}]
+    rows = [{"subject_id": subject_id, "merged_into": into}]
+    merges = [{"subject_id": subject_id, "into_subject_id": into, "merged": utc_now()}]
     conflicts = lease.query(
         "select conflict_id from conflicts where kind = 'subject' and ((subject_id = $one and"
         " other_subject_id = $two) or (subject_id = $two and other_subject_id = $one))",
@@ -151,8 +253,13 @@ def _event(
     ids: Mapping[str, tuple[str, ...]],
     outcome: Outcome,
     text: str | None,
+    info: CommitInfo | None = None,
 ) -> Event:
-    digests = {"record": resources.keys.record_digest} if outcome is Outcome.OK else {}
+    counts: dict[str, int] = {}
+    digests: dict[str, str] = {}
+    if info is not None:
+        counts = {"snapshot": info.snapshot, "record_number": resources.keys.number}
+        digests = {"record": resources.keys.record_digest, "catalog": info.digest}
     return Event(
         kind=kind,
         who=resources.who,
@@ -160,6 +267,7 @@ def _event(
         action=action,
         outcome=outcome,
         ids=ids,
+        counts=counts,
         digests=digests,
         text=text,
     )

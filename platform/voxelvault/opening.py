@@ -28,6 +28,7 @@ from voxelvault.dicom.decode import DecoderPool
 from voxelvault.errors import IntegrityError, KeyUnavailable, NewerFormat, NotAVault, UsageError, VaultExists
 from voxelvault.model import FORMAT, new_id
 from voxelvault.policy.access import OwnerPolicy
+from voxelvault.readonly import is_writable, require_writable, side_log
 from voxelvault.resources import Resources, Settings
 from voxelvault.storage.codecs import codec_named
 from voxelvault.storage.layout import TAGS, VAULT_TOML
@@ -182,22 +183,26 @@ def open_vault(
             raise
         providers.append(PassphraseProvider(getpass.getpass("passphrase of the vault: ")))
         keys = KeyRing.open(objects, settings.vault_id, text, providers, fingerprint=fingerprint)
-    audit = AuditLog.open(objects, keys)
+    log = AuditLog.open(objects, keys)
+    writable = is_writable(root)
+    audit = log if writable else side_log(keys)
     tags = vault_tags(root)
-    catalog = DuckLakeCatalog.open(objects, keys, tags)
+    catalog = DuckLakeCatalog.open(objects, keys, tags, read_only=not writable)
     resources = _resources(settings, objects, keys, catalog, audit, tags, purpose)
+    resources = replace(resources, log=log, read_only=not writable)
     if accept:
-        accept_restore(Pins(), settings.vault_id, audit, keys.number, who=resources.who)
+        require_writable(resources)
+        accept_restore(Pins(), settings.vault_id, log, keys.number, who=resources.who)
     else:
         given = checkpoint if checkpoint is not None else given_checkpoint()
-        check_pin(Pins(), settings.vault_id, audit, keys.number, given=given)
+        check_pin(Pins(), settings.vault_id, log, keys.number, given=given)
     audit.append([_event(resources, Kind.VAULT_OPENED)])
     return resources
 
 
 def close_vault(resources: Resources) -> None:
     """Let go of what a vault holds, and keep in mind how far its log had come."""
-    remember(Pins(), resources.settings.vault_id, resources.audit, resources.keys.number)
+    remember(Pins(), resources.settings.vault_id, resources.log, resources.keys.number)
     resources.catalog.close()
     resources.pool.close()
 
@@ -295,6 +300,7 @@ def _resources(
         keys,
         SealedObjects(objects, settings.vault_id),
         catalog,
+        audit,
         audit,
         OwnerPolicy(),
         DecoderPool(),

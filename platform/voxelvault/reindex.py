@@ -10,6 +10,7 @@ from voxelvault.dicom.columns import Tags, columns
 from voxelvault.dicom.read import Header
 from voxelvault.model import new_id
 from voxelvault.policy.access import Request, require
+from voxelvault.readonly import require_writable
 from voxelvault.resources import Resources
 from voxelvault.rows import changes
 
@@ -35,6 +36,7 @@ def reindex(resources: Resources) -> int:
         Number of instances.
     """
     require(resources.policy, Request(Kind.CATALOG_CHANGED, (), resources.purpose, resources.who))
+    require_writable(resources)
     tags = resources.tags
     action = new_id()
     resources.audit.append([_event(resources, action, 0)])

@@ -39,7 +39,11 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """One open vault's parts, handed to every verb."""
+    """One open vault's parts, handed to every verb.
+
+    `log` is the vault's own audit log; `audit` is where this session's entries go: the same one, or
+    a side log where the vault can't be written (`read_only`).
+    """
 
     settings: Settings
     objects: ObjectStore
@@ -47,12 +51,14 @@ class Resources:
     sealed: SealedObjects
     catalog: Catalog
     audit: AuditLog
+    log: AuditLog
     policy: Policy
     pool: DecoderPool
     tags: Tags
     who: str
     purpose: str | None
     options: Options = field(default_factory=Options)
+    read_only: bool = False
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an open vault cannot be pickled; open it again where you need it")

@@ -172,7 +172,8 @@ class Vault(AbstractContextManager["Vault"]):
         """The audit log: `log`, `verify`, `prove`, `checkpoint`."""
         from voxelvault.audit.view import AuditView
 
-        return AuditView(self.resources.audit, self.resources.who, self.resources.purpose)
+        resources = self.resources
+        return AuditView(resources.log, resources.audit, resources.who, resources.purpose)
 
     def ingest(
         self,
@@ -243,8 +244,15 @@ class Vault(AbstractContextManager["Vault"]):
             self._session = digest, self._new_session(with_audit=False)
         return self._session[1].sql(query, parameters, identifying=shown)
 
-    def series(self, uid: str, *, study: str | None = None) -> Series:
+    def series(self, uid: str, *, study: str | None = None, subject: str | None = None) -> Series:
         """Open a series by its UID: one policy decision and one audit entry cover every read.
+
+        Parameters
+        ----------
+        uid : str
+            SeriesInstanceUID.
+        study, subject : str, optional
+            StudyInstanceUID, and opaque id of the subject, where several have a series of that UID.
 
         Raises
         ------
@@ -253,7 +261,7 @@ class Vault(AbstractContextManager["Vault"]):
         """
         from voxelvault.series import open_series
 
-        found = open_series(self.resources, uid, study)
+        found = open_series(self.resources, uid, study, subject)
         self._series.append(found)
         return found
 

@@ -14,6 +14,7 @@ from voxelvault.errors import IntegrityError, UsageError, VoxelVaultError
 from voxelvault.model import SealedRef
 from voxelvault.packs import manifest_ref, open_manifest, open_reader
 from voxelvault.policy.access import Request, require
+from voxelvault.readonly import require_writable
 from voxelvault.repair import Ledger, orphans, read_ledger, repair
 from voxelvault.resources import Resources
 from voxelvault.storage.pack import InstanceRecord, Manifest
@@ -133,12 +134,13 @@ def verify(
     """
     require(resources.policy, Request(Kind.VERIFY, (), resources.purpose, resources.who))
     report = VerifyReport()
-    report.log = resources.audit.verify(options.against)
-    ledger = read_ledger(resources.audit.entries())
+    report.log = resources.log.verify(options.against)
+    ledger = read_ledger(resources.log.entries())
     if options.repair:
+        require_writable(resources)
         done = repair(resources, ledger)
         report.swept, report.recovered = done.swept, done.recovered
-        ledger = read_ledger(resources.audit.entries())
+        ledger = read_ledger(resources.log.entries())
     packs: list[Row] = resources.catalog.query("select * from packs order by series_id, pack_id").to_pylist()
     read = _chosen(packs, options)
     referenced: set[str] = set()

@@ -22,12 +22,14 @@ class AuditView:
     ----------
     log : AuditLog
         The vault's log.
+    entered : AuditLog
+        Where this session's own entries go: the same, but for a vault that can't be written.
     who, purpose : str
         Of the session.
     """
 
-    def __init__(self, log: AuditLog, who: str, purpose: str | None) -> None:
-        self._log, self._who, self._purpose = log, who, purpose
+    def __init__(self, log: AuditLog, entered: AuditLog, who: str, purpose: str | None) -> None:
+        self._log, self._entered, self._who, self._purpose = log, entered, who, purpose
 
     def __len__(self) -> int:
         """Return the number of entries."""
@@ -74,6 +76,6 @@ class AuditView:
         return note
 
     def _enter(self, kind: Kind, counts: dict[str, int], digests: dict[str, str]) -> None:
-        self._log.append(
+        self._entered.append(
             [Event(kind=kind, who=self._who, purpose=self._purpose, counts=counts, digests=digests)]
         )

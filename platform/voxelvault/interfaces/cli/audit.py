@@ -96,7 +96,7 @@ def prove(session: Session, entry: int, out: Path | None, as_json: bool) -> None
         if entry >= len(vault.audit):
             raise UsageError(f"the log has entries 0 to {len(vault.audit) - 1}; choose one of them")
         proof = vault.audit.prove(entry)
-        key = str(vault.resources.audit.key)
+        key = str(vault.resources.log.key)
     if out is not None:
         write_new(out.expanduser(), [json.dumps(proof, indent=2).encode()])
     lines = [json.dumps(proof, indent=2)] if out is None else [f"proof in {out}", f"log's public key: {key}"]
@@ -117,7 +117,7 @@ def checkpoint(session: Session, out: Path | None, as_json: bool) -> None:
     """
     with session.open() as vault:
         note = vault.audit.checkpoint() if out is None else vault.audit.export_checkpoint(out)
-        key = str(vault.resources.audit.key)
+        key = str(vault.resources.log.key)
     lines = note.rstrip("\n") if out is None else f"checkpoint in {out}; keep it where the vault is not"
     emit({"checkpoint": note, "log_public_key": key, "file": out}, lines, as_json)
 

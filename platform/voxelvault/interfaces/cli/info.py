@@ -61,7 +61,7 @@ def _of_vault(session: Session, vault: Vault) -> dict[str, Any]:
         "vault": str(session.path.absolute()),
         "vault_id": vault_id,
         "fingerprint": resources.keys.fingerprint,
-        "log_public_key": str(resources.audit.key),
+        "log_public_key": str(resources.log.key),
         "codec": resources.settings.codec,
         "residency": resources.settings.residency,
         **vault.summary(),
