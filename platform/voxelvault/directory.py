@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -80,8 +80,9 @@ class Directory:
         self.rows: dict[str, list[Row]] = {table: [] for table in MODES}
         self.superseded: list[str] = []
         self._patients: dict[str, dict[str, Any]] = {}
-        self._subjects = _known_subjects(query, newcomers)
-        self._final = {row["subject_id"]: row["final"] for row in _finals(query)}
+        self._final = _finals(query)
+        self._subjects = _known_subjects(query, newcomers, self._final)
+        self._moved = _moves(query, newcomers)
         studies = query(
             "select study_id, subject_id, key_id, StudyInstanceUID as uid from studies"
             " where coalesce(StudyInstanceUID, '') in (select unnest($uids))",
@@ -168,7 +169,16 @@ class Directory:
         known[place] = replace(
             known[place], person=filled, studies=known[place].studies | {newcomer.study_uid}
         )
-        return str(self._final.get(decision.subject_id, decision.subject_id))
+        return self._now(decision.subject_id, newcomer.study_uid)
+
+    def _now(self, subject_id: str, study_uid: str) -> str:
+        """Return whom a subject's study belongs to after merges and moves."""
+        passed: set[str] = set()
+        while subject_id not in passed:
+            passed.add(subject_id)
+            moved = self._moved.get((subject_id, study_uid))
+            subject_id = moved or str(self._final.get(subject_id, subject_id))
+        return subject_id
 
     def _new_subject(
         self,
@@ -221,7 +231,7 @@ def _identity_key(person: Person) -> tuple[str, str, str, bool]:
 
 
 def _known_subjects(
-    query: Query, newcomers: Sequence[Newcomer]
+    query: Query, newcomers: Sequence[Newcomer], final: Mapping[str, str]
 ) -> dict[tuple[str, str, str, bool], list[KnownSubject]]:
     people = [newcomer.person for newcomer in newcomers]
     rows = query(
@@ -249,15 +259,19 @@ def _known_subjects(
             bool(row["patientless"]),
         )
         subject = KnownSubject(
-            row["subject_id"], person, bool(row["provisional"]), frozenset(row["studies"] or ())
+            row["subject_id"],
+            person,
+            bool(row["provisional"]),
+            frozenset(row["studies"] or ()),
+            final.get(row["subject_id"], ""),
         )
         found.setdefault(_identity_key(person), []).append(subject)
     return found
 
 
-def _finals(query: Query) -> list[dict[str, Any]]:
+def _finals(query: Query) -> dict[str, str]:
     """Return which subject each merged one ended up in."""
-    found: list[dict[str, Any]] = query(
+    found = query(
         "with recursive chain(subject_id, final) as ("
         " select subject_id, merged_into from patients where merged_into is not null"
         " union select c.subject_id, p.merged_into from chain c join patients p on p.subject_id = c.final"
@@ -265,16 +279,30 @@ def _finals(query: Query) -> list[dict[str, Any]]:
         " select c.subject_id, c.final from chain c join patients p on p.subject_id = c.final"
         " where p.merged_into is null"
     ).to_pylist()
-    return found
+    return {row["subject_id"]: row["final"] for row in found}
+
+
+def _moves(query: Query, newcomers: Sequence[Newcomer]) -> dict[tuple[str, str], str]:
+    """Return where studies of these UIDs were moved: subject and study UID to the other subject."""
+    found = query(
+        "select subject_id, StudyInstanceUID as uid, into_subject_id as other from moves"
+        " where StudyInstanceUID in (select unnest($uids))",
+        {"uids": sorted({newcomer.study_uid for newcomer in newcomers})},
+    ).to_pylist()
+    return {(row["subject_id"], row["uid"]): row["other"] for row in found}
 
 
 def _patient_row(header: Header, subject_id: str, person: Person, tags: Tags) -> Row:
+    # What this header lacks, an earlier one may have told: absent columns stay as they are.
     row = {} if person.patientless else columns(header, "patients", tags)
     return {
-        **row,
+        **{column: value for column, value in row.items() if value is not None},
         "subject_id": subject_id,
         "IssuerOfPatientID": person.issuer,
         "PatientID": person.patient_id,
+        "PatientName": person.name or None,
+        "PatientBirthDate": date.fromisoformat(person.birth_date) if person.birth_date else None,
+        "PatientSex": person.sex or None,
         "only_study": person.only_study,
         "patientless": person.patientless,
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from voxelvault.dicom.read import Header
@@ -50,12 +50,18 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class KnownSubject:
-    """A subject of the vault, as far as identity goes."""
+    """A subject of the vault, as far as identity goes; `merged_into` is the one it ended up in."""
 
     subject_id: str
     person: Person
     provisional: bool = False
     studies: frozenset[str] = frozenset()
+    merged_into: str = ""
+
+    @property
+    def final(self) -> str:
+        """The subject that stands for it now."""
+        return self.merged_into or self.subject_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,14 +178,9 @@ def decide(person: Person, study_uid: str, known: Sequence[KnownSubject]) -> Dec
         The vault's subjects with the same issuer and PatientID, oldest first; for an empty
         PatientID, those of the same study.
     """
-    if person.patientless or not person.patient_id:
-        same = [subject for subject in known if not contradiction(person, subject.person)]
-        if same or not known:
-            return Decision(same[0].subject_id if same else None)
-        return Decision(None, True, known[0].subject_id, contradiction(person, known[0].person))
+    if person.patientless:
+        return Decision(known[0].subject_id if known else None)
     fitting = [subject for subject in known if not contradiction(person, subject.person)]
-    if len(fitting) == 1:
-        return Decision(fitting[0].subject_id)
     if fitting:
         return _among(person, study_uid, fitting)
     if known:
@@ -188,12 +189,12 @@ def decide(person: Person, study_uid: str, known: Sequence[KnownSubject]) -> Dec
 
 
 def _among(person: Person, study_uid: str, fitting: Sequence[KnownSubject]) -> Decision:
-    exact = [s for s in fitting if _told(s.person) == _told(person)]
-    if len(exact) == 1:
-        return Decision(exact[0].subject_id)
-    of_study = [s for s in fitting if study_uid in s.studies]
-    if len(of_study) == 1:
-        return Decision(of_study[0].subject_id)
+    exact = [subject for subject in fitting if _told(subject.person) == _told(person)]
+    of_study = [subject for subject in fitting if study_uid in subject.studies]
+    for alike in (fitting, exact, of_study):
+        # Subjects that were merged are one, whatever their headers say.
+        if len({subject.final for subject in alike}) == 1:
+            return Decision(alike[0].subject_id)
     # Never pick: who it is stays open until somebody merges.
     return Decision(None, True, fitting[0].subject_id, "undetermined")
 
@@ -203,10 +204,11 @@ def _told(person: Person) -> tuple[frozenset[str], str, str]:
 
 
 def fill_in(known: Person, seen: Iterable[Person]) -> Person:
-    """Return the known person with values that were missing taken from later headers."""
+    """Return the known person with what later headers, none of which contradicts, tell beyond it."""
     name, birth_date, sex = known.name, known.birth_date, known.sex
     for person in seen:
-        name = name or person.name
+        # The fuller name is kept: else two that contradict each other could both fit the shorter one.
+        name = person.name if name_words(name) < name_words(person.name) else name
         birth_date = birth_date or person.birth_date
         sex = sex or person.sex
-    return Person(known.issuer, known.patient_id, name, birth_date, sex, known.only_study, known.patientless)
+    return replace(known, name=name, birth_date=birth_date, sex=sex)

@@ -89,14 +89,16 @@ def _allow(
 
 _SCOPE = "subject study series instance cohort"
 _HEADS = "record catalog"
+_NUMBERS = "record_number snapshot"
+_VAULT = f"generation {_NUMBERS}"
 _READ = "frames instances bytes"
 
 ALLOWED: Mapping[Kind, _Allowed] = {
-    Kind.VAULT_CREATED: _allow(counts="generation record_number", digests="record", codes="provider"),
-    Kind.VAULT_OPENED: _allow(counts="generation record_number", digests="record", codes="mode provider"),
+    Kind.VAULT_CREATED: _allow(counts=_VAULT, digests=_HEADS, codes="provider"),
+    Kind.VAULT_OPENED: _allow(counts=_VAULT, digests=_HEADS, codes="mode provider"),
     Kind.INGEST: _allow(
         f"{_SCOPE} pack object quarantine",
-        "files instances series studies subjects frames bytes duplicates quarantined conflicts",
+        f"files instances series studies subjects frames bytes duplicates quarantined conflicts {_NUMBERS}",
         _HEADS,
         "codec mode",
         manifests=True,
@@ -109,12 +111,12 @@ ALLOWED: Mapping[Kind, _Allowed] = {
     Kind.EXPORT: _allow(_SCOPE, f"members files {_READ}", "members manifest", "format"),
     Kind.VERIFY: _allow(counts=f"objects packs entries failures {_READ}", digests="checkpoint", codes="mode"),
     Kind.REPAIR: _allow("object pack", "objects packs bytes", f"checkpoint {_HEADS}", "mode", manifests=True),
-    Kind.CATALOG_CHANGED: _allow(counts="rows files", digests="catalog", codes="mode"),
+    Kind.CATALOG_CHANGED: _allow(counts=f"rows files {_NUMBERS}", digests="catalog", codes="mode"),
     Kind.SLOT_ADDED: _allow("slot", "generation record_number", "record", "provider"),
     Kind.SLOT_REMOVED: _allow("slot", "generation record_number", "record", "provider"),
     Kind.KEYS_ROTATED: _allow("slot key", "generation record_number", "record", "provider"),
-    Kind.SUBJECT_MERGED: _allow("subject into study", "studies", _HEADS, text=True),
-    Kind.STUDY_MOVED: _allow("study subject into", "", _HEADS, text=True),
+    Kind.SUBJECT_MERGED: _allow("subject into study", f"studies {_NUMBERS}", _HEADS, text=True),
+    Kind.STUDY_MOVED: _allow("study subject into", _NUMBERS, _HEADS, text=True),
     Kind.STUDY_KEY_DESTROYED: _allow(
         "subject study key pack object slot",
         "generation record_number objects",

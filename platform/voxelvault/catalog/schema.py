@@ -164,6 +164,11 @@ MERGES = _table(
     "subject_id",
     _ids("subject_id into_subject_id") | {"merged": "TIMESTAMP"},
 )
+MOVES = _table(
+    "moves",
+    "subject_id StudyInstanceUID",
+    _ids("subject_id StudyInstanceUID into_subject_id") | {"moved": "TIMESTAMP"},
+)
 COHORTS = _table(
     "cohorts",
     "cohort_id instance_id",
@@ -197,6 +202,7 @@ TABLES: Mapping[str, Table] = MappingProxyType(
             QUARANTINE,
             CONFLICTS,
             MERGES,
+            MOVES,
             COHORTS,
             RELEASES,
         )
