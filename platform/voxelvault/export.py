@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from voxelvault.audit.events import Event, Kind, Outcome
-from voxelvault.errors import IntegrityError, UnknownUID, UsageError, VoxelVaultError
-from voxelvault.files import disk_error, write_new
+from voxelvault.errors import AmbiguousUID, IntegrityError, UnknownUID, UsageError, VoxelVaultError
+from voxelvault.files import disk_error, replace_file, write_new
 from voxelvault.model import Buffer, new_id
 from voxelvault.packs import PackCache
 from voxelvault.policy.access import Request, require
@@ -67,7 +67,7 @@ def export(
     out : path
         Folder; made if need be.
     study, series : str, optional
-        UIDs; both absent mean everything.
+        UIDs, or opaque ids of the catalog; both absent mean everything.
     advance : callable
         Progress: called with files done and their bytes.
 
@@ -75,6 +75,10 @@ def export(
     ------
     UnknownUID
         Nothing in the vault has that UID.
+    AmbiguousUID
+        Several subjects have it; an opaque id tells them apart.
+    UsageError
+        A file is in the way.
     IntegrityError
         The stored bytes are not what came in; that file was not written.
     """
@@ -87,12 +91,13 @@ def export(
     size = 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        kept = _earlier_lines(folder / MANIFEST)
         lines = []
         for row, path, written in _written(resources, rows, folder):
             size += written
             lines.append(_line(row, path, folder))
             advance(1, written)
-        _write_manifest(folder / MANIFEST, lines)
+        _write_manifest(folder / MANIFEST, kept, lines)
     except (VoxelVaultError, OSError) as error:
         resources.audit.append([_event(resources, action, Outcome.FAILED, ids, len(rows), size)])
         raise (disk_error(error) if isinstance(error, OSError) else error) from None
@@ -130,14 +135,18 @@ def _rows(resources: Resources, study: str | None, series: str | None) -> list[d
         " i.superseded, s.StudyInstanceUID as study_uid, s.SeriesInstanceUID as series_uid,"
         " i.SOPInstanceUID as sop_uid"
         " from instances i join series s using (series_id)"
-        " where ($study is null or s.StudyInstanceUID = $study)"
-        " and ($series is null or s.SeriesInstanceUID = $series)"
+        " where ($study is null or s.StudyInstanceUID = $study or s.study_id = $study)"
+        " and ($series is null or s.SeriesInstanceUID = $series or s.series_id = $series)"
         " order by i.series_id, i.pack_id, i.instance_id",
         {"study": study, "series": series},
     ).to_pylist()
     if not rows:
         raise UnknownUID(
             "nothing in this vault has that UID; `sql` on `studies` or `series` lists what there is"
+        )
+    if (study or series) and len({row["subject_id"] for row in rows}) > 1:
+        raise AmbiguousUID(
+            "this UID belongs to several subjects; see `conflicts`, and give the study_id or series_id of one"
         )
     return rows
 
@@ -202,9 +211,9 @@ def _name(uid: str | None, otherwise: str) -> str:
     return uid if uid and any(character.isdigit() for character in uid) else otherwise
 
 
-def _line(row: Mapping[str, Any], path: Path, folder: Path) -> Sequence[object]:
+def _line(row: Mapping[str, Any], path: Path, folder: Path) -> list[str]:
     relative = path.relative_to(folder).as_posix()
-    return (
+    values = (
         relative,
         row["sha256"],
         row["length"],
@@ -213,12 +222,25 @@ def _line(row: Mapping[str, Any], path: Path, folder: Path) -> Sequence[object]:
         row["sop_uid"],
         row["version"],
     )
+    return ["" if value is None else str(value) for value in values]
 
 
-def _write_manifest(path: Path, lines: Sequence[Sequence[object]]) -> None:
+def _earlier_lines(path: Path) -> list[list[str]]:
+    """Return the lines of an earlier export into the same folder; `UsageError` for another's file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        found = list(csv.reader(file))
+    if not found or tuple(found[0]) != COLUMNS:
+        raise UsageError(f"the folder holds another {MANIFEST}, which is left alone; choose an empty folder")
+    return found[1:]
+
+
+def _write_manifest(path: Path, kept: Sequence[list[str]], lines: Sequence[list[str]]) -> None:
+    new = {line[0] for line in lines}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
+    writer.writerows([line for line in kept if line and line[0] not in new])
     writer.writerows(lines)
-    path.unlink(missing_ok=True)
-    write_new(path, [text.getvalue().encode()])
+    replace_file(path, text.getvalue().encode())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from voxelvault.errors import NoPermission, NoSpace, StorageError, UsageError
@@ -14,7 +16,8 @@ from voxelvault.model import Buffer
 def write_new(path: Path, parts: Iterable[Buffer]) -> int:
     """Write a file that isn't there yet; return its length in bytes.
 
-    A failure leaves no half-written file behind.
+    It gets its name when it is whole: whoever is killed on the way leaves a `.part` file, and no
+    half-written one under the name.
 
     Raises
     ------
@@ -23,22 +26,59 @@ def write_new(path: Path, parts: Iterable[Buffer]) -> int:
     NoSpace, NoPermission, StorageError
         The disk refused.
     """
-    length = 0
     try:
-        with path.open("xb") as file:
-            try:
-                for part in parts:
-                    length += file.write(part)
-                file.flush()
-                os.fsync(file.fileno())
-            except BaseException:
-                path.unlink(missing_ok=True)
-                raise
+        with _part(path, parts) as (part, length):
+            if path.exists():
+                raise FileExistsError
+            _name_once(part, path)
     except FileExistsError:
         raise UsageError("a file to be written is there already; choose an empty folder") from None
     except OSError as error:
         raise disk_error(error) from None
     return length
+
+
+def replace_file(path: Path, data: Buffer) -> None:
+    """Write a file, in the place of the one that is there; either the old or the new one is whole.
+
+    Raises
+    ------
+    NoSpace, NoPermission, StorageError
+        The disk refused.
+    """
+    try:
+        with _part(path, [data]) as (part, _):
+            os.replace(part, path)
+    except OSError as error:
+        raise disk_error(error) from None
+
+
+@contextmanager
+def _part(path: Path, parts: Iterable[Buffer]) -> Iterator[tuple[Path, int]]:
+    """Write a durable file beside `path`, which is gone afterwards unless it was renamed."""
+    # Short, and without the name: that one may be as long as names can be.
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    length = 0
+    try:
+        with part.open("xb") as file:
+            for data in parts:
+                length += file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield part, length
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _name_once(part: Path, path: Path) -> None:
+    """Give the file its name; `FileExistsError` if that is taken meanwhile."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # No hard links, as on a USB stick: what came in between two lines ago would be replaced.
+        os.replace(part, path)
 
 
 def disk_error(error: OSError) -> StorageError:
