@@ -1,0 +1,121 @@
+"""One vault of everything real, filled once; and one of every synthetic kind."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import voxelvault as vv
+from voxelvault.export import ExportReport
+from voxelvault.ingest import IngestReport
+from voxelvault.testing.synthetic import ct_series, every_kind, mr_series, pet_series
+
+TESTS = Path(__file__).resolve().parents[1]
+SHARED = TESTS.parents[1] / "shared" / "data" / "dicom"
+
+# The flows compare with dcm2niix as the geometry tests do.
+sys.path.append(str(TESTS / "unit" / "dicom"))
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is ingested: folders, the SHA-256 of every file in them, and the manifest where there is one."""
+
+    folders: tuple[Path, ...]
+    files: dict[Path, str]
+    manifest: dict[Path, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A vault that holds the material, and what its ingest reported."""
+
+    vault: vv.Vault
+    material: Material
+    report: IngestReport
+
+    def sources(self) -> dict[str, Path]:
+        """Return the file that each instance came from, by opaque instance id."""
+        by_digest = {digest: path for path, digest in self.material.files.items()}
+        rows = self.vault.sql("select instance_id, sha256 from instances").fetchall()
+        return {instance_id: by_digest[digest] for instance_id, digest in rows}
+
+
+def write_all(folder: Path, files: dict[str, bytes]) -> Path:
+    """Write named files into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (folder / f"{name.replace(' ', '_')}.dcm").write_bytes(data)
+    return folder
+
+
+def digests_of(*folders: Path) -> dict[Path, str]:
+    """Return the SHA-256 of every file."""
+    found = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def config_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep key files and pins out of the user's configuration."""
+    home = tmp_path_factory.mktemp("config")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOXELVAULT_CONFIG_HOME", str(home))
+        patch.delenv("VOXELVAULT", raising=False)
+        patch.delenv("VOXELVAULT_KEY", raising=False)
+        yield home
+
+
+@pytest.fixture(scope="session")
+def material(
+    request: pytest.FixtureRequest, wheel_dicom: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Material:
+    """Give the shared real files; on a laptop without them, the wheel's and every synthetic kind."""
+    if (SHARED / "MANIFEST.csv").is_file() or os.environ.get("CI"):
+        folder: Path = request.getfixturevalue("shared_dicom")
+        with (folder / "MANIFEST.csv").open(newline="") as file:
+            manifest = {folder / row["path"]: row for row in csv.DictReader(file)}
+        return Material((folder,), digests_of(folder), manifest)
+    made = write_all(tmp_path_factory.mktemp("made"), every_kind())
+    return Material((wheel_dicom, made), digests_of(wheel_dicom, made), {})
+
+
+@pytest.fixture(scope="session")
+def filled(
+    material: Material, exercised: Callable[[int], None], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Filled]:
+    """Give a vault of the whole material."""
+    with vv.create(tmp_path_factory.mktemp("real") / "vault", purpose="tests") as vault:
+        report = vault.ingest(*material.folders, progress=False)
+        exercised(report.stored + len(report.quarantined))
+        yield Filled(vault, material, report)
+
+
+@pytest.fixture(scope="session")
+def exported(filled: Filled, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    """Export the whole vault."""
+    return filled.vault.export(tmp_path_factory.mktemp("out") / "files", progress=False)
+
+
+@pytest.fixture(scope="session")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
+    """Give a vault of every synthetic kind, a CT with a marker's worth of slices, MR and PET."""
+    folder = tmp_path_factory.mktemp("kinds")
+    files = {f"kind {name}": data for name, data in every_kind().items()}
+    for name, series in (
+        ("ct", ct_series(shuffled=True, series=201)),
+        ("mr", mr_series(times=2, echoes=(10.0, 20.0), series=202)),
+        ("pet", pet_series(series=203)),
+    ):
+        files |= {f"{name} {number}": data for number, data in enumerate(series)}
+    write_all(folder, files)
+    with vv.create(tmp_path_factory.mktemp("synthetic") / "vault", purpose="tests") as vault:
+        report = vault.ingest(folder, progress=False)
+        yield Filled(vault, Material((folder,), digests_of(folder), {}), report)
