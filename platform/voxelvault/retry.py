@@ -78,8 +78,8 @@ class RetryReport:
 
     @property
     def complete(self) -> bool:
-        """True when nothing stays."""
-        return not self.kept
+        """True when nothing stays that could come in: DICOMDIRs are nobody's instances."""
+        return all(item.reason is Reason.MEDIA_DIRECTORY for item in self.kept)
 
     def __str__(self) -> str:
         return f"{len(self.stored)} files came in, {len(self.kept)} stay in quarantine"
@@ -127,7 +127,7 @@ def quarantine_retry(
         _log(resources, action, Outcome.FAILED, report.stored, 0)
         raise
     size = sum(row["size"] for row in rows if row["quarantine_id"] in set(report.stored))
-    _log(resources, action, Outcome.PARTIAL if report.kept else Outcome.OK, report.stored, size)
+    _log(resources, action, Outcome.OK if report.complete else Outcome.PARTIAL, report.stored, size)
     return report
 
 

@@ -226,7 +226,8 @@ def _export(vault: Vault, folder: Path, tell: Any) -> Facts:
     _step(tell, "One study goes out again, byte for byte")
     study = vault.sql(
         "select s.StudyInstanceUID from instances join studies s using (study_id)"
-        " where s.StudyInstanceUID != '' group by 1 order by count(*) desc, 1 limit 1"
+        " where s.StudyInstanceUID != '' group by 1"
+        " order by count(*) filter (where pixels != 'none') desc, 1 limit 1"
     ).fetchall()[0][0]
     report = vault.export(folder / "export", study=study)
     came_in = {row[0] for row in vault.sql("select sha256 from instances").fetchall()}

@@ -26,7 +26,6 @@ def lab(session: Session, folder: Path | None, no_browser: bool, dry_run: bool, 
     $VOXELVAULT names the vault there.
     """
     import importlib.util
-    import os
     import subprocess
     import sys
 
@@ -37,14 +36,24 @@ def lab(session: Session, folder: Path | None, no_browser: bool, dry_run: bool, 
         raise UsageError(f"{place} is no folder; name the notebooks' with --folder")
     command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={place.absolute()}"]
     command += ["--no-browser"] if no_browser else []
-    environment = dict(os.environ)
-    if session.vault:
-        environment["VOXELVAULT"] = str(Path(session.vault).expanduser().absolute())
     emit({"folder": place, "command": command}, f"JupyterLab on {place}", as_json)
     if dry_run:
         return 0
     say("Ctrl-C ends it")
-    return 1 if subprocess.call(command, env=environment, stdout=sys.stderr.fileno()) else 0  # noqa: S603
+    return 1 if subprocess.call(command, env=_environment(session), stdout=sys.stderr.fileno()) else 0  # noqa: S603
+
+
+def _environment(session: Session) -> dict[str, str]:
+    """Return the environment with whole paths: a notebook runs in another folder."""
+    import os
+
+    found = dict(os.environ)
+    if session.vault:
+        found["VOXELVAULT"] = session.vault
+    for name in ("VOXELVAULT", "VOXELVAULT_CONFIG_HOME"):
+        if found.get(name):
+            found[name] = str(Path(found[name]).expanduser().absolute())
+    return found
 
 
 def notebooks() -> Path:

@@ -73,7 +73,7 @@ def retry(session: Session, ids: tuple[str, ...], issuer: str | None, as_json: b
         report = quarantine_retry(vault.resources, ids, issuer=issuer)
     lines = [str(report), *(f"stays {item.quarantine_id}: {item.reason.code}" for item in report.kept)]
     emit(report, lines, as_json)
-    return PARTLY if report.kept else 0
+    return 0 if report.complete else PARTLY
 
 
 for _verb in (list_, export, retry):
