@@ -87,13 +87,12 @@ def test_two_processes_lose_nothing(root: Path) -> None:
 def test_killed_writers_lose_nothing_acknowledged(root: Path) -> None:
     dice, acknowledged = random.Random(0), set[str]()
     for _ in range(25):
-        writer = start(root, 1000)
-        assert writer.stdout is not None
-        acknowledged.add(writer.stdout.readline().strip())
-        time.sleep(dice.random())
-        writer.send_signal(signal.SIGKILL)
-        acknowledged.update(line.strip() for line in writer.stdout if len(line) == 33)
-        writer.wait()
+        with start(root, 1000) as writer:
+            assert writer.stdout is not None
+            acknowledged.add(writer.stdout.readline().strip())
+            time.sleep(dice.random())
+            writer.send_signal(signal.SIGKILL)
+            acknowledged.update(line.strip() for line in writer.stdout if len(line) == 33)
         check(root, acknowledged)
     catalog = open_catalog(root)
     catalog.maintain(grace=0)
