@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from flow_support import pattern, vault, vault_path
 
 import voxelvault as vv
 from voxelvault.export import ExportReport
 from voxelvault.ingest import IngestReport
 from voxelvault.testing.synthetic import ct_series, every_kind, mr_series, pet_series
+
+__all__ = ["pattern", "vault", "vault_path"]  # fixtures of the stories that begin with an empty vault
 
 TESTS = Path(__file__).resolve().parents[1]
 SHARED = TESTS.parents[1] / "shared" / "data" / "dicom"

@@ -7,15 +7,18 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import voxelvault as vv
 from voxelvault.testing.synthetic import image, uid
 from voxelvault.vault import Vault
+
+_VARIABLES = ("VOXELVAULT", "VOXELVAULT_KEY", "VOXELVAULT_CHECKPOINT")
 
 FRAME = np.arange(64, dtype=np.uint16).reshape(8, 8)
 
@@ -98,3 +101,33 @@ def copy_vault(source: Path, target: Path) -> Path:
 
 def open_again(path: Path, **options: Any) -> Vault:
     return vv.open(path, **options)
+
+
+@pytest.fixture(scope="session")
+def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an empty vault and the configuration that opens it."""
+    folder = tmp_path_factory.mktemp("pattern")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOXELVAULT_CONFIG_HOME", str(folder / "config"))
+        for name in _VARIABLES:
+            patch.delenv(name, raising=False)
+        vv.create(folder / "vault").close()
+    return folder
+
+
+@pytest.fixture
+def vault_path(pattern: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty vault of the test's own."""
+    shutil.copytree(pattern / "vault", tmp_path / "vault")
+    shutil.copytree(pattern / "config", tmp_path / "config")
+    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "config"))
+    for name in _VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "vault"
+
+
+@pytest.fixture
+def vault(vault_path: Path) -> Iterator[Vault]:
+    """An empty vault, open."""
+    with vv.open(vault_path) as opened:
+        yield opened
