@@ -54,6 +54,9 @@ DICOM_NAMES = (".dcm", ".dicom", ".ima")
 
 _MEDIA_SOP_CLASS = 0x00020002
 
+TIDY_EVERY = 50
+"""Commits after which the catalog is maintained."""
+
 AHEAD = 8
 """Files prepared ahead of the one being stored."""
 
@@ -190,13 +193,21 @@ def ingest(
     require_writable(resources)
     report = IngestReport(dry_run=options.dry_run)
     threads = resources.options.threads or os.cpu_count() or 1
+    before = resources.catalog.head().snapshot
     with ThreadPoolExecutor(threads) as executor, _interruptible() as stop:
         for batch in _batches([Path(path).expanduser() for path in paths], report):
             if stop.is_set():
                 break
             _ingest_batch(resources, batch, options, report, executor, stop, advance)
     report.interrupted = stop.is_set()
+    _keep_tidy(resources, before)
     return report
+
+
+def _keep_tidy(resources: Resources, before: int) -> None:
+    """Now and then, join the catalog's small files: every commit leaves a few."""
+    if resources.catalog.head().snapshot // TIDY_EVERY > before // TIDY_EVERY:
+        resources.catalog.maintain()
 
 
 def _batches(paths: Sequence[Path], report: IngestReport) -> Iterator[list[Source]]:
