@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,32 @@ class Ran:
 Run = Callable[..., Ran]
 
 
+@dataclass(frozen=True)
+class Template:
+    """Vaults made once and copied for each test, with the configuration that holds their keys."""
+
+    configuration: Path
+    empty: Path
+    filled: Path
+    incoming: Path
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    """An empty vault and one with a CT series of six slices."""
+    base = tmp_path_factory.mktemp("template")
+    found = Template(base / "configuration", base / "empty", base / "filled", base / "incoming")
+    found.incoming.mkdir()
+    for number, data in enumerate(ct_series(6)):
+        (found.incoming / f"{number}.dcm").write_bytes(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOXELVAULT_CONFIG_HOME", str(found.configuration))
+        assert main(["init", str(found.empty)]) == 0
+        assert main(["init", str(found.filled)]) == 0
+        assert main(["--vault", str(found.filled), "ingest", str(found.incoming)]) == 0
+    return found
+
+
 @pytest.fixture(autouse=True)
 def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A configuration of the test's own."""
@@ -55,25 +82,20 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 @pytest.fixture
-def incoming(tmp_path: Path) -> Path:
+def incoming(tmp_path: Path, template: Template) -> Path:
     """A folder with a CT series of six slices."""
-    folder = tmp_path / "incoming"
-    folder.mkdir()
-    for number, data in enumerate(ct_series(6)):
-        (folder / f"{number}.dcm").write_bytes(data)
-    return folder
+    return Path(shutil.copytree(template.incoming, tmp_path / "incoming"))
 
 
 @pytest.fixture
-def vault(tmp_path: Path, run: Run) -> Path:
-    """A new vault."""
-    path = tmp_path / "vault"
-    assert run("init", path).code == 0
-    return path
+def vault(tmp_path: Path, configuration: Path, template: Template) -> Path:
+    """A vault without images."""
+    shutil.copytree(template.configuration, configuration, dirs_exist_ok=True)
+    return Path(shutil.copytree(template.empty, tmp_path / "vault"))
 
 
 @pytest.fixture
-def filled(vault: Path, incoming: Path, run: Run) -> Path:
+def filled(tmp_path: Path, configuration: Path, template: Template) -> Path:
     """A vault that holds the series."""
-    assert run("--vault", vault, "ingest", incoming).code == 0
-    return vault
+    shutil.copytree(template.configuration, configuration, dirs_exist_ok=True)
+    return Path(shutil.copytree(template.filled, tmp_path / "filled"))
