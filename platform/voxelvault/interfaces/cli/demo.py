@@ -238,7 +238,8 @@ def _export(vault: Vault, folder: Path, tell: Any) -> Facts:
         digest = hashlib.sha256((report.folder / row["path"]).read_bytes()).hexdigest()
         same += digest == row["sha256"] and digest in came_in
     for row in rows[:3]:
-        tell(f"  {row['sha256'][:16]}…  {row['bytes']:>9} bytes  {Path(row['path']).name}")
+        # Not the path: it is made of UIDs.
+        tell(f"  {row['sha256']}  {row['bytes']:>9} bytes")
     tell(f"{same} of {len(rows)} files have the SHA-256 that they came in with ({report.folder})")
     if same != len(rows):
         raise UsageError("a file came out changed; run `voxelvault verify` and report it")
