@@ -24,10 +24,11 @@ from voxelvault.storage.pack import InstanceRecord, SeriesIdentity
 
 Query = Callable[..., pa.Table]
 
+# A merge costs the engine several times an insertion: only rows that may be there already are merged.
 MODES: Mapping[str, Mode] = {
     "patients": "merge",
-    "studies": "merge",
-    "series": "merge",
+    "studies": "insert",
+    "series": "insert",
     "packs": "insert",
     "instances": "insert",
     "stacks": "insert",
@@ -212,7 +213,9 @@ class Directory:
 
     def changes(self) -> list[Change]:
         """Return all that is to be committed."""
-        found = changes("patients", list(self._patients.values()), "merge")
+        patients = self._patients.values()
+        found = changes("patients", [row for row in patients if "key_id" in row], "insert")
+        found += changes("patients", [row for row in patients if "key_id" not in row], "merge")
         for table, rows in self.rows.items():
             found += changes(table, rows, MODES[table])
         older = [{"instance_id": instance_id, "superseded": True} for instance_id in self.superseded]
