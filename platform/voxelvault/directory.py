@@ -274,15 +274,17 @@ def _known_subjects(
 
 def _finals(query: Query) -> dict[str, str]:
     """Return which subject each merged one ended up in."""
-    found = query(
-        "with recursive chain(subject_id, final) as ("
-        " select subject_id, merged_into from patients where merged_into is not null"
-        " union select c.subject_id, p.merged_into from chain c join patients p on p.subject_id = c.final"
-        " where p.merged_into is not null)"
-        " select c.subject_id, c.final from chain c join patients p on p.subject_id = c.final"
-        " where p.merged_into is null"
-    ).to_pylist()
-    return {row["subject_id"]: row["final"] for row in found}
+    found = query("select subject_id, merged_into from patients where merged_into is not null").to_pylist()
+    into = {row["subject_id"]: row["merged_into"] for row in found}
+    return {subject_id: _end(into, subject_id) for subject_id in into}
+
+
+def _end(into: Mapping[str, str], subject_id: str) -> str:
+    passed: set[str] = set()
+    while subject_id in into and subject_id not in passed:
+        passed.add(subject_id)
+        subject_id = into[subject_id]
+    return subject_id
 
 
 def _moves(query: Query, newcomers: Sequence[Newcomer]) -> dict[tuple[str, str], str]:
