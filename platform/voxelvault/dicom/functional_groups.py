@@ -55,6 +55,10 @@ class Lookup:
         """Return the first value of the nearest place that has any."""
         return next(iter(self.values(sequence, keyword)), None)
 
+    def of_root(self, keyword: str) -> Any:
+        """Return the header's own first value, of an attribute that is in no group."""
+        return self._root.get(keyword)
+
     def group_value(self, sequence: str, keyword: str) -> Any:
         """Return the first value in the frame's groups, never the root's."""
         found = (item.get(keyword) for item in self.items(sequence))
@@ -79,7 +83,7 @@ def rescale(look: Lookup, modality: str, image_type: Sequence[str]) -> tuple[flo
     if not slope:  # absent, or zero, which would erase the image
         return 1.0, 0.0, None
     intercept = as_number(look.get(sequence, "RescaleIntercept")) or 0.0
-    unit = as_text(look.get(sequence, "RescaleType")) or as_text(look.get("", "Units"))
+    unit = as_text(look.get(sequence, "RescaleType")) or as_text(look.of_root("Units"))
     if unit is None and modality == "CT" and "LOCALIZER" not in image_type:
         unit = "HU"
     return slope, intercept, unit
