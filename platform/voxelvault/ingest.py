@@ -23,20 +23,21 @@ from types import FrameType
 
 from voxelvault import config
 from voxelvault.audit.events import Kind
-from voxelvault.dicom.part10 import Part10, parse
-from voxelvault.dicom.read import Header, number_of_frames
-from voxelvault.dicom.sources import MEDIA_DIRECTORY, Refusal, Source, find_files
+from voxelvault.candidates import Candidate, examine
+from voxelvault.dicom.geometry import FrameAttributes, frame_attributes
+from voxelvault.dicom.read import number_of_frames
+from voxelvault.dicom.sources import Refusal, Source, find_files
 from voxelvault.directory import known_instances
 from voxelvault.errors import (
     DecoderCrashed,
     DicomError,
     IntegrityError,
-    NotDicom,
     StorageError,
+    VoxelVaultError,
 )
-from voxelvault.identity import Person, person_of, valid_uids
-from voxelvault.intake import Draft, Member, commit_batch, log_intent
-from voxelvault.model import Buffer, new_id
+from voxelvault.identity import Person
+from voxelvault.intake import Draft, Member, commit_batch, discard, log_intent
+from voxelvault.model import new_id
 from voxelvault.policy.access import Request, require
 from voxelvault.quarantine import Quarantined, Reason, Refused, known_aside
 from voxelvault.readonly import require_writable
@@ -49,15 +50,10 @@ BATCH_BYTES = 256 << 20
 
 BATCH_FILES = 4096
 
-DICOM_NAMES = (".dcm", ".dicom", ".ima")
-"""Endings by which a file claims to be DICOM: then it is kept aside rather than passed over."""
-
-_MEDIA_SOP_CLASS = 0x00020002
-
 TIDY_EVERY = 50
 """Commits after which the catalog is maintained."""
 
-AHEAD = 8
+AHEAD = 32
 """Files prepared ahead of the one being stored."""
 
 
@@ -138,26 +134,6 @@ class IngestReport:
             parts += [f"{count} {word}"] if count else []
         parts += ["interrupted: run it again to go on"] if self.interrupted else []
         return ", ".join(parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One parsed file on its way in."""
-
-    source: Source
-    data: Buffer
-    sha256: str
-    part10: Part10
-    header: Header
-    person: Person
-    study_uid: str
-    series_uid: str
-    sop_uid: str
-
-    @property
-    def group(self) -> tuple[Person, str, str]:
-        """What must be equal for two files to share a pack: finer than the subject, on purpose."""
-        return self.person, self.study_uid, self.series_uid
 
 
 def ingest(
@@ -264,16 +240,25 @@ def _ingest_batch(
         report.quarantined += [refused.described() for refused in aside]
         return
     if not groups and not aside:
+        report.refused += _remove_stored(resources, candidates) if options.move else []
         return
     pack_ids = [new_id() for _ in groups]
     action = new_id()
     log_intent(resources, action, "pack", pack_ids)
     drafts: list[Draft] = []
-    for pack_id, group in zip(pack_ids, groups.values(), strict=True):
-        if stop.is_set():
-            break
-        drafts.append(write_pack(resources, pack_id, group, options, executor, aside))
-        advance(len(group), sum(len(candidate.data) for candidate in group))
+    late: list[Refused] = []
+    try:
+        for pack_id, group in zip(pack_ids, groups.values(), strict=True):
+            if stop.is_set():
+                break
+            drafts.append(write_pack(resources, pack_id, group, options, executor, late))
+            advance(len(group), sum(len(candidate.data) for candidate in group))
+    except BaseException:
+        # A full disk is no fuller for what will never be committed.
+        for draft in drafts:
+            discard(resources, draft.writer)
+        raise
+    aside += _not_yet_aside(resources, late, report)
     done = commit_batch(resources, action, drafts, aside)
     report.stored += done.stored
     report.versions += done.versions
@@ -282,7 +267,7 @@ def _ingest_batch(
     report.series += done.series
     report.quarantined += done.quarantined
     if options.move:
-        _remove(done.sources)
+        report.refused += _remove_stored(resources, candidates)
 
 
 def without_duplicates(
@@ -317,6 +302,9 @@ def _not_yet_aside(resources: Resources, aside: Sequence[Refused], report: Inges
     return fresh
 
 
+Work = tuple[Prepared, Sequence[FrameAttributes]]
+
+
 def write_pack(
     resources: Resources,
     pack_id: str,
@@ -332,8 +320,8 @@ def write_pack(
     draft = Draft(pack_id, dek, writer, group[0].person, group[0].study_uid, group[0].series_uid, codec)
     expected = sum(number_of_frames(candidate.header) for candidate in group if candidate.part10.pixels)
 
-    def work(candidate: Candidate) -> Prepared:
-        return prepare(
+    def work(candidate: Candidate) -> Work:
+        prepared = prepare(
             candidate.data,
             candidate.part10,
             candidate.header,
@@ -342,29 +330,45 @@ def write_pack(
             codec=codec,
             pool=resources.pool,
         )
+        # Here and not under the catalog's lease, where others would wait, and fail with it.
+        frames = [] if prepared.key is None else frame_attributes(candidate.header, len(prepared.chunks))
+        candidate.header.json()
+        return prepared, frames
 
-    for candidate, job in _ahead(executor, work, group):
-        try:
-            prepared = job.result()
-        except (DecoderCrashed, IntegrityError) as error:
-            reason = Reason.DECODER_CRASHED if isinstance(error, DecoderCrashed) else Reason.CODEC_MISMATCH
-            aside.append(Refused(candidate.source, reason, candidate.data))
-            continue
-        record = writer.add(prepared, expected)
-        draft.members.append(
-            Member(
-                record, candidate.header, candidate.part10.transfer_syntax, prepared.pixels, candidate.source
-            )
-        )
-    draft.finish()
+    try:
+        for candidate, job in _ahead(executor, work, group):
+            try:
+                prepared, frames = job.result()
+            except Exception as error:
+                if type(error) is VoxelVaultError or isinstance(error, StorageError):
+                    raise  # not the file's fault: the decoders do not start, say
+                aside.append(Refused(candidate.source, _reason(error), candidate.data))
+                continue
+            record = writer.add(prepared, expected)
+            syntax = candidate.part10.transfer_syntax
+            member = Member(record, candidate.header, frames, syntax, prepared.pixels, candidate.source)
+            draft.members.append(member)
+        draft.finish()
+    except BaseException:
+        discard(resources, writer)
+        raise
     return draft
 
 
+def _reason(error: Exception) -> Reason:
+    """Return why a file that failed on its way in is kept aside; one bad file never stops a batch."""
+    if isinstance(error, DecoderCrashed):
+        return Reason.DECODER_CRASHED
+    if isinstance(error, IntegrityError):
+        return Reason.CODEC_MISMATCH
+    return Reason.MALFORMED if isinstance(error, DicomError) else Reason.UNFORESEEN
+
+
 def _ahead(
-    executor: ThreadPoolExecutor, work: Callable[[Candidate], Prepared], group: Sequence[Candidate]
-) -> Iterator[tuple[Candidate, Future[Prepared]]]:
+    executor: ThreadPoolExecutor, work: Callable[[Candidate], Work], group: Sequence[Candidate]
+) -> Iterator[tuple[Candidate, Future[Work]]]:
     """Run a few files ahead of the one at hand: enough for every thread, little enough for memory."""
-    waiting: deque[tuple[Candidate, Future[Prepared]]] = deque()
+    waiting: deque[tuple[Candidate, Future[Work]]] = deque()
     for candidate in group:
         waiting.append((candidate, executor.submit(work, candidate)))
         if len(waiting) > AHEAD:
@@ -372,9 +376,25 @@ def _ahead(
     yield from waiting
 
 
-def _remove(sources: Iterable[Source]) -> None:
-    for source in sources:
-        source.remove()
+def _remove_stored(resources: Resources, candidates: Iterable[Candidate]) -> list[str]:
+    """Delete the sources whose bytes the catalog commits, now or from before; return what could not be.
+
+    A file is read once more: whatever its sender wrote since is not in the vault.
+    """
+    found = list(candidates)
+    known = known_instances(resources.catalog.query, [candidate.sop_uid for candidate in found])
+    stored = {(row.sop_uid, row.sha256) for row in known}
+    left: list[str] = []
+    for candidate in found:
+        source = candidate.source
+        if source.member is not None or (candidate.sop_uid, candidate.sha256) not in stored:
+            continue
+        try:
+            if hashlib.sha256(source.read()).hexdigest() == candidate.sha256:
+                source.remove()
+        except StorageError:
+            left.append(f"{source.display}: stored, but it could not be deleted; delete it yourself")
+    return left
 
 
 @contextmanager
@@ -395,39 +415,3 @@ def _interruptible() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def examine(source: Source, issuer: str) -> Candidate | Refused | None:
-    """Read and parse one file: a candidate, None when it isn't DICOM, or why it can't come in."""
-    data: Buffer | None = None
-    try:
-        with source.open() as data:
-            part10 = parse(data)
-            if part10.value(_MEDIA_SOP_CLASS).strip(b"\0 ") == MEDIA_DIRECTORY.encode():
-                return Refused(source, Reason.MEDIA_DIRECTORY, data)
-            header = Header.from_part10(part10)
-            if not valid_uids(header):
-                return Refused(source, Reason.INVALID_UID, data)
-            return _candidate(source, data, part10, header, issuer)
-    except NotDicom:
-        named = source.display.lower().endswith(DICOM_NAMES)
-        return Refused(source, Reason.UNRECOGNISED, data) if named else None
-    except DicomError:
-        return Refused(source, Reason.MALFORMED if data is not None else Reason.UNREADABLE, data)
-    except (OSError, StorageError):
-        return Refused(source, Reason.UNREADABLE, None)
-
-
-def _candidate(source: Source, data: Buffer, part10: Part10, header: Header, issuer: str) -> Candidate:
-    digest = hashlib.sha256(data).hexdigest()
-    return Candidate(
-        source,
-        data,
-        digest,
-        part10,
-        header,
-        person_of(header, issuer, digest),
-        str(header.get("StudyInstanceUID") or ""),
-        str(header.get("SeriesInstanceUID") or ""),
-        str(header.get("SOPInstanceUID") or ""),
-    )

@@ -7,14 +7,17 @@ so the same patient never gets two ids, and a file that both bring is stored onc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.catalog.catalog import CommitInfo
 from voxelvault.crypto.streaming_aead import Kind as SealedKind
+from voxelvault.dicom.geometry import FrameAttributes
 from voxelvault.dicom.read import Header
 from voxelvault.dicom.sources import Source
 from voxelvault.directory import Directory, Newcomer, utc_now
+from voxelvault.errors import AuditError, ObjectMissing, StorageError
 from voxelvault.identity import Person
 from voxelvault.model import SealedRef
 from voxelvault.quarantine import Quarantined, Refused, seal_aside
@@ -36,10 +39,11 @@ MANIFESTS_AN_ENTRY = 256
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One instance of a draft: its record, header, how its pixels are, and its source."""
+    """One instance of a draft: its record, header, frames, how its pixels are, and its source."""
 
     record: InstanceRecord
     header: Header
+    frames: Sequence[FrameAttributes]
     transfer_syntax: str
     pixels: str
     source: Source
@@ -125,21 +129,48 @@ def commit_batch(
     -------
     Committed
         What is now in the vault, with the digests that the log's outcome carries.
+
+    Raises
+    ------
+    AuditError
+        Without a commit nothing is stored; the message says so if only the outcome is missing.
+    CatalogError, StorageError
+        Nothing of it is stored.
     """
     done = Committed()
     drafts = [draft for draft in drafts if draft.members]
     log_intent(resources, action, "quarantine", [refused.quarantine_id for refused in aside])
+    # Others wait for the lease: what may be large is written before.
+    sealed = [seal_aside(resources, refused) for refused in aside]
     with resources.catalog.lease() as lease:
+        for draft in drafts:
+            _check_written(resources, draft)
         directory = Directory(lease.query, [draft.newcomer() for draft in drafts])
         for draft in drafts:
             _commit_draft(resources, directory, draft, done)
-        for refused in aside:
-            item, row = seal_aside(resources, refused)
+        for item, row in sealed:
             directory.rows["quarantine"].append(row)
             done.quarantined.append(item)
         done.info = lease.commit(directory.changes(), resources.keys.commit)
-    _log_outcome(resources, action, done)
+    try:
+        _log_outcome(resources, action, done)
+    except AuditError:
+        raise AuditError(
+            "the last files were stored, but the log could not take the outcome: put right what keeps it "
+            "from growing, then run `voxelvault verify --repair`"
+        ) from None
     return done
+
+
+def _check_written(resources: Resources, draft: Draft) -> None:
+    """Make sure that nobody swept a draft's objects for left behind: repair does so under the lease."""
+    for ref in draft.writer.written:
+        try:
+            resources.objects.size(resources.sealed.name(ref.object_id))
+        except ObjectMissing:
+            raise StorageError(
+                "a repair swept what this ingest had written, as if it were left behind; run the ingest again"
+            ) from None
 
 
 def _log_outcome(resources: Resources, action: str, done: Committed) -> None:
@@ -152,6 +183,8 @@ def _log_outcome(resources: Resources, action: str, done: Committed) -> None:
         "duplicates": done.duplicates,
         "quarantined": len(done.quarantined),
     }
+    heads = {"record_number": resources.keys.number}
+    heads |= {"snapshot": done.info.snapshot} if done.info else {}
     digests = {"record": resources.keys.record_digest}
     digests |= {"catalog": done.info.digest} if done.info else {}
     resources.audit.append(
@@ -161,7 +194,7 @@ def _log_outcome(resources: Resources, action: str, done: Committed) -> None:
                 who=resources.who,
                 purpose=resources.purpose,
                 action=action,
-                counts=counts if number == 0 else {},
+                counts=(counts if number == 0 else {}) | heads,
                 digests=digests,
                 manifests=dict(part),
             )
@@ -177,6 +210,7 @@ def _commit_draft(resources: Resources, directory: Directory, draft: Draft, done
         found = directory.version(member.record, identity.subject_id)
         if found is None:
             done.duplicates += 1
+            done.sources.append(member.source)
             continue
         version, older = found
         kept.append((member, version))
@@ -191,8 +225,7 @@ def _commit_draft(resources: Resources, directory: Directory, draft: Draft, done
                 study_id=identity.study_id,
             )
     if not kept:
-        for ref in draft.writer.written:
-            resources.sealed.delete(ref.object_id)
+        discard(resources, draft.writer)
         return
     manifest, ref = _seal_manifest(resources, draft, identity, key_id)
     rows = directory.rows
@@ -209,12 +242,19 @@ def _commit_draft(resources: Resources, directory: Directory, draft: Draft, done
             version=version,
         )
         rows["instances"].append(row)
-        rows["frames"] += frame_rows(manifest, member.record, member.header)
+        rows["frames"] += frame_rows(manifest, member.record, member.frames)
         done.bytes += member.record.length
         done.versions += version > 1
     done.stored += len(kept)
     done.series += 1
     done.manifests[draft.pack_id] = ref.sha256
+
+
+def discard(resources: Resources, writer: PackWriter) -> None:
+    """Remove the objects of a pack that will not be committed, as far as the disk lets."""
+    for ref in writer.written:
+        with suppress(StorageError):
+            resources.sealed.delete(ref.object_id)
 
 
 # The manifest's object has the pack's id, so that the log's intent names it before it exists.

@@ -18,7 +18,7 @@ from voxelvault.crypto.keyring import Role
 from voxelvault.crypto.streaming_aead import Kind as SealedKind
 from voxelvault.dicom.sources import Source
 from voxelvault.errors import UsageError
-from voxelvault.files import write_new
+from voxelvault.files import disk_error, write_new
 from voxelvault.model import Buffer, SealedRef, new_id
 from voxelvault.policy.access import Request, require
 from voxelvault.resources import Resources
@@ -56,6 +56,11 @@ class Reason(Enum):
         "media_directory",
         "a DICOMDIR lists a medium's files, of several patients maybe, so it is nobody's instance",
         "nothing: the files it names are ingested one by one, and it is kept as it came",
+    )
+    UNFORESEEN = (
+        "unforeseen",
+        "reading it failed in a way that this version does not know",
+        "report the version and the kind of file; `quarantine retry` after an update",
     )
     UNREADABLE = (
         "unreadable",
@@ -152,7 +157,13 @@ def seal_aside(resources: Resources, refused: Refused) -> tuple[Quarantined, Map
     }
     if refused.data is not None:
         key_id = resources.keys.new_key(Role.QUARANTINE)
-        ref = resources.sealed.put(SealedKind.QUARANTINE, resources.keys.dek(key_id), key_id, [refused.data])
+        ref = resources.sealed.put(
+            SealedKind.QUARANTINE,
+            resources.keys.dek(key_id),
+            key_id,
+            [refused.data],
+            object_id=item.quarantine_id,
+        )
         row |= {
             "object_id": ref.object_id,
             "key_id": ref.key_id,
@@ -182,7 +193,10 @@ def quarantine_export(
         The sealed bytes are not what was stored.
     """
     folder = Path(out).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(error) from None
     written = []
     for row in _rows(resources, Kind.QUARANTINE_EXPORTED, ids):
         if row["object_id"]:

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from voxelvault.audit.events import Event, Kind, Outcome
+from voxelvault.candidates import Candidate, examine
 from voxelvault.dicom.sources import Source
 from voxelvault.errors import UsageError, VoxelVaultError
 from voxelvault.ingest import (
     BATCH_BYTES,
-    Candidate,
     IngestOptions,
     IngestReport,
-    examine,
     issuer_of,
     without_duplicates,
     write_pack,

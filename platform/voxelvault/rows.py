@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from voxelvault.catalog.catalog import Change, Mode
 from voxelvault.dicom.columns import Tags
-from voxelvault.dicom.geometry import FrameAttributes, frame_attributes
+from voxelvault.dicom.geometry import FrameAttributes
 from voxelvault.dicom.read import Header, columns
 from voxelvault.model import SealedRef
 from voxelvault.storage.pack import InstanceRecord, Manifest, StackRecord
@@ -100,14 +100,9 @@ def instance_row(
     }
 
 
-def frame_rows(manifest: Manifest, record: InstanceRecord, header: Header) -> list[Row]:
+def frame_rows(manifest: Manifest, record: InstanceRecord, frames: Sequence[FrameAttributes]) -> list[Row]:
     """Return a row for each frame of an instance: where it lies and what its values mean."""
-    if record.stack < 0:
-        return []
-    return [
-        _frame_row(manifest, record, number, attributes)
-        for number, attributes in enumerate(frame_attributes(header, frames=record.count))
-    ]
+    return [_frame_row(manifest, record, number, attributes) for number, attributes in enumerate(frames)]
 
 
 def _frame_row(manifest: Manifest, record: InstanceRecord, number: int, frame: FrameAttributes) -> Row:

@@ -1,0 +1,78 @@
+"""One file on its way in: read, parsed and told apart, or why it can't come in."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from voxelvault.dicom.part10 import Part10, parse
+from voxelvault.dicom.read import Header
+from voxelvault.dicom.sources import MEDIA_DIRECTORY, Source
+from voxelvault.errors import DicomError, NotDicom, StorageError
+from voxelvault.identity import Person, person_of, valid_uids
+from voxelvault.model import Buffer
+from voxelvault.quarantine import Reason, Refused
+
+DICOM_NAMES = (".dcm", ".dicom", ".ima")
+"""Endings by which a file claims to be DICOM: then it is kept aside rather than passed over."""
+
+_MEDIA_SOP_CLASS = 0x00020002
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One parsed file on its way in."""
+
+    source: Source
+    data: Buffer
+    sha256: str
+    part10: Part10
+    header: Header
+    person: Person
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+
+    @property
+    def group(self) -> tuple[Person, str, str]:
+        """What must be equal for two files to share a pack: finer than the subject, on purpose."""
+        return self.person, self.study_uid, self.series_uid
+
+
+def examine(source: Source, issuer: str) -> Candidate | Refused | None:
+    """Read and parse one file: a candidate, None when it isn't DICOM, or why it can't come in."""
+    data: Buffer | None = None
+    try:
+        with source.open() as data:
+            part10 = parse(data)
+            if part10.value(_MEDIA_SOP_CLASS).strip(b"\0 ") == MEDIA_DIRECTORY.encode():
+                return Refused(source, Reason.MEDIA_DIRECTORY, data)
+            header = Header.from_part10(part10)
+            if not valid_uids(header):
+                return Refused(source, Reason.INVALID_UID, data)
+            return _candidate(source, data, part10, header, issuer)
+    except NotDicom:
+        named = source.display.lower().endswith(DICOM_NAMES)
+        return Refused(source, Reason.UNRECOGNISED, data) if named else None
+    except DicomError:
+        return Refused(source, Reason.MALFORMED if data is not None else Reason.UNREADABLE, data)
+    except (OSError, StorageError):
+        return Refused(source, Reason.UNREADABLE, None)
+    except Exception:
+        # A stranger's bytes found a fault of ours: that file is kept aside, and the batch goes on.
+        return Refused(source, Reason.UNFORESEEN if data is not None else Reason.UNREADABLE, data)
+
+
+def _candidate(source: Source, data: Buffer, part10: Part10, header: Header, issuer: str) -> Candidate:
+    digest = hashlib.sha256(data).hexdigest()
+    return Candidate(
+        source,
+        data,
+        digest,
+        part10,
+        header,
+        person_of(header, issuer, digest),
+        str(header.get("StudyInstanceUID") or ""),
+        str(header.get("SeriesInstanceUID") or ""),
+        str(header.get("SOPInstanceUID") or ""),
+    )
