@@ -13,7 +13,7 @@ from pathlib import Path
 
 from voxelvault.audit.events import Event, Kind
 from voxelvault.audit.log import AuditLog
-from voxelvault.audit.rollback import accept_restore, check_pin, remember
+from voxelvault.audit.rollback import accept_restore, check_heads, check_pin, remember
 from voxelvault.catalog.ducklake import DuckLakeCatalog
 from voxelvault.config import Pins, default_key_file, given_checkpoint
 from voxelvault.crypto.keyring import KeyRing, Role
@@ -25,7 +25,16 @@ from voxelvault.crypto.providers.recovery import RecoveryProvider, new_code
 from voxelvault.crypto.vault_record import NewSlot
 from voxelvault.dicom.columns import Tags, load_tags
 from voxelvault.dicom.decode import DecoderPool
-from voxelvault.errors import IntegrityError, KeyUnavailable, NewerFormat, NotAVault, UsageError, VaultExists
+from voxelvault.errors import (
+    IntegrityError,
+    KeyUnavailable,
+    NewerFormat,
+    NoPermission,
+    NotAVault,
+    UsageError,
+    VaultExists,
+)
+from voxelvault.files import disk_error
 from voxelvault.model import FORMAT, new_id
 from voxelvault.policy.access import OwnerPolicy
 from voxelvault.readonly import is_writable, require_writable, side_log
@@ -112,7 +121,7 @@ def create_vault(
     codec_named(codec)
     if (root / VAULT_TOML).exists():
         raise VaultExists("there is a vault already; open it, or choose another folder")
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    if not _is_free(root):
         raise UsageError("the folder for a new vault must be empty; choose another")
     require_local(root)
     settings = Settings(new_id(), codec=codec, residency=residency)
@@ -135,6 +144,13 @@ def create_vault(
     audit.append([_event(resources, Kind.VAULT_CREATED)])
     remember(Pins(), settings.vault_id, audit, keys.number)
     return Created(resources, code, tuple(_warnings(root, ways, settings.vault_id)))
+
+
+def _is_free(root: Path) -> bool:
+    try:
+        return not root.exists() or (root.is_dir() and not any(root.iterdir()))
+    except OSError as error:
+        raise disk_error(error) from None
 
 
 def open_vault(
@@ -196,15 +212,18 @@ def open_vault(
     else:
         given = checkpoint if checkpoint is not None else given_checkpoint()
         check_pin(Pins(), settings.vault_id, log, keys.number, given=given)
+        check_heads(log, {"record_number": keys.number, "snapshot": catalog.head().snapshot})
     audit.append([_event(resources, Kind.VAULT_OPENED)])
     return resources
 
 
 def close_vault(resources: Resources) -> None:
     """Let go of what a vault holds, and keep in mind how far its log had come."""
-    remember(Pins(), resources.settings.vault_id, resources.log, resources.keys.number)
-    resources.catalog.close()
-    resources.pool.close()
+    try:
+        remember(Pins(), resources.settings.vault_id, resources.log, resources.keys.number)
+    finally:
+        resources.catalog.close()
+        resources.pool.close()
 
 
 def read_settings(root: Path) -> tuple[Settings, bytes]:
@@ -212,20 +231,26 @@ def read_settings(root: Path) -> tuple[Settings, bytes]:
 
     Raises
     ------
-    NotAVault, NewerFormat, IntegrityError
-        There is none, it is newer than this version, or it is damaged.
+    NotAVault, NoPermission, NewerFormat, IntegrityError
+        There is none, it may not be read, it is newer than this version, or it is damaged.
     """
     try:
         text = (root / VAULT_TOML).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise NotAVault("there is no vault at this place; `voxelvault init PATH` makes one") from None
     except PermissionError:
-        raise NotAVault("this vault may not be read; ask its owner for access to the folder") from None
+        raise NoPermission("this vault may not be read; ask its owner for access to the folder") from None
+    except OSError:
+        raise NotAVault("vault.toml cannot be read; check the disk, and that this is a vault") from None
     try:
         found = tomllib.loads(text.decode())
         if found["format"] > FORMAT:
             raise NewerFormat("this vault was written by a newer version; update voxelvault")
-        return Settings(**found), text
+        settings = Settings(**found)
+        # Before anything is looked up by it.
+        if not re.fullmatch(r"[0-9a-f]{32}", settings.vault_id):
+            raise ValueError
+        return settings, text
     except (ValueError, KeyError, TypeError):
         raise IntegrityError("vault.toml is damaged; restore it from a copy") from None
 
@@ -319,13 +344,17 @@ def _who() -> str:
 
 
 def _event(resources: Resources, kind: Kind) -> Event:
-    keys = resources.keys
+    keys, head = resources.keys, resources.catalog.head()
     return Event(
         kind=kind,
         who=resources.who,
         purpose=resources.purpose,
-        counts={"generation": keys.generation, "record_number": keys.number},
-        digests={"record": keys.record_digest},
+        counts={
+            "generation": keys.generation,
+            "record_number": keys.number,
+            "snapshot": head.snapshot,
+        },
+        digests={"record": keys.record_digest, "catalog": head.digest},
     )
 
 

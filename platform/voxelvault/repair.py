@@ -36,11 +36,18 @@ class Ledger:
         Pack or quarantine id to the action that intended it.
     finished : set
         Actions with an outcome.
+    gone : set
+        Packs that an erasure or a removal took away.
     """
 
     manifests: dict[str, str] = field(default_factory=dict)
     intents: dict[str, str] = field(default_factory=dict)
     finished: set[str] = field(default_factory=set)
+    gone: set[str] = field(default_factory=set)
+
+    def unfinished(self, pack_id: str) -> bool:
+        """Tell whether a pack was intended by an ingest whose outcome was never entered."""
+        return self.intents.get(pack_id, "") not in (self.finished | {""})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,8 @@ def read_ledger(entries: Iterable[Entry]) -> Ledger:
                 ledger.intents.update(dict.fromkeys(entry.ids.get(role, ()), entry.action))
         elif entry.kind == Kind.INGEST:
             ledger.finished.add(entry.action)
+        if entry.kind in (Kind.STUDY_KEY_DESTROYED, Kind.INSTANCE_REMOVED) and entry.outcome == Outcome.OK:
+            ledger.gone.update(entry.ids.get("pack", ()))
         ledger.manifests.update(entry.manifests)
     return ledger
 

@@ -10,12 +10,13 @@ from typing import Any
 
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.audit.proof import VerifyReport as LogReport
+from voxelvault.catalog.schema import TABLES
 from voxelvault.errors import IntegrityError, UsageError, VoxelVaultError
 from voxelvault.model import SealedRef
 from voxelvault.packs import manifest_ref, open_manifest, open_reader
 from voxelvault.policy.access import Request, require
 from voxelvault.readonly import require_writable
-from voxelvault.repair import Ledger, orphans, read_ledger, repair
+from voxelvault.repair import GRACE, Ledger, orphans, read_ledger, repair
 from voxelvault.resources import Resources
 from voxelvault.storage.pack import InstanceRecord, Manifest
 from voxelvault.storage.pack_reader import PackReader
@@ -40,12 +41,15 @@ class VerifyOptions:
         Sweep what a killed ingest left behind, and enter outcomes it could not.
     against : str, optional
         A checkpoint kept elsewhere that the log must extend.
+    grace : float
+        Seconds that an unfinished ingest may still be at work: repair leaves younger objects alone.
     """
 
     quick: bool = False
     sample: float | None = None
     repair: bool = False
     against: str | None = None
+    grace: float = GRACE
 
     def __post_init__(self) -> None:
         if self.sample is not None and not 0 < self.sample <= 1:
@@ -75,6 +79,9 @@ class VerifyReport:
         Empty when all is well.
     orphans : int
         Objects that nothing refers to: left by a killed ingest, swept by repair.
+    unfinished : int
+        Packs committed by an ingest that was killed, or is at work, before its outcome was entered;
+        repair enters it.
     swept, recovered : int
         Objects removed and outcomes entered by repair.
     log : VerifyReport
@@ -87,6 +94,7 @@ class VerifyReport:
     instances: int = 0
     quarantined: int = 0
     orphans: int = 0
+    unfinished: int = 0
     swept: int = 0
     recovered: int = 0
     failures: list[Failure] = field(default_factory=list)
@@ -103,6 +111,7 @@ class VerifyReport:
             "all as they came in" if self.ok else f"{len(self.failures)} FAILURES",
         ]
         parts += [f"{self.orphans} orphaned objects (sweep them with --repair)"] if self.orphans else []
+        parts += [f"{self.unfinished} packs without an outcome (--repair)"] if self.unfinished else []
         parts += [f"{self.swept} orphaned objects swept"] if self.swept else []
         parts += [f"log: {self.log}"] if self.log else []
         return "; ".join(parts)
@@ -134,14 +143,14 @@ def verify(
     """
     require(resources.policy, Request(Kind.VERIFY, (), resources.purpose, resources.who))
     report = VerifyReport()
-    report.log = resources.log.verify(options.against)
-    ledger = read_ledger(resources.log.entries())
+    report.log = resources.log.verify(options.against, texts=not options.quick)
     if options.repair:
         require_writable(resources)
-        done = repair(resources, ledger)
+        done = repair(resources, read_ledger(resources.log.entries()), options.grace)
         report.swept, report.recovered = done.swept, done.recovered
-        ledger = read_ledger(resources.log.entries())
     packs: list[Row] = resources.catalog.query("select * from packs order by series_id, pack_id").to_pylist()
+    # After the packs: others may be ingesting, and an intent precedes each of their commits.
+    ledger = read_ledger(resources.log.entries())
     read = _chosen(packs, options)
     referenced: set[str] = set()
     for window in (packs[at : at + WINDOW] for at in range(0, len(packs), WINDOW)):
@@ -154,7 +163,9 @@ def verify(
                     referenced.add(ref.object_id)
             advance(1)
     referenced |= _check_quarantine(resources, report, read=not options.quick)
-    report.failures += _dangling(resources)
+    report.failures += [*_lost(resources, packs, ledger), *_dangling(resources)]
+    if not options.quick:
+        report.failures += _unreadable(resources)
     report.orphans = sum(1 for _ in orphans(resources, referenced))
     _log(resources, report, options)
     return report
@@ -177,7 +188,9 @@ def _check_pack(
     ref = manifest_ref(row)
     yield ref, ""
     committed = ledger.manifests.get(row["pack_id"])
-    if committed != ref.sha256:
+    if committed is None and ledger.unfinished(row["pack_id"]):
+        report.unfinished += 1
+    elif committed != ref.sha256:
         yield None, "the log does not vouch for its manifest" if committed else "the log has no entry for it"
     try:
         manifest = open_manifest(resources, ref)
@@ -306,6 +319,27 @@ def _check_quarantine(resources: Resources, report: VerifyReport, read: bool) ->
         except VoxelVaultError as error:
             report.failures.append(Failure(row["quarantine_id"], f"quarantined file: {error}"))
     return {row["object_id"] for row in rows}
+
+
+def _lost(resources: Resources, packs: Sequence[Row], ledger: Ledger) -> Iterator[Failure]:
+    """Yield packs that the log commits and the catalog lacks, as one does that was put back."""
+    lost = ledger.manifests.keys() - ledger.gone - {row["pack_id"] for row in packs}
+    if not lost:
+        return
+    since = resources.catalog.query(
+        "select pack_id from packs where pack_id in (select unnest($lost))", {"lost": sorted(lost)}
+    ).to_pylist()
+    for pack_id in sorted(lost - {row["pack_id"] for row in since}):
+        yield Failure(pack_id, "the log commits it, and the catalog lacks it; restore the newest catalog/")
+
+
+def _unreadable(resources: Resources) -> Iterator[Failure]:
+    """Read every value of every table, so that each byte of it passes its seal."""
+    for table in TABLES:
+        try:
+            resources.catalog.query(f"select bit_xor(hash(t)) from {table} as t")  # noqa: S608 - names of ours
+        except VoxelVaultError as error:
+            yield Failure(table, f"the catalog's table cannot be read whole: {error}")
 
 
 _REFERENCES = (

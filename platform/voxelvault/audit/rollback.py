@@ -6,11 +6,16 @@ each user keeps a pin of what was last seen, and opening compares.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from voxelvault.audit.checkpoint import Checkpoint, open_checkpoint
 from voxelvault.audit.events import Event, Kind
 from voxelvault.audit.log import AuditLog
 from voxelvault.config import Pin, Pins
 from voxelvault.errors import RollbackDetected
+
+_WINDOW = 256
+"""Entries looked through at a time: a bundle."""
 
 
 def check_pin(
@@ -47,6 +52,46 @@ def check_pin(
                 "keys/ was put back; restore the newer one, or accept this one with --accept-restore"
             )
     remember(pins, vault_id, log, record_number)
+
+
+def check_heads(log: AuditLog, numbers: Mapping[str, int]) -> None:
+    """Compare parts of a vault with what its log last said of them.
+
+    Parameters
+    ----------
+    log : AuditLog
+        The vault's log, found to be no older than what was seen.
+    numbers : mapping of str to int
+        `record_number` and `snapshot` as found: each only ever grows.
+
+    Raises
+    ------
+    RollbackDetected
+        Keys or catalog are older than the log.
+    """
+    told = _last_told(log, numbers.keys())
+    for name, place in (("record_number", "keys/"), ("snapshot", "catalog/")):
+        if numbers[name] < told.get(name, 0):
+            raise RollbackDetected(
+                f"an older {place} was put back: the log knows of {told[name]}, it is at {numbers[name]}; "
+                "restore the newer one, or accept this one with --accept-restore"
+            )
+
+
+def _last_told(log: AuditLog, names: Collection[str]) -> dict[str, int]:
+    """Return the largest numbers of late, back to an accepted restore; every opening enters them."""
+    told: dict[str, int] = {}
+    size = log.size
+    for start in range((size - 1) // _WINDOW * _WINDOW, -1, -_WINDOW):
+        for entry in reversed(list(log.entries(start, min(start + _WINDOW, size)))):
+            if entry.kind == Kind.RESTORE_ACCEPTED:
+                return told
+            for name in names & entry.counts.keys():
+                told[name] = max(told.get(name, 0), entry.counts[name])
+        # Entries of ingests at once may stand out of order, by a few.
+        if told and size - start > _WINDOW:
+            break
+    return told
 
 
 def remember(pins: Pins, vault_id: str, log: AuditLog, record_number: int) -> Pin:
