@@ -39,7 +39,8 @@ def reader_of(vault: vv.Vault, uid: str) -> PackReader:
     rows = vault.sql(
         "select pack_id from packs join series using (series_id) where SeriesInstanceUID = ?", [uid]
     ).fetchall()
-    return PackCache(vault.resources).reader(rows[0][0])
+    ((pack_id,),) = rows
+    return PackCache(vault.resources).reader(pack_id)
 
 
 def decode_loop(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from voxelvault.errors import IntegrityError
 from voxelvault.model import SealedRef
@@ -46,11 +48,16 @@ class PackCache:
         The open vault.
     threads : int, optional
         Decoding threads of each reader.
+    rows : iterable of mapping
+        Rows of the catalog's `packs` that are at hand already.
     """
 
-    def __init__(self, resources: Resources, threads: int | None = None) -> None:
+    def __init__(
+        self, resources: Resources, threads: int | None = None, rows: Iterable[Mapping[str, Any]] = ()
+    ) -> None:
         self._resources = resources
         self._threads = threads or resources.options.threads
+        self._rows = {row["pack_id"]: row for row in rows}
         self._readers: OrderedDict[str, PackReader] = OrderedDict()
 
     def reader(self, pack_id: str) -> PackReader:
@@ -70,16 +77,19 @@ class PackCache:
         return reader
 
     def _open(self, pack_id: str) -> PackReader:
-        rows = self._resources.catalog.query(
-            "select * from packs where pack_id = $id", {"id": pack_id}
-        ).to_pylist()
-        if not rows:
-            raise IntegrityError(f"the catalog lacks pack {pack_id}; run `voxelvault verify`")
-        manifest = open_manifest(self._resources, manifest_ref(rows[0]))
+        row = self._rows.get(pack_id) or self._row(pack_id)
+        manifest = open_manifest(self._resources, manifest_ref(row))
         return open_reader(self._resources, manifest, self._threads)
 
+    def _row(self, pack_id: str) -> Mapping[str, Any]:
+        rows = self._resources.catalog.query("select * from packs where pack_id = $id", {"id": pack_id})
+        if not rows.num_rows:
+            raise IntegrityError(f"the catalog lacks pack {pack_id}; run `voxelvault verify`")
+        found: Mapping[str, Any] = rows.to_pylist()[0]
+        return found
 
-def manifest_ref(row: dict[str, object]) -> SealedRef:
+
+def manifest_ref(row: Mapping[str, Any]) -> SealedRef:
     """Return where the manifest of a row of `packs` is."""
     return SealedRef(
         str(row["manifest_object_id"]),

@@ -7,8 +7,9 @@ the study key, its digest stands in the audit log, and catalog rows can be made 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, overload
 
 import imagecodecs
 import numpy as np
@@ -140,7 +141,7 @@ class Manifest:
     created: str
     identity: SeriesIdentity
     stacks: tuple[StackRecord, ...]
-    instances: tuple[InstanceRecord, ...]
+    instances: Sequence[InstanceRecord]
     headers: SealedRef | None = None
     header_chunks: tuple[tuple[int, int], ...] = ()
     format: int = field(default=FORMAT)
@@ -163,7 +164,8 @@ class Manifest:
 
 def manifest_to_bytes(manifest: Manifest) -> bytes:
     """Return the manifest as Zstd-compressed canonical JSON."""
-    document = json.dumps(asdict(manifest), sort_keys=True, separators=(",", ":"))
+    whole = asdict(replace(manifest, instances=tuple(manifest.instances)))
+    document = json.dumps(whole, sort_keys=True, separators=(",", ":"))
     return bytes(imagecodecs.zstd_encode(document.encode(), level=3))
 
 
@@ -203,20 +205,49 @@ def _stack(value: dict[str, Any]) -> StackRecord:
 
 
 def _instance(value: dict[str, Any]) -> InstanceRecord:
-    record = InstanceRecord(**value)
-    return replace(
-        record,
-        pieces=tuple(record.pieces),
-        fragments=tuple(record.fragments),
-        original=_ref(value["original"]),
-    )
+    changed = {
+        "pieces": tuple(value["pieces"]),
+        "fragments": tuple(value["fragments"]),
+        "original": _ref(value["original"]),
+    }
+    return InstanceRecord(**(value | changed))
+
+
+class _Instances(Sequence[InstanceRecord]):
+    """Records made when they are asked for: reading a frame needs none of them."""
+
+    def __init__(self, values: list[dict[str, Any]]) -> None:
+        expected = InstanceRecord.__dataclass_fields__.keys()
+        if not all(isinstance(value, dict) and value.keys() == expected for value in values):
+            raise ValueError("an instance's record has other fields")
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @overload
+    def __getitem__(self, index: int) -> InstanceRecord: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[InstanceRecord, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> InstanceRecord | tuple[InstanceRecord, ...]:
+        if isinstance(index, slice):
+            return tuple(_instance(value) for value in self._values[index])
+        return _instance(self._values[index])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
 
 
 def _manifest(document: dict[str, Any]) -> Manifest:
     changed = {
         "identity": SeriesIdentity(**document["identity"]),
         "stacks": tuple(_stack(value) for value in document["stacks"]),
-        "instances": tuple(_instance(value) for value in document["instances"]),
+        "instances": _Instances(document["instances"]),
         "headers": _ref(document["headers"]),
         "header_chunks": tuple((raw, packed) for raw, packed in document["header_chunks"]),
     }
