@@ -1,8 +1,9 @@
 """Everything that a folder, file, archive or DICOMDIR offers for ingest.
 
 Nothing is skipped in silence: what isn't offered comes as a `Refusal` that says why. A DICOMDIR is
-a source like any file, and stands for the files it lists when it is named itself. `Source.display` and `Refusal.path` may name a patient: show them to the person at the
-terminal, never log or store them in clear.
+a source like any file, and stands for the files it lists when it is named itself. `Source.display`
+and `Refusal.path` may name a patient: show them to the person at the terminal, never log or store
+them in clear.
 
 References
 ----------
