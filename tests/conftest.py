@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import pydicom.data
@@ -11,13 +12,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data" / "dicom"
+EXERCISED = pytest.StashKey[int]()
 
 
 @pytest.fixture(scope="session")
 def shared_dicom() -> Path:
     """Folder of the 966 real DICOM files with MANIFEST.csv; without it CI fails, a laptop skips."""
     if not (SHARED / "MANIFEST.csv").is_file():
-        message = f"the shared DICOM files are missing: expected {SHARED.relative_to(ROOT.parent)} beside the project"
+        place = SHARED.relative_to(ROOT.parent)
+        message = f"the shared DICOM files are missing: expected {place} beside the project"
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
@@ -28,6 +31,16 @@ def shared_dicom() -> Path:
 def wheel_dicom() -> Path:
     """Folder of the real DICOM files inside pydicom's wheel: always there."""
     return Path(pydicom.data.__file__).parent / "test_files"
+
+
+@pytest.fixture(scope="session")
+def exercised(request: pytest.FixtureRequest) -> Callable[[int], None]:
+    """Give what a test calls with the number of real files it took through a vault."""
+
+    def count(files: int) -> None:
+        request.config.stash[EXERCISED] = request.config.stash.get(EXERCISED, 0) + files
+
+    return count
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -47,8 +60,12 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     _seconds["/".join(report.nodeid.split("::")[0].split("/")[:3])] += report.duration
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print minutes by folder, a file of `tests/` counting as one."""
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print how many real files went through a vault, and minutes by folder."""
+    if files := config.stash.get(EXERCISED, 0):
+        shared = (SHARED / "MANIFEST.csv").is_file()
+        where = "of the shared DICOM folder" if shared else "of pydicom's wheel, and made ones"
+        terminalreporter.write_line(f"real files exercised through a vault: {files} {where}")
     folders: defaultdict[str, float] = defaultdict(float)
     for place, seconds in _seconds.items():
         folders[place.rsplit("/", 1)[0] if place.endswith(".py") else place] += seconds

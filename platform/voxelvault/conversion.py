@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
-from pydicom.pixels.processing import apply_color_lut
 
 from voxelvault.dicom.colour import to_rgb
 from voxelvault.dicom.decode import photometric_of_decoded
 from voxelvault.dicom.frames import FrameAttributes
+from voxelvault.dicom.lookup import modality_table, palette_table
 from voxelvault.dicom.native import stored_values
 from voxelvault.dicom.read import Header
 from voxelvault.dicom.values import RealWorldMap, padding_mask, real_world_maps, suv_factor, to_modality
-from voxelvault.errors import DecodeError, NoPixels, UsageError
+from voxelvault.errors import NoPixels, UsageError
 from voxelvault.model import Buffer
 from voxelvault.storage.pack import StackKey
 
@@ -58,11 +56,24 @@ def modality_turn(key: StackKey, frame: FrameAttributes, factor: float, mask: bo
     return turn
 
 
-def real_world_turn(key: StackKey, mapping: RealWorldMap) -> Turn:
-    """Return what gives values of a real world value map (PS3.3 C.7.6.16.2.11)."""
+def real_world_turn(key: StackKey, frame: FrameAttributes, mapping: RealWorldMap, mask: bool) -> Turn:
+    """Return what gives values of a real world value map (PS3.3 C.7.6.16.2.11), padding as NaN."""
+    return _masked(key, frame if mask else None, mapping.apply)
+
+
+def lookup_turn(key: StackKey, frame: FrameAttributes, head: bytes, mask: bool) -> Turn:
+    """Return what looks values up in an instance's modality LUT (PS3.3 C.11.1), padding as NaN."""
+    return _masked(key, frame if mask else None, modality_table(head).apply)
+
+
+def _masked(key: StackKey, frame: FrameAttributes | None, apply: Callable[[Array], Array]) -> Turn:
+    padding = frame.padding if frame is not None else None
 
     def turn(stored: Array, slot: Array) -> None:
-        slot[...] = mapping.apply(stored_values(stored, key.spec))
+        values = stored_values(stored, key.spec)
+        slot[...] = apply(values)
+        if padding is not None:
+            slot[padding_mask(values, padding)] = np.nan
 
     return turn
 
@@ -88,16 +99,10 @@ def palette_turn(key: StackKey, head: bytes) -> Turn:
     ----------
     DICOM PS3.3 C.7.6.3.1.5 and C.7.9 (palette colour look-up tables, segmented ones included).
     """
-    dataset = pydicom.dcmread(io.BytesIO(head), force=True, stop_before_pixels=True)
+    table = palette_table(head)
 
     def turn(stored: Array, slot: Array) -> None:
-        try:
-            colours = apply_color_lut(stored_values(stored, key.spec), dataset)
-        except (ValueError, AttributeError) as error:
-            raise DecodeError("the palette is not usable; read the indexes with `pixels`") from error
-        # A 16-bit table may hold 8-bit colours; what the slot can't hold is scaled to it.
-        wide = colours.dtype.itemsize > slot.dtype.itemsize and colours.max(initial=0) > 255
-        slot[...] = colours >> 8 if wide else colours
+        slot[...] = table.apply(stored_values(stored, key.spec))
 
     return turn
 
@@ -107,7 +112,13 @@ def unit_of(
 ) -> tuple[str, str, RealWorldMap | None]:
     """Return which kind of values is meant, their unit, and the real world map if it is one.
 
-    Without a wish, the modality's rescale counts; where a header has none, its real world value map.
+    Without a wish, the modality's rescale counts; where a header has none, its modality LUT, and else
+    its real world value map.
+
+    Returns
+    -------
+    tuple
+        Kind (one of `UNITS`, or ``modality_lut``), unit, and the map of that frame.
 
     Raises
     ------
@@ -122,7 +133,12 @@ def unit_of(
         return "suvbw", "g/ml", None
     if units == "stored":
         return "stored", "", None
-    plain = frame.rescale_type is None and frame.slope == 1.0 and frame.intercept == 0.0
+    plain = frame.slope == 1.0 and frame.intercept == 0.0
+    tables = header.items_of("ModalityLUTSequence") if plain and units != "real_world" else ()
+    if tables:
+        unit = str(tables[0].get("ModalityLUTType") or "")
+        return "modality_lut", "" if unit == "US" else unit, None
+    plain = plain and frame.rescale_type is None
     if units == "real_world" or (units is None and plain):
         maps = real_world_maps(header, frame.frame)
         if maps:
@@ -134,6 +150,7 @@ def unit_of(
 
 __all__ = [
     "UNITS",
+    "lookup_turn",
     "modality_turn",
     "palette_turn",
     "real_world_turn",

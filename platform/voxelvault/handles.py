@@ -17,15 +17,18 @@ from voxelvault.stacks import FrameStack, frame_stacks
 
 @dataclass(frozen=True, slots=True)
 class OpenedSeries:
-    """What a series handle stands on: catalog row, instances in InstanceNumber order, volumes, handle."""
+    """What a series handle stands on: catalog rows, instances in InstanceNumber order, volumes, handle."""
 
     row: Mapping[str, Any]
     instances: tuple[Mapping[str, Any], ...]
     stacks: tuple[FrameStack, ...]
+    packs: tuple[Mapping[str, Any], ...]
     handle: Handle
 
 
-def find_series(resources: Resources, uid: str, study: str | None = None) -> OpenedSeries:
+def find_series(
+    resources: Resources, uid: str, study: str | None = None, subject: str | None = None
+) -> OpenedSeries:
     """Find a series by its UID, ask the policy, enter it in the log, and read what its handle needs.
 
     Raises
@@ -33,19 +36,24 @@ def find_series(resources: Resources, uid: str, study: str | None = None) -> Ope
     UnknownUID
         There is no such series.
     AmbiguousUID
-        Several studies or subjects have one; `study` may tell them apart.
+        Several studies or subjects have one; `study` and `subject` tell them apart.
     PolicyDenied, AuditError
         Then nothing was read.
     """
     rows = resources.catalog.query(
         "select * from series where SeriesInstanceUID = $uid"
-        " and ($study is null or StudyInstanceUID = $study)",
-        {"uid": uid, "study": study},
+        " and ($study is null or StudyInstanceUID = $study)"
+        " and ($subject is null or subject_id = $subject)",
+        {"uid": uid, "study": study, "subject": subject},
     ).to_pylist()
     if not rows:
         raise UnknownUID("no such series in this vault; `vault.sql('select * from series')` lists them")
-    if len({row["subject_id"] for row in rows}) > 1:
-        raise AmbiguousUID("this UID belongs to several subjects; see `conflicts`, and merge or correct them")
+    subjects = sorted({row["subject_id"] for row in rows})
+    if len(subjects) > 1:
+        raise AmbiguousUID(
+            f"this UID belongs to several subjects; pass subject= one of {', '.join(subjects[:4])}, or, where"
+            " `conflicts` shows that they are one person, merge them"
+        )
     if len(rows) > 1:
         raise AmbiguousUID("several studies have a series of this UID; pass study=")
     row = rows[0]
@@ -76,14 +84,13 @@ def find_series(resources: Resources, uid: str, study: str | None = None) -> Ope
             )
         ]
     )
-    frames = resources.catalog.query(
-        "select f.* from frames f join instances i using (instance_id)"
-        " where f.series_id = $series_id and i.series_id = $series_id and not i.superseded",
-        scope,
-    ).to_pylist()
+    current = {item["instance_id"] for item in instances}
+    frames = resources.catalog.query("select * from frames where series_id = $series_id", scope).to_pylist()
+    frames = [frame for frame in frames if frame["instance_id"] in current]
     stacks = resources.catalog.query("select * from stacks where series_id = $series_id", scope).to_pylist()
+    packs = resources.catalog.query("select * from packs where series_id = $series_id", scope).to_pylist()
     handle = Handle(resources, action, ids)
-    return OpenedSeries(row, tuple(instances), frame_stacks(frames, stacks), handle)
+    return OpenedSeries(row, tuple(instances), frame_stacks(frames, stacks), tuple(packs), handle)
 
 
 class Handle:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from voxelvault import conversion
+from voxelvault.dicom.frames import FrameAttributes
 from voxelvault.dicom.read import Header
+from voxelvault.dicom.values import RealWorldMap
 from voxelvault.errors import NoPixels, UsageError
 from voxelvault.handles import Handle
 from voxelvault.model import new_id
@@ -17,6 +19,7 @@ from voxelvault.packs import PackCache
 from voxelvault.resources import Resources
 from voxelvault.stacks import FrameRef, FrameStack
 from voxelvault.storage.codecs import DICOM_FRAME
+from voxelvault.storage.pack import StackKey
 
 if TYPE_CHECKING:
     import dask.array
@@ -38,39 +41,49 @@ class VolumeReader:
         Opaque id of the series.
     handle : Handle
         Counts what is read, and refuses after closing.
+    packs : iterable of mapping
+        The series' rows of the catalog's `packs`.
     """
 
-    def __init__(self, resources: Resources, series_id: str, handle: Handle) -> None:
+    def __init__(
+        self, resources: Resources, series_id: str, handle: Handle, packs: Iterable[Mapping[str, Any]] = ()
+    ) -> None:
         self._resources = resources
         self._series_id = series_id
         self._handle = handle
-        self._packs = PackCache(resources)
+        self._packs = PackCache(resources, rows=packs)
         self._headers: dict[str, Header] = {}
 
-    def shape(self, chosen: FrameStack) -> tuple[int, ...]:
-        """Return (slice, row, column), with three samples for colour."""
+    def shape(self, chosen: FrameStack, units: str | None = None) -> tuple[int, ...]:
+        """Return (slice, row, column), with three samples for colour; stored values as they are stored."""
         layout = chosen.layout
+        if units == "stored":
+            return (len(chosen.refs), *self._key(chosen.refs[0]).shape)
         frame = (layout.rows, layout.columns)
         return (len(chosen.refs), *frame, 3) if layout.colour else (len(chosen.refs), *frame)
 
     def dtype(self, chosen: FrameStack, units: str | None) -> np.dtype[Any]:
         """Return the dtype that values of this kind get unless another is asked for."""
+        if units == "stored":
+            return np.dtype(chosen.layout.dtype)
         if chosen.layout.palette:
             return np.dtype(np.uint8)
-        if chosen.layout.colour or units == "stored":
-            return np.dtype(chosen.layout.dtype)
-        return np.dtype(np.float32)
+        return np.dtype(chosen.layout.dtype) if chosen.layout.colour else np.dtype(np.float32)
 
     def read_whole_numbers(self, chosen: FrameStack, out: Array, units: str | None) -> Array:
         """Fill an integer array; `UsageError` where it can't hold every value."""
-        for index in range(len(chosen.refs)):
-            values = np.empty((1, *out.shape[1:]), np.float64)
-            self.read(chosen, [index], values, units, mask=False)
-            info = np.iinfo(out.dtype)
+        info = np.iinfo(out.dtype)
+        step = max(1, BLOCK_BYTES // max(1, 8 * int(np.prod(out.shape[1:]))))
+        for first in range(0, len(chosen.refs), step):
+            indexes = range(first, min(first + step, len(chosen.refs)))
+            values = np.empty((len(indexes), *out.shape[1:]), np.float64)
+            self.read(chosen, indexes, values, units, mask=False)
             whole = np.rint(values)
-            if np.abs(whole - values).max() > 1e-6 or whole.min() < info.min or whole.max() > info.max:
+            # Written so that nan fails, too.
+            near = np.abs(whole - values).max(initial=0) <= 1e-6
+            if not (near and whole.min(initial=0) >= info.min and whole.max(initial=0) <= info.max):
                 raise UsageError(f"{out.dtype} cannot hold these values; use float32")
-            out[index] = whole[0]
+            out[first : indexes.stop] = whole
         return out
 
     def lazy(self, chosen: FrameStack, units: str | None) -> dask.array.Array:
@@ -80,7 +93,11 @@ class VolumeReader:
         frames = _LazyFrames(self, chosen, units)
         per_block = max(1, BLOCK_BYTES // max(1, int(np.prod(frames.shape[1:])) * frames.dtype.itemsize))
         return dask.array.from_array(  # type: ignore[no-untyped-call,no-any-return]
-            frames, chunks=(per_block, *frames.shape[1:]), asarray=False, name=f"series-{new_id()}"
+            frames,
+            chunks=(per_block, *frames.shape[1:]),
+            asarray=False,
+            fancy=False,
+            name=f"series-{new_id()}",
         )
 
     def read(
@@ -102,11 +119,12 @@ class VolumeReader:
             reader = self._packs.reader(pack_id)
             turns = self._turns(chosen, [indexes[p] for p in positions], units, mask)
             whole = len(groups) == 1
+            straight = whole and turns is None and out.dtype == self.dtype(chosen, "stored")
             reader.read(
                 stack,
                 [chosen.refs[indexes[p]].frame for p in positions],
                 out if whole else _Slots(out, positions),  # type: ignore[arg-type]
-                None if turns is None and whole else _converter(turns),
+                None if straight else _converter(turns),
                 threads=threads,
             )
         self._handle.count(len(indexes), out.nbytes)
@@ -116,29 +134,67 @@ class VolumeReader:
     ) -> list[conversion.Turn] | None:
         """Return what makes values of each frame; None where stored values are wanted as they are."""
         refs = [chosen.refs[index] for index in indexes]
-        key = self._packs.reader(refs[0].pack_id).manifest.stacks[refs[0].stack].key
+        key = self._key(refs[0])
         if units != "stored" and chosen.layout.colour:
-            return [self._colour_turn(ref) for ref in refs]
-        kind, _, mapping = conversion.unit_of(
-            units, chosen.attributes[0], self.header(chosen.refs[0].instance_id)
-        )
-        if kind == "stored":
+            turns = {ref.instance_id: ref for ref in reversed(refs)}
+            made = {instance_id: self._colour_turn(key, ref) for instance_id, ref in turns.items()}
+            return [made[ref.instance_id] for ref in refs]
+        if units == "stored":
             turn = conversion.stored_turn(key)
             return None if turn is None else [turn] * len(refs)
-        if mapping is not None:
-            return [conversion.real_world_turn(key, mapping)] * len(refs)
-        factor = conversion.suv_factor(self.header(chosen.refs[0].instance_id)) if kind == "suvbw" else 1.0
-        return [conversion.modality_turn(key, chosen.attributes[index], factor, mask) for index in indexes]
+        kind, unit, _ = self.unit_of(chosen, units)
+        if kind != "modality":
+            self._know([ref.instance_id for ref in refs])
+        frames = [chosen.attributes[index] for index in indexes]
+        return [
+            self._turn(key, ref, frame, kind, unit, mask) for ref, frame in zip(refs, frames, strict=True)
+        ]
 
-    def _colour_turn(self, ref: FrameRef) -> conversion.Turn:
+    def _turn(
+        self, key: StackKey, ref: FrameRef, frame: FrameAttributes, kind: str, unit: str, mask: bool
+    ) -> conversion.Turn:
+        """Return what makes values of one frame: each has its own slope, map or table."""
+        if kind == "modality":
+            return conversion.modality_turn(key, frame, 1.0, mask)
+        if kind == "modality_lut":
+            return conversion.lookup_turn(key, frame, self._head(ref), mask)
+        header = self.header(ref.instance_id)
+        if kind == "suvbw":
+            return conversion.modality_turn(key, frame, conversion.suv_factor(header), mask)
+        _, own, mapping = conversion.unit_of("real_world", frame, header)
+        if mapping is None or own != unit:
+            raise NoPixels("the frames have real world values of several units; use units='modality'")
+        return conversion.real_world_turn(key, frame, mapping, mask)
+
+    def unit_of(self, chosen: FrameStack, units: str | None) -> tuple[str, str, RealWorldMap | None]:
+        """Return kind, unit and map of a volume's values, as its first frame has them."""
+        return conversion.unit_of(units, chosen.attributes[0], self.header(chosen.refs[0].instance_id))
+
+    def _key(self, ref: FrameRef) -> StackKey:
+        return self._packs.reader(ref.pack_id).manifest.stacks[ref.stack].key
+
+    def _head(self, ref: FrameRef) -> bytes:
         reader = self._packs.reader(ref.pack_id)
-        key = reader.manifest.stacks[ref.stack].key
+        return reader.literal_head(reader.manifest.instance(ref.instance_id))
+
+    def _colour_turn(self, key: StackKey, ref: FrameRef) -> conversion.Turn:
+        """Return what makes RGB of an instance's frames; its first frame tells how all were coded."""
         if key.spec.photometric == "PALETTE COLOR":
-            return conversion.palette_turn(
-                key, reader.literal_head(reader.manifest.instance(ref.instance_id))
-            )
+            return conversion.palette_turn(key, self._head(ref))
+        reader = self._packs.reader(ref.pack_id)
         codestream = reader.chunks(ref.stack, [ref.frame])[0] if key.codec == DICOM_FRAME else None
         return conversion.rgb_turn(key, codestream)
+
+    def _know(self, instance_ids: Sequence[str]) -> None:
+        """Read the headers that are not at hand yet, in one query."""
+        wanted = sorted(set(instance_ids) - self._headers.keys())
+        if len(wanted) > 1:
+            rows = self._resources.catalog.query(
+                "select instance_id, header from instances where series_id = $series"
+                " and instance_id in (select unnest($ids))",
+                {"series": self._series_id, "ids": wanted},
+            ).to_pylist()
+            self._headers |= {row["instance_id"]: Header.from_json(row["header"]) for row in rows}
 
     def header(self, instance_id: str) -> Header:
         """Return an instance's header from the catalog."""
@@ -159,19 +215,15 @@ class _LazyFrames:
 
     def __init__(self, reader: VolumeReader, chosen: FrameStack, units: str | None) -> None:
         self._reader, self._chosen, self._units = reader, chosen, units
-        self.shape = reader.shape(chosen)
-        if units == "stored" and chosen.layout.samples == 1:
-            self.shape = self.shape[:3]
-        self.dtype = reader.dtype(chosen, units)
-        if units == "stored":
-            self.dtype = np.dtype(chosen.layout.dtype)
+        self.shape, self.dtype = reader.shape(chosen, units), reader.dtype(chosen, units)
         self.ndim = len(self.shape)
 
-    def __getitem__(self, key: tuple[slice, ...]) -> Array:
-        indexes = range(*key[0].indices(self.shape[0]))
-        out = np.empty((len(indexes), *self.shape[1:]), self.dtype)
-        self._reader.read(self._chosen, indexes, out, self._units, mask=True, threads=1)
-        return np.asarray(out[(slice(None), *key[1:])])
+    def __getitem__(self, key: tuple[slice | int, ...]) -> Array:
+        # Dask hands a slice of a slice down to here, so a key may be a number as well.
+        wanted = np.arange(self.shape[0])[key[0]]
+        out = np.empty((wanted.size, *self.shape[1:]), self.dtype)
+        self._reader.read(self._chosen, wanted.reshape(-1).tolist(), out, self._units, mask=True, threads=1)
+        return np.asarray(out[(slice(None) if wanted.ndim else 0, *key[1:])])
 
 
 class _Slots:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from voxelvault import conversion
 from voxelvault.dicom.read import Header
 from voxelvault.dicom.resample import resample_regular
 from voxelvault.dicom.slices import FrameGroup
@@ -29,9 +28,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def open_series(resources: Resources, uid: str, study: str | None = None) -> Series:
+def open_series(
+    resources: Resources, uid: str, study: str | None = None, subject: str | None = None
+) -> Series:
     """Open a series by its UID; see `find_series` for what may go wrong."""
-    return Series(resources, find_series(resources, uid, study))
+    return Series(resources, find_series(resources, uid, study, subject))
 
 
 class Series(AbstractContextManager["Series"]):
@@ -47,7 +48,7 @@ class Series(AbstractContextManager["Series"]):
         self._row = opened.row
         self._instances = opened.instances
         self._stacks = opened.stacks
-        self._reader = VolumeReader(resources, opened.row["series_id"], opened.handle)
+        self._reader = VolumeReader(resources, opened.row["series_id"], opened.handle, opened.packs)
         self.handle = opened.handle
 
     def __reduce__(self) -> NoReturn:
@@ -122,9 +123,11 @@ class Series(AbstractContextManager["Series"]):
         chosen = choose(self._stacks, stack)
         if chosen.layout.colour:
             return ""
-        return conversion.unit_of(
-            units, chosen.attributes[0], self._reader.header(chosen.refs[0].instance_id)
-        )[1]
+        return self._reader.unit_of(chosen, units)[1]
+
+    def members(self, stack: int | str | None = None) -> list[tuple[str, int]]:
+        """Return which instance (opaque id) and FrameNumber each slice of a volume comes from."""
+        return [(ref.instance_id, ref.number + 1) for ref in choose(self._stacks, stack).refs]
 
     def header(self, index: int = 0) -> Header:
         """Return the header of one instance, by its place in InstanceNumber order."""
@@ -173,15 +176,49 @@ class Series(AbstractContextManager["Series"]):
         """
         self.handle.check()
         chosen = choose(self._stacks, stack)
-        shape = self._reader.shape(chosen)
+        shape = self._reader.shape(chosen, units)
         target = np.dtype(dtype) if dtype is not None else self._reader.dtype(chosen, units)
         if out is None:
             out = np.empty(shape, target)
-        if out.shape != shape or not out.flags.c_contiguous or (dtype is not None and out.dtype != target):
-            raise UsageError(f"out= must be a C-contiguous array of shape {shape} and dtype {target}")
-        if out.dtype.kind in "iu" and not chosen.layout.colour and units != "stored":
+        fits = out.shape == shape and out.flags.c_contiguous and out.flags.writeable
+        if not fits or (dtype is not None and out.dtype != target):
+            raise UsageError(
+                f"out= must be a writeable C-contiguous array of shape {shape} and dtype {target}"
+            )
+        if out.dtype.kind in "iu" and out.dtype != self._reader.dtype(chosen, units):
             return self._reader.read_whole_numbers(chosen, out, units)
         self._reader.read(chosen, range(len(chosen.refs)), out, units, padding == "mask")
+        return out
+
+    def frame(
+        self,
+        index: int,
+        stack: int | str | None = None,
+        *,
+        units: str | None = None,
+        out: Array | None = None,
+    ) -> Array:
+        """Read one slice of a volume; parameters as of `load`.
+
+        Returns
+        -------
+        ndarray
+            (row, column), or (row, column, 3) RGB.
+
+        Raises
+        ------
+        UsageError
+            There is no such slice, or `out` does not fit.
+        """
+        chosen = choose(self._stacks, stack)
+        shape, target = self._reader.shape(chosen, units), self._reader.dtype(chosen, units)
+        if not 0 <= index < len(chosen.refs):
+            raise UsageError(f"there is no slice {index}: this volume has slices 0 to {len(chosen.refs) - 1}")
+        if out is None:
+            out = np.empty(shape[1:], target)
+        if (out.shape, out.dtype) != (shape[1:], target) or not out.flags.c_contiguous:
+            raise UsageError(f"out= must be a C-contiguous array of shape {shape[1:]} and dtype {target}")
+        self._reader.read(chosen, [index], out[None], units, mask=True)
         return out
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
@@ -201,7 +238,7 @@ class Series(AbstractContextManager["Series"]):
     def volume(
         self, stack: int | str | None = None, *, units: str | None = None, resample: bool = False
     ) -> dask.array.Array:
-        """Return modality values, lazily: (slice, row, column) float32, HU for CT.
+        """Return what `load` gives, lazily: (slice, row, column) float32, HU for CT.
 
         Slices lie where `geometry(stack).positions` says; `resample=True` interpolates them onto an
         even, upright grid (`to_xarray(resample=True)` has its affine).
@@ -214,7 +251,7 @@ class Series(AbstractContextManager["Series"]):
             return dask.array.from_array(  # type: ignore[no-untyped-call,no-any-return]
                 values, chunks=(16, *values.shape[1:])
             )
-        return self._reader.lazy(chosen, units or "modality" if not chosen.layout.colour else None)
+        return self._reader.lazy(chosen, units)
 
     def to_xarray(
         self, stack: int | str | None = None, *, units: str | None = None, resample: bool = False
@@ -224,19 +261,18 @@ class Series(AbstractContextManager["Series"]):
         Returns
         -------
         xarray.DataArray
-            Axes (slice, row, column[, sample]). Coordinate `position` (slice, lps): centre of each
-            slice's first pixel, mm. Where the axes run along the patient's, `x`, `y`, `z` hold mm
-            along them. `attrs`: `units`, `affine_lps` and `affine_ras` as nested lists where there
-            is one, `spacing` (slice, row, column) mm, `frame_of_reference` is left out: it is a UID.
+            Axes (slice, row, column[, sample]). Coordinates `position_x`, `position_y`, `position_z`
+            (slice): centre of each slice's first pixel, mm, LPS. Where the axes run along the
+            patient's, `x`, `y`, `z` hold mm along them. `attrs`: `units`; where there is one affine,
+            `affine_lps` and `affine_ras` as nested lists and `spacing` (slice, row, column) mm.
         """
         from voxelvault.labelled import data_array
 
         chosen = choose(self._stacks, stack)
         unit = self.unit(stack, units)
         if not resample:
-            kind = None if chosen.layout.colour else units
             return data_array(
-                self._reader.lazy(chosen, kind), chosen.group.positions, self._affine(chosen), unit
+                self._reader.lazy(chosen, units), chosen.group.positions, self._affine(chosen), unit
             )
         values, affine = self._resampled(chosen, units)
         steps = np.arange(values.shape[0])[:, None] * affine[:3, 2] + affine[:3, 3]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from voxelvault.dicom.frames import FrameAttributes
@@ -13,6 +14,9 @@ from voxelvault.errors import NoPixels, StackChoiceNeeded
 from voxelvault.rows import frame_of
 
 Row = Mapping[str, Any]
+
+NAMED = 12
+"""Stacks that an error message lists; a series of time points may have hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,9 @@ class Layout:
         return self.samples > 1 or self.palette
 
     def __str__(self) -> str:
-        return f"{self.columns}x{self.rows}" + (" colour" if self.colour else f" {self.dtype}")
+        kind = f"{self.dtype} palette" if self.palette else self.dtype
+        colour = " colour" if self.colour and not self.palette else ""
+        return f"{self.columns}x{self.rows} {kind}{colour}" + (" inverted" if self.inverted else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +108,18 @@ def frame_stacks(frames: Sequence[Row], stacks: Sequence[Row]) -> tuple[FrameSta
         for attributes in [[frame_of(row) for row in rows]]
         for group in arrange(attributes).groups
     ]
-    return tuple(sorted(found, key=lambda stack: -len(stack.refs)))
+    return _told_apart(sorted(found, key=lambda stack: -len(stack.refs)))
+
+
+def _told_apart(stacks: Sequence[FrameStack]) -> tuple[FrameStack, ...]:
+    """Give numbers to stacks whose labels are alike: a label must name one."""
+    total, seen = Counter(stack.label for stack in stacks), Counter[str]()
+    found = []
+    for stack in stacks:
+        seen[stack.label] += 1
+        again = f"{stack.label} #{seen[stack.label]}"
+        found.append(replace(stack, label=again) if total[stack.label] > 1 else stack)
+    return tuple(found)
 
 
 def choose(stacks: Sequence[FrameStack], stack: int | str | None) -> FrameStack:
@@ -124,9 +141,10 @@ def choose(stacks: Sequence[FrameStack], stack: int | str | None) -> FrameStack:
     for found in stacks:
         if found.label == stack:
             return found
-    labels = ", ".join(f"{number}: {found.label!r}" for number, found in enumerate(stacks))
-    problem = "this series has several stacks" if stack is None else f"this series has no stack {stack!r}"
-    raise StackChoiceNeeded(f"{problem}; pass stack= one of {labels}")
+    labels = ", ".join(f"{number}: {found.label!r}" for number, found in enumerate(stacks[:NAMED]))
+    more = f", … {len(stacks) - 1}; `stacks` lists all {len(stacks)}" if len(stacks) > NAMED else ""
+    problem = "this series has several stacks" if stack is None else "this series has no such stack"
+    raise StackChoiceNeeded(f"{problem}; pass stack= one of {labels}{more}")
 
 
 def _layout(row: Row) -> Layout:

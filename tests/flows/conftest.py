@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from flow_support import pattern, vault, vault_path
+from material import Filled, Material, digests_of, write_all
 
 import voxelvault as vv
 from voxelvault.export import ExportReport
-from voxelvault.ingest import IngestReport
 from voxelvault.testing.synthetic import ct_series, every_kind, mr_series, pet_series
 
 __all__ = ["pattern", "vault", "vault_path"]  # fixtures of the stories that begin with an empty vault
@@ -25,44 +23,6 @@ SHARED = TESTS.parents[1] / "shared" / "data" / "dicom"
 
 # The flows compare with dcm2niix as the geometry tests do.
 sys.path.append(str(TESTS / "unit" / "dicom"))
-
-
-@dataclass(frozen=True)
-class Material:
-    """What is ingested: folders, the SHA-256 of every file in them, and the manifest where there is one."""
-
-    folders: tuple[Path, ...]
-    files: dict[Path, str]
-    manifest: dict[Path, dict[str, str]]
-
-
-@dataclass(frozen=True)
-class Filled:
-    """A vault that holds the material, and what its ingest reported."""
-
-    vault: vv.Vault
-    material: Material
-    report: IngestReport
-
-    def sources(self) -> dict[str, Path]:
-        """Return the file that each instance came from, by opaque instance id."""
-        by_digest = {digest: path for path, digest in self.material.files.items()}
-        rows = self.vault.sql("select instance_id, sha256 from instances").fetchall()
-        return {instance_id: by_digest[digest] for instance_id, digest in rows}
-
-
-def write_all(folder: Path, files: dict[str, bytes]) -> Path:
-    """Write named files into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, data in files.items():
-        (folder / f"{name.replace(' ', '_')}.dcm").write_bytes(data)
-    return folder
-
-
-def digests_of(*folders: Path) -> dict[Path, str]:
-    """Return the SHA-256 of every file."""
-    found = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
 @pytest.fixture(scope="session", autouse=True)
