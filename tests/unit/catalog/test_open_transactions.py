@@ -1,0 +1,86 @@
+"""Queries keep a transaction open: an error, a commit elsewhere and a second commit don't see it."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from catalog_support import TYPED, MemoryKeys, pack, patient
+
+from voxelvault.catalog.ducklake import DuckLakeCatalog
+from voxelvault.errors import CatalogError
+from voxelvault.model import new_id
+from voxelvault.storage.objects import LocalObjects
+
+COUNT = "select count(*) as n from patients"
+
+
+def count(catalog: DuckLakeCatalog) -> int:
+    return int(catalog.query(COUNT).to_pylist()[0]["n"])
+
+
+def test_a_query_after_a_wrong_one(filled: DuckLakeCatalog) -> None:
+    assert count(filled) == 1
+    for _ in range(3):
+        with pytest.raises(CatalogError):
+            filled.query("select nothing from patients")
+        assert count(filled) == 1
+
+
+def test_a_reader_sees_what_another_catalog_commits(objects: LocalObjects, keys: MemoryKeys) -> None:
+    writer = DuckLakeCatalog.create(objects, keys, TYPED)
+    reader = DuckLakeCatalog.open(objects, keys, TYPED)
+    for expected in range(3):
+        assert count(reader) == expected
+        writer.commit([patient(new_id(), "DOE^JANE")])
+    writer.close()
+    reader.close()
+
+
+def test_queries_of_a_lease_and_its_commits(catalog: DuckLakeCatalog) -> None:
+    subject = new_id()
+    with catalog.lease() as lease:
+        assert lease.query(COUNT).to_pylist() == [{"n": 0}]
+        first = lease.commit([patient(subject, "DOE^JANE")])
+        assert lease.query(COUNT).to_pylist() == [{"n": 1}]
+        with pytest.raises(CatalogError):
+            lease.query("select nothing from patients")
+        second = lease.commit(pack(subject, 3))
+        assert second.snapshot > first.snapshot
+        assert lease.query("select count(*) as n from instances").to_pylist() == [{"n": 3}]
+    assert count(catalog) == 1
+
+
+def test_a_lease_that_only_asks_leaves_nothing_behind(catalog: DuckLakeCatalog) -> None:
+    before = catalog.head()
+    with catalog.lease() as lease:
+        lease.query(COUNT)
+    assert catalog.head() == before
+    catalog.commit([patient(new_id(), "DOE^JANE")])
+    catalog.maintain(grace=0)
+    assert count(catalog) == 1
+
+
+def test_threads_that_read_while_one_commits(catalog: DuckLakeCatalog) -> None:
+    seen: list[int] = []
+    failed: list[BaseException] = []
+    done = threading.Event()
+
+    def read() -> None:
+        try:
+            while not done.is_set():
+                seen.append(count(catalog))
+        except BaseException as error:
+            failed.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for _ in range(4):
+        catalog.commit([patient(new_id(), "DOE^JANE")])
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert not failed
+    assert set(seen) <= set(range(5))
+    assert count(catalog) == 4
