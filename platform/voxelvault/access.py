@@ -31,10 +31,20 @@ _LITERAL = re.compile(r"'(?:[^']|'')*'|\b\d+(?:\.\d+)?\b")
 _COUNT_ALL = re.compile(r"count\s*\(\s*\*\s*\)", re.IGNORECASE)
 
 
+_TABLES = "series|studies|instances|stacks|frames|packs"
+_FROM_TABLE = re.compile(rf"\b(?:from|join)\s+(?:{_TABLES})\b")
+_WHOLE_ROW = re.compile(rf"\b(?:{_TABLES})\b(?!\s*\.)")
+_EVERY_COLUMN = re.compile(r"\*|\bcolumns\s*\(|(?:^|[(;]|\bunion|\ball)\s*from\b")
+"""All columns without naming one: `*`, `columns('…')`, and a query that begins with FROM."""
+
+
 def identifies(query: str) -> bool:
     """Tell whether a query's result may identify somebody; a word that isn't known to be harmless does."""
-    bare = _LITERAL.sub(" ", _COUNT_ALL.sub("count", query))
-    return "*" in bare or not set(re.findall(r"\w+", bare.lower())) <= HARMLESS
+    bare = _LITERAL.sub(" ", _COUNT_ALL.sub("count", query)).lower().strip()
+    if _EVERY_COLUMN.search(bare) or not set(re.findall(r"\w+", bare)) <= HARMLESS:
+        return True
+    # A table's name where no table belongs is a whole row of it.
+    return bool(_WHOLE_ROW.search(_FROM_TABLE.sub(" ", bare)))
 
 
 def mentions_audit(query: str) -> bool:
