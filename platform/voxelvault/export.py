@@ -140,6 +140,8 @@ def _rows(resources: Resources, study: str | None, series: str | None) -> list[d
         " order by i.series_id, i.pack_id, i.instance_id",
         {"study": study, "series": series},
     ).to_pylist()
+    if not rows and not (study or series):
+        raise UsageError("the vault holds no instances yet; `ingest` brings some")
     if not rows:
         raise UnknownUID(
             "nothing in this vault has that UID; `sql` on `studies` or `series` lists what there is"

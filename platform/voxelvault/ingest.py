@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -408,6 +409,7 @@ def _interruptible() -> Iterator[threading.Event]:
 
     def ask(_number: int, _frame: FrameType | None) -> None:
         stop.set()
+        print("finishing the series at hand; Ctrl-C again stops at once", file=sys.stderr, flush=True)
         signal.signal(signal.SIGINT, before)
 
     signal.signal(signal.SIGINT, ask)
