@@ -1,0 +1,86 @@
+"""What the log says of packs, and how it tells an older catalog or older keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from voxelvault.audit.events import Kind, Outcome
+from voxelvault.audit.rollback import check_heads
+from voxelvault.errors import RollbackDetected
+from voxelvault.repair import read_ledger
+
+
+def entry(kind: Kind, outcome: Outcome = Outcome.OK, **values: Any) -> Any:
+    fields: dict[str, Any] = {"action": "a", "ids": {}, "counts": {}, "manifests": {}}
+    return SimpleNamespace(kind=kind, outcome=outcome, **(fields | values))
+
+
+def test_an_intent_without_outcome_is_unfinished() -> None:
+    intent = entry(Kind.INGEST, Outcome.INTENT, ids={"pack": ("p",), "quarantine": ("q",)})
+    assert read_ledger([intent]).unfinished("p")
+    assert not read_ledger([intent]).unfinished("stranger")
+    done = read_ledger([intent, entry(Kind.INGEST, manifests={"p": "digest"})])
+    assert not done.unfinished("p")
+    assert done.manifests == {"p": "digest"}
+
+
+def test_what_was_erased_is_gone() -> None:
+    erased = [
+        entry(Kind.STUDY_KEY_DESTROYED, Outcome.INTENT, ids={"pack": ("kept",)}),
+        entry(Kind.STUDY_KEY_DESTROYED, ids={"pack": ("p",)}),
+        entry(Kind.INSTANCE_REMOVED, ids={"pack": ("old",)}, manifests={"new": "digest"}),
+    ]
+    ledger = read_ledger(erased)
+    assert ledger.gone == {"p", "old"}
+    assert ledger.manifests == {"new": "digest"}
+
+
+class Log:
+    def __init__(self, entries: Sequence[Any]) -> None:
+        self._entries = entries
+        self.size = len(entries)
+        self.read = 0
+
+    def entries(self, start: int, stop: int) -> Sequence[Any]:
+        self.read += stop - start
+        return self._entries[start:stop]
+
+
+def opened(snapshot: int, record: int = 1) -> Any:
+    return entry(Kind.VAULT_OPENED, counts={"snapshot": snapshot, "record_number": record})
+
+
+def test_older_parts_are_told_apart() -> None:
+    log: Any = Log([opened(3, 2), entry(Kind.QUERY)])
+    check_heads(log, {"snapshot": 3, "record_number": 2})
+    check_heads(log, {"snapshot": 4, "record_number": 3})
+    with pytest.raises(RollbackDetected, match="catalog/"):
+        check_heads(log, {"snapshot": 2, "record_number": 2})
+    with pytest.raises(RollbackDetected, match="keys/"):
+        check_heads(log, {"snapshot": 3, "record_number": 1})
+
+
+def test_outcomes_out_of_order_hide_nothing() -> None:
+    log: Any = Log([entry(Kind.INGEST, counts={"snapshot": 9}), *[entry(Kind.QUERY)] * 255, opened(7)])
+    with pytest.raises(RollbackDetected):
+        check_heads(log, {"snapshot": 8, "record_number": 1})
+
+
+def test_an_accepted_restore_begins_anew() -> None:
+    log: Any = Log([opened(9, 9), entry(Kind.RESTORE_ACCEPTED), opened(2)])
+    check_heads(log, {"snapshot": 2, "record_number": 1})
+
+
+def test_a_long_log_is_not_read_whole() -> None:
+    log: Any = Log([*[entry(Kind.QUERY)] * 5000, opened(1)])
+    check_heads(log, {"snapshot": 1, "record_number": 1})
+    assert log.read < 600
+
+
+def test_an_empty_log_and_an_older_one_tell_nothing() -> None:
+    check_heads(Log([]), {"snapshot": 0, "record_number": 1})  # type: ignore[arg-type]
+    check_heads(Log([entry(Kind.QUERY)] * 3), {"snapshot": 0, "record_number": 1})  # type: ignore[arg-type]
