@@ -18,6 +18,7 @@ def data_array(
     positions: npt.NDArray[np.float64],
     affine: npt.NDArray[np.float64] | None,
     unit: str,
+    name: str | None = None,
 ) -> xarray.DataArray:
     """Label a volume.
 
@@ -31,6 +32,8 @@ def data_array(
         (column, row, slice) index to mm, LPS; None for uneven slices.
     unit : str
         Unit of the values.
+    name : str, optional
+        What is measured, such as the modality.
 
     Returns
     -------
@@ -51,7 +54,13 @@ def data_array(
             "affine_ras": (np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine).tolist(),
             "spacing": [float(spacing[axis]) for axis in (2, 1, 0)],
         }
-    return xarray.DataArray(values, dims=AXES[: values.ndim], coords=coordinates, attrs=attributes)
+    array = xarray.DataArray(
+        values, dims=AXES[: values.ndim], coords=coordinates, attrs=attributes, name=name
+    )
+    for axis in "xyz":
+        # Indexed, so that `array.sel(z=40, method="nearest")` finds a slice by its place.
+        array = array.set_xindex(axis) if axis in array.coords else array
+    return array
 
 
 def _aligned(affine: npt.NDArray[np.float64], shape: tuple[int, ...]) -> dict[str, Any]:

@@ -70,6 +70,10 @@ class VolumeReader:
             return np.dtype(np.uint8)
         return np.dtype(chosen.layout.dtype) if chosen.layout.colour else np.dtype(np.float32)
 
+    def bits(self, chosen: FrameStack) -> int:
+        """Return how many bits of a stored value are in use."""
+        return self._key(chosen.refs[0]).spec.bits_stored
+
     def read_whole_numbers(self, chosen: FrameStack, out: Array, units: str | None) -> Array:
         """Fill an integer array; `UsageError` where it can't hold every value."""
         info = np.iinfo(out.dtype)

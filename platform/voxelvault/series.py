@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from voxelvault.dicom.frames import pixel_aspect
 from voxelvault.dicom.read import Header
 from voxelvault.dicom.resample import resample_regular
 from voxelvault.dicom.slices import FrameGroup
@@ -70,7 +71,8 @@ class Series(AbstractContextManager["Series"]):
     def __repr__(self) -> str:
         what = "; ".join(f"{len(stack.refs)} of {stack.layout}" for stack in self._stacks[:4])
         more = f" and {len(self._stacks) - 4} more stacks" if len(self._stacks) > 4 else ""
-        return f"<Series {self.modality}: {len(self)} instances, {what or 'no pixels'}{more}>"
+        count = "1 instance" if len(self) == 1 else f"{len(self)} instances"
+        return f"<Series {self.modality}: {count}, {what or 'no pixels'}{more}>"
 
     def _repr_html_(self) -> str:
         from voxelvault.display.html import card
@@ -263,25 +265,25 @@ class Series(AbstractContextManager["Series"]):
         xarray.DataArray
             Axes (slice, row, column[, sample]). Coordinates `position_x`, `position_y`, `position_z`
             (slice): centre of each slice's first pixel, mm, LPS. Where the axes run along the
-            patient's, `x`, `y`, `z` hold mm along them. `attrs`: `units`; where there is one affine,
-            `affine_lps` and `affine_ras` as nested lists and `spacing` (slice, row, column) mm.
+            patient's, `x`, `y`, `z` hold mm along them and find slices (`sel(z=40, method="nearest")`).
+            `attrs`: `units`; where there is one affine, `affine_lps` and `affine_ras` as nested lists
+            and `spacing` (slice, row, column) mm.
         """
         from voxelvault.labelled import data_array
 
         chosen = choose(self._stacks, stack)
         unit = self.unit(stack, units)
         if not resample:
-            return data_array(
-                self._reader.lazy(chosen, units), chosen.group.positions, self._affine(chosen), unit
-            )
+            lazy, positions = self._reader.lazy(chosen, units), chosen.group.positions
+            return data_array(lazy, positions, self._affine(chosen), unit, self.modality)
         values, affine = self._resampled(chosen, units)
         steps = np.arange(values.shape[0])[:, None] * affine[:3, 2] + affine[:3, 3]
-        return data_array(values, steps, affine, unit)
+        return data_array(values, steps, affine, unit, self.modality)
 
     def show(
         self, window: str | tuple[float, float] | None = None, *, stack: int | str | None = None
     ) -> object:
-        """Show the volume with a slice slider and window presets.
+        """Show the volume: in a notebook with a slice slider and window presets, elsewhere a contact sheet.
 
         Parameters
         ----------
@@ -289,11 +291,24 @@ class Series(AbstractContextManager["Series"]):
             A preset such as ``brain``, ``bone``, ``lung``, or values in the unit of the series.
         stack : int or str, optional
             Which volume.
+
+        Returns
+        -------
+        ipywidgets.VBox or PIL.Image.Image
+            What a notebook displays, or a picture with `save` and `show`.
+
+        Raises
+        ------
+        MissingExtra
+            In a notebook without ipywidgets.
         """
+        from voxelvault.display.progress import in_notebook
         from voxelvault.display.viewer import viewer
 
+        if not in_notebook():
+            return self.contact_sheet(window, stack=stack)
         chosen = choose(self._stacks, stack)
-        return viewer(self._slice_reader(chosen), len(chosen.refs), window=window, **_look(chosen))
+        return viewer(self._slice_reader(chosen), len(chosen.refs), window=window, **self._look(chosen))
 
     def contact_sheet(
         self,
@@ -320,7 +335,7 @@ class Series(AbstractContextManager["Series"]):
 
         chosen = choose(self._stacks, stack)
         reader = self._slice_reader(chosen)
-        return sheet(reader, len(chosen.refs), window=window, shown=count, **_look(chosen))
+        return sheet(reader, len(chosen.refs), window=window, shown=count, **self._look(chosen))
 
     def _slice_reader(self, chosen: FrameStack) -> Callable[[int], Array]:
         def read(index: int) -> Array:
@@ -328,6 +343,8 @@ class Series(AbstractContextManager["Series"]):
             shape = self._reader.shape(chosen)[1:]
             out = np.empty((1, *shape), self._reader.dtype(chosen, None))
             self._reader.read(chosen, [index], out, None, mask=True)
+            if chosen.layout.colour and out.dtype != np.uint8:
+                return np.asarray(out[0] >> max(0, self._reader.bits(chosen) - 8)).astype(np.uint8)
             return np.asarray(out[0])
 
         return read
@@ -343,21 +360,20 @@ class Series(AbstractContextManager["Series"]):
         done = resample_regular(self.load(self._stacks.index(chosen), units=units), chosen.group)
         return done.volume, done.affine_lps
 
+    def _look(self, chosen: FrameStack) -> dict[str, Any]:
+        """Return how a volume wants to be shown: its own window, aspect ratio, sides of the body."""
+        from voxelvault.display.window import Window
 
-def _look(chosen: FrameStack) -> dict[str, Any]:
-    """Return how a volume wants to be shown: its own window, aspect ratio, sides of the body."""
-    from voxelvault.display.window import Window
-
-    middle = chosen.attributes[len(chosen.attributes) // 2]
-    own = None
-    if middle.window_center is not None and middle.window_width:
-        own = Window(middle.window_center, middle.window_width, middle.window_function)
-    rows, columns = chosen.group.pixel_spacing or (1.0, 1.0)
-    orientation = chosen.group.orientation
-    return {
-        "header": own,
-        "hounsfield": middle.rescale_type == "HU",
-        "aspect": rows / columns,
-        "orientation": None if orientation is None else [float(cosine) for cosine in orientation],
-        "inverted": chosen.layout.inverted,
-    }
+        middle = chosen.attributes[len(chosen.attributes) // 2]
+        own = None
+        if middle.window_center is not None and middle.window_width:
+            own = Window(middle.window_center, middle.window_width, middle.window_function)
+        spacing, orientation = chosen.group.pixel_spacing, chosen.group.orientation
+        header = self._reader.header(chosen.refs[0].instance_id)
+        return {
+            "header": own,
+            "hounsfield": middle.rescale_type == "HU",
+            "aspect": spacing[0] / spacing[1] if spacing else pixel_aspect(header),
+            "orientation": None if orientation is None else [float(cosine) for cosine in orientation],
+            "inverted": chosen.layout.inverted,
+        }

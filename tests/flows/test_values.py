@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from material import Filled
+from material import Filled, Material
 from truth import JPEG, Truth
 
+import voxelvault as vv
 from voxelvault.errors import GeometryError, NoPixels, StackChoiceNeeded, UsageError
 from voxelvault.series import Series
 
@@ -374,3 +375,47 @@ def test_a_series_is_an_array(synthetic: Filled) -> None:
     assert np.array(series).mean() == series.load().mean()
     with pytest.raises(ValueError, match="fresh array"):
         np.asarray(series, copy=False)
+
+
+def test_everything_can_be_looked_at(filled: Filled, synthetic: Filled) -> None:
+    """One slice of every volume: sixteen-bit colour, bits, floats and odd sizes are pictures as well."""
+    for series in itertools.chain(filled.series.values(), synthetic.series.values()):
+        for stack in range(min(len(series.stacks), 2)):
+            picture = series.contact_sheet(stack=stack, count=1)
+            assert picture.mode == "RGB"
+            assert min(picture.size) > 20
+    ct = holding(synthetic, "ct_0.dcm")
+    assert ct.show("brain").tobytes() == ct.contact_sheet("brain").tobytes()
+    with pytest.raises(UsageError, match="window presets are for Hounsfield units"):
+        holding(synthetic, "pet_0.dcm").show("brain")
+
+
+def test_sixteen_bit_colour_keeps_its_shades(filled: Filled) -> None:
+    lazies = [
+        (series, stack, series.to_xarray(stack))
+        for series in filled.series.values()
+        for stack in range(len(series.stacks))
+    ]
+    wide = [(series, stack) for series, stack, a in lazies if a.ndim == 4 and a.dtype == np.uint16]
+    for series, stack in wide:
+        assert series.load(stack).dtype == np.uint16
+        shades = np.asarray(series.contact_sheet(stack=stack, count=1))
+        assert len(np.unique(shades)) > 4
+    assert wide or not filled.material.manifest
+
+
+@pytest.mark.long
+def test_versions_that_another_superseded(filled: Filled, tmp_path: Path) -> None:
+    """Files that share a SOP Instance UID: each is current in a vault where it came alone."""
+    rows = filled.vault.sql("select sha256 from instances where superseded").fetchall()
+    by_digest = {digest: path for path, digest in filled.material.files.items()}
+    left, rounds = [by_digest[digest] for (digest,) in rows], 0
+    while left:
+        rounds += 1
+        with vv.create(tmp_path / f"vault {rounds}") as vault:
+            report = vault.ingest(*left, progress=False)
+            again = Filled(vault, Material((), {p: filled.material.files[p] for p in left}, {}), report)
+            assert wrong_volumes(again)[0] == []
+            rows = vault.sql("select sha256 from instances where superseded").fetchall()
+        left = [by_digest[digest] for (digest,) in rows]
+        assert rounds < 30

@@ -72,20 +72,20 @@ def contact_sheet(
     across = across or math.ceil(math.sqrt(len(planes) * 1.3))
     across = min(across, len(planes))
     caption = _CAPTION if any(captions) else 0
-    step = tile + _MARGIN
-    down = math.ceil(len(planes) / across)
-    sheet = Image.new("RGB", (across * step + _MARGIN, down * (step + caption) + _MARGIN), (24, 24, 27))
+    pictures = []
     for number, plane in enumerate(planes):
-        corner = (_MARGIN + number % across * step, _MARGIN + number // across * (step + caption))
         aspect = aspects if isinstance(aspects, int | float) else aspects[number]
         picture = _fit(plane, float(aspect), tile)
-        if number < len(letters):
-            picture = annotate(picture, letters[number])
-        sheet.paste(
-            picture, (corner[0] + (tile - picture.width) // 2, corner[1] + (tile - picture.height) // 2)
-        )
+        pictures.append(annotate(picture, letters[number]) if number < len(letters) else picture)
+    high = max(picture.height for picture in pictures)
+    step = (tile + _MARGIN, high + _MARGIN + caption)
+    down = math.ceil(len(planes) / across)
+    sheet = Image.new("RGB", (across * step[0] + _MARGIN, down * step[1] + _MARGIN), (24, 24, 27))
+    for number, picture in enumerate(pictures):
+        left, top = _MARGIN + number % across * step[0], _MARGIN + number // across * step[1]
+        sheet.paste(picture, (left + (tile - picture.width) // 2, top + (high - picture.height) // 2))
         if number < len(captions):
-            _caption(sheet, (corner[0] + tile // 2, corner[1] + tile + _CAPTION // 2), captions[number], tile)
+            _caption(sheet, (left + tile // 2, top + high + _CAPTION // 2), captions[number], tile)
     return sheet
 
 

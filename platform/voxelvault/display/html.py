@@ -20,7 +20,7 @@ def card(title: str, facts: Mapping[str, object], note: str = "", picture: bytes
     title : str
         What it is.
     facts : mapping
-        Names and values; None is left out.
+        Names and values; None and empty text are left out.
     note : str
         A sentence under it.
     picture : bytes, optional
@@ -34,7 +34,7 @@ def card(title: str, facts: Mapping[str, object], note: str = "", picture: bytes
     rows = "".join(
         f'<tr><th style="{_HEAD}">{_text(name)}</th><td style="{_CELL}">{_text(value)}</td></tr>'
         for name, value in facts.items()
-        if value is not None
+        if value not in (None, "")
     )
     body = f'<table style="{_STYLE}"><tbody>{rows}</tbody></table>'
     return _frame(title, body + _picture(picture), note)

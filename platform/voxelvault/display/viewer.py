@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -206,7 +207,7 @@ def sheet(
         chosen = choose_window(window, planes[len(planes) // 2], header, hounsfield=hounsfield)
         planes = [to_uint8(plane, chosen, inverted=inverted) for plane in planes]
     letters = [edge_letters(orientation)] * len(planes)
-    captions = [f"{index + 1}/{count}" for index in indexes]
+    captions = [f"[{index}] of {count}" for index in indexes]
     return contact_sheet(planes, captions, aspects=aspect, letters=letters)
 
 
@@ -245,7 +246,7 @@ class _Viewer:
         self.width = widgets.FloatText(self._window.width, description="width")
         self._watch()
         grey = [] if self._coloured else [widgets.HBox([self.preset, self.center, self.width])]
-        self.box = widgets.VBox([self.picture, *([self.slider] if count > 1 else []), *grey])
+        self.box = _box_of(self.picture)([self.picture, *([self.slider] if count > 1 else []), *grey])
         self._draw()
 
     def _watch(self) -> None:
@@ -287,10 +288,22 @@ class _Viewer:
             None if self._coloured else self._window,
             aspect=self._aspect,
             letters=self._letters,
-            text=f"{self._index + 1}/{self._count}",
+            text=f"[{self._index}] of {self._count}",  # the index, as arrays count: volume[index]
             size=self._size,
             inverted=self._inverted,
         )
+
+
+def _box_of(picture: Any) -> Any:
+    """Return a VBox class that shows the picture alone where no widgets run, as on a web page."""
+
+    class Box(_widgets().VBox):  # type: ignore[misc]
+        def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+            bundle = super()._repr_mimebundle_(**kwargs)
+            still = {"image/png": base64.b64encode(picture.value).decode()}
+            return bundle if bundle is None else {**bundle, **still}
+
+    return Box
 
 
 def _widgets() -> Any:

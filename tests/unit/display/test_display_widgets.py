@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import sys
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 import voxelvault.display.viewer as viewer_module
+from voxelvault.display.contact_sheet import contact_sheet
 from voxelvault.display.html import card, series_html, table, vault_html
 from voxelvault.display.progress import Progress, progress_bar
 from voxelvault.display.viewer import render, show, viewer
@@ -180,3 +182,22 @@ def test_outside_a_notebook_a_picture_comes_back(volume: np.ndarray) -> None:
 def test_in_a_notebook_the_viewer_comes_back(volume: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(viewer_module, "in_notebook", lambda: True)
     assert isinstance(show(lambda k: volume[k], 9, window="brain"), ipywidgets.VBox)
+
+
+def test_a_page_without_widgets_shows_the_slice_at_hand(volume: np.ndarray) -> None:
+    """The bundle carries a still beside the widget; it follows the slider."""
+    box = viewer(lambda k: volume[k], 9, window="brain", hounsfield=True, start=8)
+    bundle = box._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    still = Image.open(io.BytesIO(base64.b64decode(bundle["image/png"])))
+    np.testing.assert_array_equal(np.asarray(still.convert("L")), pixels(box))
+    part(box, ipywidgets.IntSlider, "slice").value = 0
+    assert box._repr_mimebundle_()["image/png"] != bundle["image/png"]
+
+
+def test_wide_slices_lie_close_on_a_sheet() -> None:
+    wide = [np.zeros((10, 40), np.uint8)] * 6
+    high = [np.zeros((40, 10), np.uint8)] * 6
+    flat, tall = (contact_sheet(planes, across=3) for planes in (wide, high))
+    assert flat.width == tall.width
+    assert flat.height < tall.height / 3
