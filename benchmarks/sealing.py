@@ -12,6 +12,7 @@ import voxelvault as vv
 from benchmarks.heads import uid_of
 from benchmarks.measure import Measured, Place, compare, rate
 from benchmarks.vaults import reader_of, vault_of
+from voxelvault.dicom.values import to_modality
 from voxelvault.model import SealedRef
 from voxelvault.packs import manifest_ref, open_manifest
 from voxelvault.storage.objects import LocalObjects
@@ -55,7 +56,7 @@ class PlainObjects:
 
 
 def measure(place: Place) -> list[Measured]:
-    """`raw`, where nothing hides the price, and `fast`."""
+    """`raw`, where nothing hides the price, and `fast`; as bare copies, and as `load` is used."""
     files = place.heads.series[0]
     found = []
     for codec in ("raw", "fast"):
@@ -63,11 +64,11 @@ def measure(place: Place) -> list[Measured]:
             vault_of(place.folder, files[0].parent, codec, place.cores) as vault,
             TemporaryDirectory(dir=place.folder) as plain,
         ):
-            found.append(_measure(place, vault, codec, uid_of(files), Path(plain)))
+            found += _measure(place, vault, codec, uid_of(files), Path(plain))
     return found
 
 
-def _measure(place: Place, vault: vv.Vault, codec: str, uid: str, folder: Path) -> Measured:
+def _measure(place: Place, vault: vv.Vault, codec: str, uid: str, folder: Path) -> list[Measured]:
     resources = vault.resources
     sealed = reader_of(vault, uid)
     pack_id = sealed.manifest.pack_id
@@ -79,18 +80,37 @@ def _measure(place: Place, vault: vv.Vault, codec: str, uid: str, folder: Path) 
     for ref in stack.shards:
         plain.put(ref, resources.sealed.read(ref, dek))
     unsealed = PackReader(manifest, dek, cast(SealedObjects, plain), threads=place.cores)
-    frames = range(stack.frames)
-    out: Any = np.empty((stack.frames, *stack.key.shape), stack.key.dtype)
+    shape = (stack.frames, *stack.key.shape)
+    out: Any = np.empty(shape, stack.key.dtype)
     again = out.copy()
-    pair = compare(
-        lambda: sealed.read(0, frames, out), {"plain": lambda: unsealed.read(0, frames, again)}, place.repeats
-    )
-    if not np.array_equal(out, again):
+
+    def stored(reader: PackReader, into: Any) -> None:
+        reader.read(0, range(stack.frames), into)
+
+    def values(reader: PackReader) -> Any:
+        return reader.read(0, range(stack.frames), np.empty(shape, np.float32), _rescale)
+
+    pairs = {
+        "stored values, array reused": compare(
+            lambda: stored(sealed, out), {"plain": lambda: stored(unsealed, again)}, place.repeats
+        ),
+        "float32 HU, fresh array": compare(
+            lambda: values(sealed), {"plain": lambda: values(unsealed)}, place.repeats
+        ),
+    }
+    if not (np.array_equal(out, again) and np.array_equal(values(sealed), values(unsealed))):
         raise RuntimeError("sealed and plain chunks give different frames")
-    return Measured(
-        f"sealed read, {codec} / the same chunks in plain",
-        pair.ratio,
-        GOAL,
-        rate(out.nbytes, pair.ours),
-        rate(out.nbytes, pair.theirs),
-    )
+    return [
+        Measured(
+            f"sealed read, {codec}, {what} / the same chunks in plain",
+            pair.ratio,
+            GOAL,
+            rate(out.nbytes, pair.ours),
+            rate(out.nbytes, pair.theirs),
+        )
+        for what, pair in pairs.items()
+    ]
+
+
+def _rescale(_position: int, stored: Any, slot: Any) -> None:
+    to_modality(stored, 1.0, -1024.0, out=slot)
