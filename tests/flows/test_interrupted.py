@@ -67,7 +67,7 @@ def ready(child: subprocess.Popen[str]) -> None:
 
 
 def repaired(vault: Vault) -> Any:
-    return verify(vault.resources, VerifyOptions(repair=True, grace=0))
+    return verify(vault.resources, VerifyOptions(quick=True, repair=True, grace=0))
 
 
 def whole(vault: Vault, files: list[str], out: Path) -> None:
