@@ -12,7 +12,7 @@ from voxelvault.dicom.colour import to_rgb
 from voxelvault.dicom.decode import photometric_of_decoded
 from voxelvault.dicom.frames import FrameAttributes
 from voxelvault.dicom.lookup import modality_table, palette_table
-from voxelvault.dicom.native import stored_values
+from voxelvault.dicom.native import expand_422, stored_values
 from voxelvault.dicom.read import Header
 from voxelvault.dicom.values import RealWorldMap, padding_mask, real_world_maps, suv_factor, to_modality
 from voxelvault.errors import NoPixels, UsageError
@@ -27,7 +27,12 @@ UNITS = ("modality", "stored", "real_world", "suvbw")
 
 
 def stored_turn(key: StackKey) -> Turn | None:
-    """Return what gives the stored values alone; None where the bytes decode to just that."""
+    """Return what gives the stored values alone; None where the bytes decode to just that.
+
+    Native YBR_FULL_422 has two samples a pixel: each pixel gets its own chroma, as it does elsewhere.
+    """
+    if key.spec.samples == 3 and key.shape[-1] == 2:
+        return _expand
     if not key.high_bits:
         return None
 
@@ -35,6 +40,10 @@ def stored_turn(key: StackKey) -> Turn | None:
         slot[...] = stored_values(stored, key.spec)
 
     return turn
+
+
+def _expand(stored: Array, slot: Array) -> None:
+    slot[...] = expand_422(stored)
 
 
 def modality_turn(key: StackKey, frame: FrameAttributes, factor: float, mask: bool) -> Turn:
@@ -108,10 +117,11 @@ def palette_turn(key: StackKey, head: bytes) -> Turn:
 
 
 def unit_of(
-    units: str | None, frame: FrameAttributes, header: Header
+    units: str | None, frame: FrameAttributes, header: Callable[[], Header]
 ) -> tuple[str, str, RealWorldMap | None]:
     """Return which kind of values is meant, their unit, and the real world map if it is one.
 
+    The header is asked for only where the frame's own attributes leave it open: it costs a query.
     Without a wish, the modality's rescale counts; where a header has none, its modality LUT, and else
     its real world value map.
 
@@ -134,13 +144,13 @@ def unit_of(
     if units == "stored":
         return "stored", "", None
     plain = frame.slope == 1.0 and frame.intercept == 0.0
-    tables = header.items_of("ModalityLUTSequence") if plain and units != "real_world" else ()
+    tables = header().items_of("ModalityLUTSequence") if plain and units != "real_world" else ()
     if tables:
         unit = str(tables[0].get("ModalityLUTType") or "")
         return "modality_lut", "" if unit == "US" else unit, None
     plain = plain and frame.rescale_type is None
     if units == "real_world" or (units is None and plain):
-        maps = real_world_maps(header, frame.frame)
+        maps = real_world_maps(header(), frame.frame)
         if maps:
             return "real_world", maps[0].unit, maps[0]
         if units == "real_world":

@@ -55,12 +55,11 @@ class VolumeReader:
         self._headers: dict[str, Header] = {}
 
     def shape(self, chosen: FrameStack, units: str | None = None) -> tuple[int, ...]:
-        """Return (slice, row, column), with three samples for colour; stored values as they are stored."""
+        """Return (slice, row, column), with three samples for colour; palette indexes have one."""
         layout = chosen.layout
-        if units == "stored":
-            return (len(chosen.refs), *self._key(chosen.refs[0]).shape)
-        frame = (layout.rows, layout.columns)
-        return (len(chosen.refs), *frame, 3) if layout.colour else (len(chosen.refs), *frame)
+        samples = layout.samples if units == "stored" or not layout.colour else 3
+        frame = (len(chosen.refs), layout.rows, layout.columns)
+        return (*frame, samples) if samples > 1 else frame
 
     def dtype(self, chosen: FrameStack, units: str | None) -> np.dtype[Any]:
         """Return the dtype that values of this kind get unless another is asked for."""
@@ -165,14 +164,15 @@ class VolumeReader:
         header = self.header(ref.instance_id)
         if kind == "suvbw":
             return conversion.modality_turn(key, frame, conversion.suv_factor(header), mask)
-        _, own, mapping = conversion.unit_of("real_world", frame, header)
+        _, own, mapping = conversion.unit_of("real_world", frame, lambda: header)
         if mapping is None or own != unit:
             raise NoPixels("the frames have real world values of several units; use units='modality'")
         return conversion.real_world_turn(key, frame, mapping, mask)
 
     def unit_of(self, chosen: FrameStack, units: str | None) -> tuple[str, str, RealWorldMap | None]:
         """Return kind, unit and map of a volume's values, as its first frame has them."""
-        return conversion.unit_of(units, chosen.attributes[0], self.header(chosen.refs[0].instance_id))
+        first = chosen.refs[0].instance_id
+        return conversion.unit_of(units, chosen.attributes[0], lambda: self.header(first))
 
     def _key(self, ref: FrameRef) -> StackKey:
         return self._packs.reader(ref.pack_id).manifest.stacks[ref.stack].key

@@ -66,9 +66,10 @@ with vv.create(work / "vault", codec=codec) as vault:
 def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run everything a day brings in a process with a TMPDIR of its own; return the folder."""
     work = tmp_path_factory.mktemp("leaks")
-    files = {f"kind {n}": data for n, data in every_kind().items()}
-    files |= {f"ct {n}": data for n, data in enumerate(ct_series(series=201))}
-    files |= {f"bad {n}": data for n, data in enumerate(hostile().values()) if len(data) < 1 << 20}
+    files = {f"ct {n}": data for n, data in enumerate(ct_series(series=201))}
+    if request.param == "htj2k":
+        files |= {f"kind {n}": data for n, data in every_kind().items() if not n.endswith("frames")}
+        files |= {f"bad {n}": data for n, data in enumerate(hostile().values()) if len(data) < 1 << 20}
     write_all(work / "in", files)
     (work / "tmp").mkdir()
     environment = {**os.environ, "TMPDIR": str(work / "tmp"), "VOXELVAULT_CONFIG_HOME": str(work / "config")}
@@ -86,7 +87,7 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_no_file_of_the_vault_holds_a_planted_value(story: Path) -> None:
-    assert len(leaking_files(story / "in")) > 50, "the search itself must be able to find them"
+    assert len(leaking_files(story / "in")) >= 8, "the search itself must be able to find them"
     assert leaking_files(story / "vault") == {}
     assert leaking_files(story / "config") == {}
 
