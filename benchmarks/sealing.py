@@ -14,7 +14,7 @@ from benchmarks.measure import Measured, Place, compare, rate
 from benchmarks.vaults import reader_of, vault_of
 from voxelvault.dicom.values import to_modality
 from voxelvault.model import SealedRef
-from voxelvault.packs import manifest_ref, open_manifest
+from voxelvault.reading.packs import manifest_ref, open_manifest
 from voxelvault.storage.objects import LocalObjects
 from voxelvault.storage.pack_reader import PackReader
 from voxelvault.storage.sealed_objects import SealedObjects

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import voxelvault as vv
-from voxelvault.packs import PackCache
+from voxelvault.reading.packs import PackCache
 from voxelvault.storage.codecs import codec_named
 from voxelvault.storage.pack_reader import PackReader
 

@@ -15,8 +15,8 @@ from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.errors import AmbiguousUID, IntegrityError, UnknownUID, UsageError, VoxelVaultError
 from voxelvault.files import disk_error, replace_file, write_new
 from voxelvault.model import Buffer, new_id
-from voxelvault.packs import PackCache
 from voxelvault.policy.access import Request, require
+from voxelvault.reading.packs import PackCache
 from voxelvault.resources import Resources
 
 MANIFEST = "MANIFEST.csv"

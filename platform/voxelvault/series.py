@@ -18,10 +18,10 @@ from voxelvault.dicom.read import Header
 from voxelvault.dicom.resample import resample_regular
 from voxelvault.dicom.slices import FrameGroup
 from voxelvault.errors import UsageError
-from voxelvault.handles import OpenedSeries, find_series
-from voxelvault.reading import Array, VolumeReader
+from voxelvault.reading.handles import OpenedSeries, find_series
+from voxelvault.reading.stacks import FrameStack, choose
+from voxelvault.reading.volumes import Array, VolumeReader
 from voxelvault.resources import Resources
-from voxelvault.stacks import FrameStack, choose
 
 if TYPE_CHECKING:
     import dask.array
@@ -269,7 +269,7 @@ class Series(AbstractContextManager["Series"]):
             `attrs`: `units`; where there is one affine, `affine_lps` and `affine_ras` as nested lists
             and `spacing` (slice, row, column) mm.
         """
-        from voxelvault.labelled import data_array
+        from voxelvault.reading.labelled import data_array
 
         chosen = choose(self._stacks, stack)
         unit = self.unit(stack, units)

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from voxelvault.audit.view import AuditView
     from voxelvault.catalog.user_sql import Result, UserSession
     from voxelvault.export import ExportReport
-    from voxelvault.ingest import IngestReport
-    from voxelvault.quarantine import Quarantined
+    from voxelvault.intake.ingest import IngestReport
+    from voxelvault.intake.quarantine import Quarantined
     from voxelvault.resources import Resources
     from voxelvault.series import Series
-    from voxelvault.verify import VerifyReport
+    from voxelvault.upkeep.verify import VerifyReport
 
 PathLike = str | os.PathLike[str]
 
@@ -208,7 +208,7 @@ class Vault(AbstractContextManager["Vault"]):
             What became of every file; print it.
         """
         from voxelvault.display.progress import Progress
-        from voxelvault.ingest import IngestOptions, ingest
+        from voxelvault.intake.ingest import IngestOptions, ingest
 
         options = IngestOptions(issuer, move, dry_run, codec)
         with Progress("ingest", shown=None if progress else False) as bar:
@@ -308,14 +308,14 @@ class Vault(AbstractContextManager["Vault"]):
             A checkpoint kept elsewhere.
         """
         from voxelvault.display.progress import Progress
-        from voxelvault.verify import VerifyOptions, verify
+        from voxelvault.upkeep.verify import VerifyOptions, verify
 
         with Progress("verify", shown=None if progress else False) as bar:
             return verify(self.resources, VerifyOptions(quick, sample, repair, against), bar.advance)
 
     def quarantine(self) -> list[Quarantined]:
         """List the files kept aside, with reasons; sources may identify people, so this is logged."""
-        from voxelvault.quarantine import quarantine_list
+        from voxelvault.intake.quarantine import quarantine_list
 
         return quarantine_list(self.resources)
 
@@ -328,8 +328,8 @@ class Vault(AbstractContextManager["Vault"]):
             A site's tag list (TOML, as `dicom/tags.toml`): it becomes the vault's. Open series are
             closed.
         """
+        from voxelvault.intake.reindex import reindex
         from voxelvault.opening import adopt_tags
-        from voxelvault.reindex import reindex
 
         self._drop_session()
         if tags is not None:
@@ -342,7 +342,7 @@ class Vault(AbstractContextManager["Vault"]):
 
     def merge_subjects(self, subject_id: str, into: str, *, reason: str | None = None) -> None:
         """Say that two subjects are one person; see the table `conflicts`."""
-        from voxelvault.lifecycle import merge_subjects
+        from voxelvault.upkeep.lifecycle import merge_subjects
 
         merge_subjects(self.resources, subject_id, into, reason=reason)
         self._drop_session()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from voxelvault.catalog.schema import TABLES
-from voxelvault.quarantine import Reason
+from voxelvault.intake.quarantine import Reason
 
 ROOT = Path(__file__).resolve().parents[2]
 

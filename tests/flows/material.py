@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import voxelvault as vv
-from voxelvault.ingest import IngestReport
+from voxelvault.intake.ingest import IngestReport
 from voxelvault.series import Series
 
 

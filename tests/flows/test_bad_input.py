@@ -73,7 +73,7 @@ def test_hostile_files_never_stop_a_batch(vault: Vault, tmp_path: Path) -> None:
     # Whatever came in comes out, and what did not is in quarantine, byte for byte.
     kept = vault.resources.catalog.query("select quarantine_id from quarantine").to_pylist()
     assert len(kept) == len(report.quarantined)
-    from voxelvault.quarantine import quarantine_export
+    from voxelvault.intake.quarantine import quarantine_export
 
     aside = [digest(path.read_bytes()) for path in quarantine_export(vault.resources, tmp_path / "aside")]
     everything = {digest(data) for data in [*bad.values(), *good]}
@@ -147,7 +147,7 @@ def test_memory_is_bounded_by_the_files(vault_path: Path, tmp_path: Path) -> Non
 def test_a_file_that_finds_a_fault_of_ours_is_kept_aside(
     vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from voxelvault import candidates, ingest
+    from voxelvault.intake import candidates, ingest
 
     files = [person_file(instance=n, pixel=n) for n in range(3)]
     folder, parse, prepare = write(tmp_path / "in", files), candidates.parse, ingest.prepare
@@ -304,7 +304,7 @@ def test_a_place_that_is_taken_or_forbidden(
 def test_no_permission_to_write_the_output(
     vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from voxelvault.quarantine import quarantine_export
+    from voxelvault.intake.quarantine import quarantine_export
 
     vault.ingest(write(tmp_path / "in", [person_file()]), progress=False)
 

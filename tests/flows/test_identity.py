@@ -24,8 +24,8 @@ from flow_support import (
 
 from voxelvault.dicom.read import Header
 from voxelvault.errors import AmbiguousUID, UnknownUID, UsageError
-from voxelvault.lifecycle import move_study
 from voxelvault.testing.synthetic import ct_series, header, to_bytes, uid
+from voxelvault.upkeep.lifecycle import move_study
 from voxelvault.vault import Vault
 
 

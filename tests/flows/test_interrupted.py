@@ -30,14 +30,14 @@ from voxelvault.audit.events import Kind
 from voxelvault.errors import AuditError, NoSpace, StorageError, VoxelVaultError
 from voxelvault.storage.objects import LocalObjects
 from voxelvault.testing.synthetic import ct_series, hostile
+from voxelvault.upkeep.verify import VerifyOptions, verify
 from voxelvault.vault import Vault
-from voxelvault.verify import VerifyOptions, verify
 
 SERIES, SLICES = 6, 4
 
 SLOW = """
 import sys, time, voxelvault as vv
-from voxelvault import ingest
+from voxelvault.intake import ingest
 from voxelvault.storage import pack_writer
 once = pack_writer.PackWriter.add
 def add(self, *arguments):
@@ -196,7 +196,7 @@ def test_a_repair_never_sweeps_what_an_ingest_at_work_needs(
     vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An ingest that slept longer than the grace period notices, and stores nothing half."""
-    from voxelvault import ingest as room
+    from voxelvault.intake import ingest as room
 
     files = [person_file(instance=n) for n in (1, 2)]
     commit = room.commit_batch
@@ -401,7 +401,7 @@ def test_an_outcome_that_was_never_entered(
     vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Committed, and then the log is full: the message says so, and repair enters what is missing."""
-    from voxelvault import intake
+    from voxelvault.intake import commit as intake
 
     def full(*_: Any) -> None:
         raise AuditError("no audit entry could be written, so nothing was done: the disk is full")
@@ -456,7 +456,7 @@ def test_move_deletes_what_is_stored_and_nothing_else(vault: Vault, tmp_path: Pa
 def test_move_spares_what_changed_meanwhile(
     vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from voxelvault import ingest as room
+    from voxelvault.intake import ingest as room
 
     folder, commit = write(tmp_path / "move", [person_file()]), room.commit_batch
 

@@ -9,7 +9,7 @@ import pytest
 from material import Filled, digests_of
 
 from voxelvault.export import ExportReport
-from voxelvault.quarantine import Reason, quarantine_export
+from voxelvault.intake.quarantine import Reason, quarantine_export
 
 TEST_FILES = "pydicom+pydicom/src/pydicom/data/test_files"
 DIRECTORIES = (

@@ -97,7 +97,7 @@ class Truth:
         """Return one frame's values: RGB uint8, or float64 in the modality's unit."""
         pixels = self.stored[frame]
         if self.palette:
-            colours = apply_color_lut(pixels, self.dataset)
+            colours = apply_color_lut(pixels, self._lookup)
             return (colours >> 8).astype(np.uint8) if colours.dtype.itemsize > 1 else colours
         if pixels.ndim == 3:
             return pixels
@@ -105,6 +105,16 @@ class Truth:
             return apply_modality_lut(pixels, self.dataset).astype(np.float64)
         slope, intercept = self.rescale(frame)
         return pixels.astype(np.float64) * slope + intercept
+
+    @cached_property
+    def _lookup(self) -> Dataset:
+        """The data set with palettes of big endian files turned round, which pydicom forgets to do."""
+        dataset = self.dataset
+        wide = "RedPaletteColorLookupTableData" in dataset and dataset.original_encoding[1] is False
+        for name in ("Red", "Green", "Blue") if wide else ():
+            element = dataset[f"{name}PaletteColorLookupTableData"]
+            element.value = np.frombuffer(element.value, ">u2").astype("<u2").tobytes()
+        return dataset
 
     def rescale(self, frame: int) -> tuple[float, float]:
         """Return slope and intercept: per frame, shared, root, dose grid (PS3.3 C.7.6.16.1.1, C.8.8.3)."""

@@ -15,11 +15,13 @@ def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
     """The floor of Argon2id is enough for a test."""
     defaults = passphrase.PassphraseProvider.slot.__kwdefaults__
     monkeypatch.setitem(defaults, "memory_kib", passphrase.FLOOR_KIB)
-    monkeypatch.setattr("voxelvault.keys.MEMORY_KIB", passphrase.FLOOR_KIB)
+    monkeypatch.setattr("voxelvault.upkeep.keys.MEMORY_KIB", passphrase.FLOOR_KIB)
     for name in ("add_passphrase", "recover"):
-        import voxelvault.keys
+        import voxelvault.upkeep.keys
 
-        monkeypatch.setitem(getattr(voxelvault.keys, name).__kwdefaults__, "memory_kib", passphrase.FLOOR_KIB)
+        monkeypatch.setitem(
+            getattr(voxelvault.upkeep.keys, name).__kwdefaults__, "memory_kib", passphrase.FLOOR_KIB
+        )
 
 
 def slots(run: Any, vault: Path) -> dict[str, str]:

@@ -53,7 +53,7 @@ def info(session: Session, uid: str | None, as_json: bool) -> None:
 
 
 def _of_vault(session: Session, vault: Vault) -> dict[str, Any]:
-    from voxelvault.keys import key_file_warnings, list_slots
+    from voxelvault.upkeep.keys import key_file_warnings, list_slots
 
     resources = vault.resources
     vault_id = resources.settings.vault_id

@@ -11,7 +11,7 @@ from voxelvault.interfaces.cli.init import CODECS
 from voxelvault.interfaces.cli.output import agreed, emit, plain, shown
 
 if TYPE_CHECKING:
-    from voxelvault.ingest import IngestReport
+    from voxelvault.intake.ingest import IngestReport
 
 
 @verb(

@@ -24,7 +24,7 @@ def keys() -> None:
 @pass_session
 def list_(session: Session, as_json: bool) -> None:
     """List the slots: every key that opens the vault."""
-    from voxelvault.keys import list_slots
+    from voxelvault.upkeep.keys import list_slots
 
     with session.open() as vault:
         slots = list_slots(vault.resources)
@@ -71,7 +71,7 @@ def add(
     recovery         a new recovery code, which replaces the one before
     recipient KEY    somebody's public key, its text or a file: see `keys public`
     """  # noqa: D301
-    from voxelvault import keys as verbs
+    from voxelvault.upkeep import keys as verbs
 
     if kind in ("file", "recipient") and value is None:
         raise UsageError(f"`keys add {kind}` needs a value; see `voxelvault keys add --help`")
@@ -123,7 +123,7 @@ def remove(session: Session, slot_id: str, dry_run: bool, yes: bool, as_json: bo
 
     SLOT is its id from `keys list`. A new root key is made, which it never gets.
     """
-    from voxelvault import keys as verbs
+    from voxelvault.upkeep import keys as verbs
 
     with session.open() as vault:
         plan = verbs.plan_remove(vault.resources, slot_id)
@@ -141,7 +141,7 @@ def rotate(session: Session, dry_run: bool, yes: bool, as_json: bool) -> None:
 
     Every slot opens the vault as before, recovery code and passphrase too.
     """
-    from voxelvault import keys as verbs
+    from voxelvault.upkeep import keys as verbs
 
     with session.open() as vault:
         plan = verbs.plan_rotate(vault.resources)
@@ -177,9 +177,9 @@ def recover(session: Session, ask: bool, code_file: Path | None, as_json: bool) 
     The key file goes where --key-file says, by default into the user's configuration. The lost key
     still opens the vault: look at `keys list`, and take it away with `keys remove`.
     """
-    from voxelvault import keys as verbs
     from voxelvault.config import default_key_file
     from voxelvault.opening import read_settings
+    from voxelvault.upkeep import keys as verbs
 
     vault_id = read_settings(session.path)[0].vault_id
     place = Path(session.key_file or default_key_file(vault_id)).expanduser()
@@ -220,7 +220,7 @@ def public(session: Session, as_json: bool) -> None:
 
     Hand it to whoever sends you a vault. The file of --key-file is made if it isn't there.
     """
-    from voxelvault.keys import public_key
+    from voxelvault.upkeep.keys import public_key
 
     if session.key_file is None:
         raise UsageError("say which key file with --key-file before the verb; it is made if it isn't there")

@@ -47,7 +47,7 @@ def export(session: Session, ids: tuple[str, ...], out: Path, as_json: bool) -> 
 
     All of them, or those of the IDs, go into DIR, each named by its id.
     """
-    from voxelvault.quarantine import quarantine_export
+    from voxelvault.intake.quarantine import quarantine_export
 
     with session.open() as vault:
         written = quarantine_export(vault.resources, out, ids)
@@ -67,7 +67,7 @@ def retry(session: Session, ids: tuple[str, ...], issuer: str | None, as_json: b
 
     All of them, or those of the IDs: after an update of the decoders, say.
     """
-    from voxelvault.retry import quarantine_retry
+    from voxelvault.intake.retry import quarantine_retry
 
     with session.open() as vault:
         report = quarantine_retry(vault.resources, ids, issuer=issuer)

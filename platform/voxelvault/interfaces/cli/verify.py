@@ -13,8 +13,8 @@ from voxelvault.interfaces.cli.command import Session, destructive, pass_session
 from voxelvault.interfaces.cli.output import agreed, emit, plain, shown
 
 if TYPE_CHECKING:
+    from voxelvault.upkeep.verify import VerifyReport
     from voxelvault.vault import Vault
-    from voxelvault.verify import VerifyReport
 
 FAILED = 1
 

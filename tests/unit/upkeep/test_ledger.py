@@ -11,7 +11,7 @@ import pytest
 from voxelvault.audit.events import Kind, Outcome
 from voxelvault.audit.rollback import check_heads
 from voxelvault.errors import RollbackDetected
-from voxelvault.repair import read_ledger
+from voxelvault.upkeep.repair import read_ledger
 
 
 def entry(kind: Kind, outcome: Outcome = Outcome.OK, **values: Any) -> Any:

@@ -9,8 +9,8 @@ from typing import Any
 
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.catalog.catalog import Change, CommitInfo, Lease
-from voxelvault.directory import utc_now
 from voxelvault.errors import UnknownUID, UsageError
+from voxelvault.intake.directory import utc_now
 from voxelvault.model import new_id
 from voxelvault.policy.access import Request, require
 from voxelvault.readonly import require_writable

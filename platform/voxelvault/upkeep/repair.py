@@ -15,7 +15,7 @@ from voxelvault.audit.leaf import Entry
 from voxelvault.crypto.streaming_aead import Kind as SealedKind
 from voxelvault.errors import VoxelVaultError
 from voxelvault.model import ObjectInfo
-from voxelvault.packs import manifest_ref, open_manifest
+from voxelvault.reading.packs import manifest_ref, open_manifest
 from voxelvault.resources import Resources
 from voxelvault.storage.layout import OBJECTS, object_id_of
 from voxelvault.storage.objects import LocalObjects

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from voxelvault import conversion
 from voxelvault.dicom.frames import FrameAttributes
 from voxelvault.dicom.read import Header
 from voxelvault.dicom.values import RealWorldMap
 from voxelvault.errors import NoPixels, UsageError
-from voxelvault.handles import Handle
 from voxelvault.model import new_id
-from voxelvault.packs import PackCache
+from voxelvault.reading import conversion
+from voxelvault.reading.handles import Handle
+from voxelvault.reading.packs import PackCache
+from voxelvault.reading.stacks import FrameRef, FrameStack
 from voxelvault.resources import Resources
-from voxelvault.stacks import FrameRef, FrameStack
 from voxelvault.storage.codecs import DICOM_FRAME
 from voxelvault.storage.pack import StackKey
 

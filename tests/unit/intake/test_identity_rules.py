@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voxelvault.dicom.read import Header
-from voxelvault.identity import (
+from voxelvault.intake.identity import (
     Decision,
     KnownSubject,
     Person,

@@ -13,13 +13,13 @@ from voxelvault.audit.proof import VerifyReport as LogReport
 from voxelvault.catalog.schema import TABLES
 from voxelvault.errors import IntegrityError, UsageError, VoxelVaultError
 from voxelvault.model import SealedRef
-from voxelvault.packs import manifest_ref, open_manifest, open_reader
 from voxelvault.policy.access import Request, require
+from voxelvault.reading.packs import manifest_ref, open_manifest, open_reader
 from voxelvault.readonly import require_writable
-from voxelvault.repair import GRACE, Ledger, orphans, read_ledger, repair
 from voxelvault.resources import Resources
 from voxelvault.storage.pack import InstanceRecord, Manifest
 from voxelvault.storage.pack_reader import PackReader
+from voxelvault.upkeep.repair import GRACE, Ledger, orphans, read_ledger, repair
 
 Row = dict[str, Any]
 

@@ -11,8 +11,8 @@ from voxelvault.audit.events import Event, Kind
 from voxelvault.errors import AmbiguousUID, PolicyDenied, UnknownUID
 from voxelvault.model import new_id
 from voxelvault.policy.access import Request, require
+from voxelvault.reading.stacks import FrameStack, frame_stacks
 from voxelvault.resources import Resources
-from voxelvault.stacks import FrameStack, frame_stacks
 
 
 @dataclass(frozen=True, slots=True)

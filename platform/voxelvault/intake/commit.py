@@ -16,11 +16,11 @@ from voxelvault.crypto.streaming_aead import Kind as SealedKind
 from voxelvault.dicom.geometry import FrameAttributes
 from voxelvault.dicom.read import Header
 from voxelvault.dicom.sources import Source
-from voxelvault.directory import Directory, Newcomer, utc_now
 from voxelvault.errors import AuditError, ObjectMissing, StorageError
-from voxelvault.identity import Person
+from voxelvault.intake.directory import Directory, Newcomer, utc_now
+from voxelvault.intake.identity import Person
+from voxelvault.intake.quarantine import Quarantined, Refused, seal_aside
 from voxelvault.model import SealedRef
-from voxelvault.quarantine import Quarantined, Refused, seal_aside
 from voxelvault.resources import Resources
 from voxelvault.rows import frame_rows, instance_row, pack_row, stack_row
 from voxelvault.storage.pack import (

@@ -24,11 +24,9 @@ from types import FrameType
 
 from voxelvault import config
 from voxelvault.audit.events import Kind
-from voxelvault.candidates import Candidate, examine
 from voxelvault.dicom.geometry import FrameAttributes, frame_attributes
 from voxelvault.dicom.read import number_of_frames
 from voxelvault.dicom.sources import Refusal, Source, find_files
-from voxelvault.directory import known_instances
 from voxelvault.errors import (
     DecoderCrashed,
     DicomError,
@@ -36,11 +34,13 @@ from voxelvault.errors import (
     StorageError,
     VoxelVaultError,
 )
-from voxelvault.identity import Person
-from voxelvault.intake import Draft, Member, commit_batch, discard, log_intent
+from voxelvault.intake.candidates import Candidate, examine
+from voxelvault.intake.commit import Draft, Member, commit_batch, discard, log_intent
+from voxelvault.intake.directory import known_instances
+from voxelvault.intake.identity import Person
+from voxelvault.intake.quarantine import Quarantined, Reason, Refused, known_aside
 from voxelvault.model import new_id
 from voxelvault.policy.access import Request, require
-from voxelvault.quarantine import Quarantined, Reason, Refused, known_aside
 from voxelvault.readonly import require_writable
 from voxelvault.resources import Resources
 from voxelvault.storage.pack_writer import PackWriter

@@ -9,9 +9,9 @@ from voxelvault.dicom.part10 import Part10, parse
 from voxelvault.dicom.read import Header
 from voxelvault.dicom.sources import MEDIA_DIRECTORY, Source
 from voxelvault.errors import DicomError, NotDicom, StorageError
-from voxelvault.identity import Person, person_of, valid_uids
+from voxelvault.intake.identity import Person, person_of, valid_uids
+from voxelvault.intake.quarantine import Reason, Refused
 from voxelvault.model import Buffer
-from voxelvault.quarantine import Reason, Refused
 
 DICOM_NAMES = (".dcm", ".dicom", ".ima")
 """Endings by which a file claims to be DICOM: then it is kept aside rather than passed over."""

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 import voxelvault as vv
-import voxelvault.ingest
-from voxelvault import retry
+import voxelvault.intake.ingest
 from voxelvault.audit.events import Kind, Outcome
 from voxelvault.errors import DecoderCrashed, UsageError
-from voxelvault.quarantine import Reason
-from voxelvault.retry import quarantine_retry
+from voxelvault.intake import retry
+from voxelvault.intake.quarantine import Reason
+from voxelvault.intake.retry import quarantine_retry
 from voxelvault.testing.synthetic import ct_series, hostile
 
 
@@ -45,7 +45,7 @@ def crash(*_: Any, **__: Any) -> Any:
 def aside(vault: vv.Vault, incoming: Path, monkeypatch: pytest.MonkeyPatch) -> vv.Vault:
     """A vault that kept all three aside."""
     with monkeypatch.context() as patch:
-        patch.setattr(voxelvault.ingest, "prepare", crash)
+        patch.setattr(voxelvault.intake.ingest, "prepare", crash)
         assert len(vault.ingest(incoming, progress=False).quarantined) == 3
     return vault
 
@@ -79,7 +79,7 @@ def test_only_those_named(aside: vv.Vault) -> None:
 
 
 def test_what_crashes_again_stays_once(aside: vv.Vault, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(voxelvault.ingest, "prepare", crash)
+    monkeypatch.setattr(voxelvault.intake.ingest, "prepare", crash)
     before = {item.quarantine_id for item in aside.quarantine()}
     report = quarantine_retry(aside.resources)
     assert report.stored == []

@@ -16,7 +16,7 @@ from voxelvault.catalog.catalog import Change, Mode
 from voxelvault.crypto.keyring import Role
 from voxelvault.dicom.columns import Tags
 from voxelvault.dicom.read import Header, columns
-from voxelvault.identity import Decision, KnownSubject, Person, decide, fill_in
+from voxelvault.intake.identity import Decision, KnownSubject, Person, decide, fill_in
 from voxelvault.model import new_id
 from voxelvault.resources import Resources
 from voxelvault.rows import Row, changes

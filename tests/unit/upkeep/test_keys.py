@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import voxelvault as vv
-from voxelvault import keys
 from voxelvault.audit.events import Kind, Outcome
 from voxelvault.crypto.providers.passphrase import FLOOR_KIB
 from voxelvault.errors import AuditError, PolicyDenied, UsageError, WrongPassphrase
 from voxelvault.policy.access import Decision, Request
+from voxelvault.upkeep import keys
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from voxelvault.audit.events import Event, Kind, Outcome
-from voxelvault.candidates import Candidate, examine
 from voxelvault.dicom.sources import Source
 from voxelvault.errors import UsageError, VoxelVaultError
-from voxelvault.ingest import (
+from voxelvault.intake.candidates import Candidate, examine
+from voxelvault.intake.commit import commit_batch, log_intent
+from voxelvault.intake.ingest import (
     BATCH_BYTES,
     IngestOptions,
     IngestReport,
@@ -22,10 +23,9 @@ from voxelvault.ingest import (
     without_duplicates,
     write_pack,
 )
-from voxelvault.intake import commit_batch, log_intent
+from voxelvault.intake.quarantine import Quarantined, Reason, Refused, quarantined_bytes
 from voxelvault.model import Buffer, new_id
 from voxelvault.policy.access import Request, require
-from voxelvault.quarantine import Quarantined, Reason, Refused, quarantined_bytes
 from voxelvault.resources import Resources
 from voxelvault.rows import changes
 

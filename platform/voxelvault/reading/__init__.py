@@ -1,0 +1,1 @@
+"""Images come out: handles, packs, volumes, values."""

@@ -1,0 +1,1 @@
+"""Keeping a vault in order: verify, repair, whose images they are, keys."""
