@@ -12,7 +12,7 @@ demo: $(VENV)/.setup             ## the tour, on real files; DATA=folder adds yo
 	$(BIN)/voxelvault demo --out demo-out $(if $(DATA),--data "$(DATA)")
 
 test: $(VENV)/.dev               ## every test but the long ones
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadscope
 
 test-long: $(VENV)/.dev          ## repeats, kills and load
 	$(BIN)/python -m pytest -m long --timeout 3600

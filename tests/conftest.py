@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pydicom.data
 import pytest
@@ -50,6 +51,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = [item for item in items if "long" not in item.keywords]
     config.hook.pytest_deselected(items=[item for item in items if "long" in item.keywords])
     items[:] = kept
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the count from a worker process to the one that prints it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["exercised"] = session.config.stash.get(EXERCISED, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take a worker's count; workers take the same files in, so the largest is the number."""
+    counts = (node.config.stash.get(EXERCISED, 0), getattr(node, "workeroutput", {}).get("exercised", 0))
+    node.config.stash[EXERCISED] = max(counts)
 
 
 _seconds: defaultdict[str, float] = defaultdict(float)
