@@ -435,7 +435,8 @@ def test_versions_that_another_superseded(filled: Filled, tmp_path: Path) -> Non
     rows = filled.vault.sql("select sha256 from instances where superseded").fetchall()
     by_digest = {digest: path for path, digest in filled.material.files.items()}
     left, rounds = [by_digest[digest] for (digest,) in rows], 0
-    left = [path for path in left if path.name != CUT_SHORT]
+    # Of these two pydicom reads no pixels; the second says that it has 1A frames.
+    left = [path for path in left if path.name not in (CUT_SHORT, "badVR.dcm")]
     while left:
         rounds += 1
         with vv.create(tmp_path / f"vault {rounds}") as vault:
