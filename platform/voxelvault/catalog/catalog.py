@@ -80,7 +80,7 @@ class Lease(Protocol):
     ) -> CommitInfo:
         """Commit the changes, all or none."""
 
-    def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> pa.Table:
+    def query(self, sql: str, params: Mapping[str, Any] | None = None) -> pa.Table:
         """Return rows as of the last commit."""
 
 
@@ -103,7 +103,7 @@ class Catalog(Protocol):
     def lease(self, timeout: float = 60.0) -> AbstractContextManager[Lease]:
         """Hold the catalog for several commits; `LockTimeout` after that many seconds."""
 
-    def query(self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None) -> pa.Table:
+    def query(self, sql: str, params: Mapping[str, Any] | None = None) -> pa.Table:
         """Return the rows of a trusted, parameterised query as of the last commit."""
 
     def user_session(

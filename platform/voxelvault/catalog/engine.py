@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -86,6 +88,41 @@ def extension_file(package: str) -> Path:
 def literal(text: str) -> str:
     """Return a SQL string literal."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def bound(sql: str, params: Mapping[str, Any] | None) -> str:
+    """Return a query of ours with the values of its `$name` parameters written in as literals.
+
+    The engine's own binding imports pandas at its first parameter, a third of a second in every
+    process. Values may be None, numbers, text, and lists of text.
+
+    Raises
+    ------
+    CatalogError
+        A parameter is missing, or of another type.
+    """
+    if params is None:
+        return sql
+    try:
+        return _PARAMETER.sub(lambda name: _value(params[name[1]]), sql)
+    except KeyError:
+        raise CatalogError("a query's parameters are incomplete; report this as a bug") from None
+
+
+_PARAMETER = re.compile(r"\$([a-z_]+)\b")
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool | int | float):
+        return str(value)
+    if isinstance(value, str):
+        # A statement ends at a zero byte, a text need not.
+        return "(" + " || chr(0) || ".join(literal(part) for part in value.split("\0")) + ")"
+    if isinstance(value, list | tuple) and all(isinstance(part, str) for part in value):
+        return f"[{', '.join(map(_value, value))}]::VARCHAR[]"
+    raise CatalogError("a query's parameter has a type that is not passed on; report this as a bug")
 
 
 def quoted(name: str) -> str:

@@ -24,7 +24,7 @@ from voxelvault.catalog.ducklake_sql import (
     metadata,
     set_digest,
 )
-from voxelvault.catalog.engine import Connection, quoted, translated
+from voxelvault.catalog.engine import Connection, bound, quoted, translated
 from voxelvault.catalog.readers import Params
 from voxelvault.catalog.schema import Table
 from voxelvault.crypto.key_tree import Role
@@ -98,7 +98,7 @@ class DuckLakeLease:
             self._begin()
             try:
                 self._connection.execute(f"USE {LAKE}")
-                found = self._connection.execute(sql, params).to_arrow_table()
+                found = self._connection.execute(bound(sql, params)).to_arrow_table()
                 self._connection.execute("USE memory")
             except BaseException:
                 self.let_go()

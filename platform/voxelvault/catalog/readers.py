@@ -7,7 +7,7 @@ at its first use in a transaction costs several times the query itself.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +16,9 @@ from typing import Any
 import pyarrow as pa
 
 from voxelvault.catalog.catalog_file import CatalogFile, FileState
-from voxelvault.catalog.engine import Connection, quoted
+from voxelvault.catalog.engine import Connection, bound, quoted
 
-Params = Sequence[Any] | Mapping[str, Any] | None
+Params = Mapping[str, Any] | None
 
 
 @dataclass
@@ -82,7 +82,7 @@ class Readers:
     def query(self, sql: str, params: Params = None) -> pa.Table:
         """Return all rows: a half-fetched cursor would keep the copy open."""
         with self.cursor() as (cursor, _):
-            return cursor.execute(sql, params).to_arrow_table()
+            return cursor.execute(bound(sql, params)).to_arrow_table()
 
     def close(self) -> None:
         """Let go of the instance."""

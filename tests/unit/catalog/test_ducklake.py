@@ -148,7 +148,7 @@ def test_several_commits_under_one_lease_see_each_other(catalog: DuckLakeCatalog
     with catalog.lease() as lease:
         for _ in range(3):
             lease.commit([patient(subject), *pack(subject, 2)])
-        inside = lease.query("SELECT count(*) AS n FROM packs WHERE subject_id = ?", [subject])
+        inside = lease.query("SELECT count(*) AS n FROM packs WHERE subject_id = $id", {"id": subject})
         # A reader isn't kept waiting by the lease.
         assert count(catalog, "packs") == 3
     assert inside["n"].to_pylist() == [3]
@@ -312,3 +312,16 @@ def test_neither_catalog_nor_files_pickle(catalog: DuckLakeCatalog) -> None:
 def test_the_lease_is_named_like_the_lock(catalog: DuckLakeCatalog, objects: LocalObjects) -> None:
     with objects.lock(LEASE, 1), pytest.raises(LockTimeout), catalog.lease(timeout=0.05):
         pass
+
+
+def test_parameters_are_values_whatever_they_hold(catalog: DuckLakeCatalog) -> None:
+    for text in ("", "O'Neil", "'; DROP TABLE packs; --", "$other", "\\", "a\0b", "山田\n", "{}"):
+        found = catalog.query(
+            "SELECT $text AS text, $text IN (SELECT unnest($texts)) AS there, $none IS NULL AS none",
+            {"text": text, "texts": ["x", text], "none": None, "other": "not me"},
+        )
+        assert found.to_pylist() == [{"text": text, "there": True, "none": True}]
+    empty = catalog.query("SELECT 'x' IN (SELECT unnest($texts)) AS there", {"texts": []})
+    assert empty.to_pylist() == [{"there": False}]
+    with pytest.raises(CatalogError, match="incomplete"):
+        catalog.query("SELECT $text", {})
