@@ -465,7 +465,7 @@ def kinds_of_objects(root: Path) -> list[Path]:
     return list(found.values())
 
 
-# What a user's SQL may reach (SHARP-EDGES 14)
+# What a user's SQL may reach: five ways round a session
 
 
 WAYS_ROUND = [

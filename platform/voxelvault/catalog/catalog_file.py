@@ -81,7 +81,7 @@ class CatalogFile:
                 found = path.stat()
                 parts.append((path.name, found.st_ino, found.st_size, found.st_mtime_ns))
         if not parts:
-            raise CatalogError("the vault has no catalog: run `voxelvault verify --rebuild-catalog`")
+            raise CatalogError("the vault's catalog/ is missing; restore it from a copy")
         return FileState(tuple(parts), racy=max(part[3] for part in parts) > time.time_ns() - _TICK_NS)
 
     def copy(self) -> tuple[Path, FileState]:

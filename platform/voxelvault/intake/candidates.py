@@ -76,3 +76,13 @@ def _candidate(source: Source, data: Buffer, part10: Part10, header: Header, iss
         str(header.get("SeriesInstanceUID") or ""),
         str(header.get("SOPInstanceUID") or ""),
     )
+
+
+def has_changed(candidate: Candidate) -> bool:
+    """Tell whether a file was written to while it was taken in.
+
+    A file held in memory can't; one that is mapped shows what its sender writes.
+    """
+    if isinstance(candidate.data, bytes):
+        return False
+    return hashlib.sha256(candidate.data).hexdigest() != candidate.sha256

@@ -86,9 +86,7 @@ class Committed:
     series: int = 0
     manifests: dict[str, str] = field(default_factory=dict)
     quarantined: list[Quarantined] = field(default_factory=list)
-    sources: list[Source] = field(default_factory=list)
     info: CommitInfo | None = None
-    record_digest: str = ""
 
 
 def log_intent(resources: Resources, action: str, role: str, ids: Sequence[str]) -> None:
@@ -210,11 +208,9 @@ def _commit_draft(resources: Resources, directory: Directory, draft: Draft, done
         found = directory.version(member.record, identity.subject_id)
         if found is None:
             done.duplicates += 1
-            done.sources.append(member.source)
             continue
         version, older = found
         kept.append((member, version))
-        done.sources.append(member.source)
         for instance in older:
             directory.superseded.append(instance.instance_id)
             directory.conflict(

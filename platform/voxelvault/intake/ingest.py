@@ -11,16 +11,12 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import signal
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 
 from voxelvault import config
 from voxelvault.audit.events import Kind
@@ -34,15 +30,17 @@ from voxelvault.errors import (
     StorageError,
     VoxelVaultError,
 )
-from voxelvault.intake.candidates import Candidate, examine
+from voxelvault.intake.candidates import Candidate, examine, has_changed
 from voxelvault.intake.commit import Draft, Member, commit_batch, discard, log_intent
 from voxelvault.intake.directory import known_instances
 from voxelvault.intake.identity import Person
+from voxelvault.intake.interrupt import interruptible
 from voxelvault.intake.quarantine import Quarantined, Reason, Refused, known_aside
 from voxelvault.model import new_id
 from voxelvault.policy.access import Request, require
 from voxelvault.readonly import require_writable
 from voxelvault.resources import Resources
+from voxelvault.storage.codecs import codec_named
 from voxelvault.storage.pack_writer import PackWriter
 from voxelvault.storage.prepare import Prepared, prepare
 
@@ -168,10 +166,11 @@ def ingest(
     """
     require(resources.policy, Request(Kind.INGEST, (), resources.purpose, resources.who))
     require_writable(resources)
+    codec_named(options.codec or resources.settings.codec)
     report = IngestReport(dry_run=options.dry_run)
     threads = resources.options.threads or os.cpu_count() or 1
     before = resources.catalog.head().snapshot
-    with ThreadPoolExecutor(threads) as executor, _interruptible() as stop:
+    with ThreadPoolExecutor(threads) as executor, interruptible() as stop:
         for batch in _batches([Path(path).expanduser() for path in paths], report):
             if stop.is_set():
                 break
@@ -243,22 +242,14 @@ def _ingest_batch(
     if not groups and not aside:
         report.refused += _remove_stored(resources, candidates) if options.move else []
         return
-    pack_ids = [new_id() for _ in groups]
-    action = new_id()
-    log_intent(resources, action, "pack", pack_ids)
-    drafts: list[Draft] = []
     late: list[Refused] = []
-    try:
-        for pack_id, group in zip(pack_ids, groups.values(), strict=True):
-            if stop.is_set():
-                break
-            drafts.append(write_pack(resources, pack_id, group, options, executor, late))
-            advance(len(group), sum(len(candidate.data) for candidate in group))
-    except BaseException:
-        # A full disk is no fuller for what will never be committed.
-        for draft in drafts:
-            discard(resources, draft.writer)
-        raise
+
+    def stored(group: Sequence[Candidate]) -> bool:
+        advance(len(group), sum(len(candidate.data) for candidate in group))
+        return not stop.is_set()
+
+    action = new_id()
+    drafts = write_packs(resources, action, list(groups.values()), options, executor, late, stored)
     aside += _not_yet_aside(resources, late, report)
     done = commit_batch(resources, action, drafts, aside)
     report.stored += done.stored
@@ -292,15 +283,41 @@ def without_duplicates(
 def _not_yet_aside(resources: Resources, aside: Sequence[Refused], report: IngestReport) -> list[Refused]:
     """Leave out files that are in quarantine already; the report names them all the same."""
     described = [refused.described() for refused in aside]
-    known = known_aside(resources.catalog.query, [item.sha256 for item in described])
+    known = known_aside(resources.catalog.query, described)
     fresh: list[Refused] = []
     for refused, item in zip(aside, described, strict=True):
-        if (item.sha256, item.reason.code) in known:
-            report.quarantined.append(replace(item, quarantine_id=known[item.sha256, item.reason.code]))
+        if item.likeness in known:
+            report.quarantined.append(replace(item, quarantine_id=known[item.likeness]))
         else:
-            known[item.sha256, item.reason.code] = item.quarantine_id
+            known[item.likeness] = item.quarantine_id
             fresh.append(refused)
     return fresh
+
+
+def write_packs(
+    resources: Resources,
+    action: str,
+    groups: Sequence[Sequence[Candidate]],
+    options: IngestOptions,
+    executor: ThreadPoolExecutor,
+    aside: list[Refused],
+    go_on: Callable[[Sequence[Candidate]], bool] = lambda group: True,
+) -> list[Draft]:
+    """Enter the intent and write a pack for each group, until `go_on` says no after one."""
+    pack_ids = [new_id() for _ in groups]
+    log_intent(resources, action, "pack", pack_ids)
+    drafts: list[Draft] = []
+    try:
+        for pack_id, group in zip(pack_ids, groups, strict=True):
+            drafts.append(write_pack(resources, pack_id, group, options, executor, aside))
+            if not go_on(group):
+                break
+    except BaseException:
+        # A full disk is no fuller for what will never be committed.
+        for draft in drafts:
+            discard(resources, draft.writer)
+        raise
+    return drafts
 
 
 Work = tuple[Prepared, Sequence[FrameAttributes]]
@@ -319,6 +336,7 @@ def write_pack(
     codec = options.codec or resources.settings.codec
     writer = PackWriter(resources.sealed, pack_id, dek)
     draft = Draft(pack_id, dek, writer, group[0].person, group[0].study_uid, group[0].series_uid, codec)
+    empty = replace(draft, members=[])
     expected = sum(number_of_frames(candidate.header) for candidate in group if candidate.part10.pixels)
 
     def work(candidate: Candidate) -> Work:
@@ -350,9 +368,15 @@ def write_pack(
             member = Member(record, candidate.header, frames, syntax, prepared.pixels, candidate.source)
             draft.members.append(member)
         draft.finish()
+        changed = [candidate for candidate in group if has_changed(candidate)]
     except BaseException:
         discard(resources, writer)
         raise
+    if changed:
+        discard(resources, writer)
+        aside += [Refused(candidate.source, Reason.CHANGED, None) for candidate in changed]
+        rest = [candidate for candidate in group if candidate not in changed]
+        return write_pack(resources, pack_id, rest, options, executor, aside) if rest else empty
     return draft
 
 
@@ -396,24 +420,3 @@ def _remove_stored(resources: Resources, candidates: Iterable[Candidate]) -> lis
         except StorageError:
             left.append(f"{source.display}: stored, but it could not be deleted; delete it yourself")
     return left
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a wish to stop after the series at hand; the second one insists."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-        print("finishing the series at hand; Ctrl-C again stops at once", file=sys.stderr, flush=True)
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, ask)
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -62,6 +62,11 @@ class Reason(Enum):
         "reading it failed in a way that this version does not know",
         "report the version and the kind of file; `quarantine retry` after an update",
     )
+    CHANGED = (
+        "changed",
+        "it was written to while it was read",
+        "ingest it again when nobody writes to it; no bytes of it were stored",
+    )
     UNREADABLE = (
         "unreadable",
         "the file could not be read, or is no file that may be read",
@@ -113,6 +118,11 @@ class Quarantined:
     size: int
     sha256: str = ""
 
+    @property
+    def likeness(self) -> tuple[str, str]:
+        """What tells whether a file is here already: its bytes, or its place where there are none."""
+        return self.sha256 or self.source, self.reason.code
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -125,21 +135,23 @@ class Refused:
 
     def described(self) -> Quarantined:
         """Return what a report says of it."""
-        data = self.data if self.data is not None else b""
-        digest = hashlib.sha256(data).hexdigest()
-        return Quarantined(self.quarantine_id, self.reason, self.source.display, len(data), digest)
+        source = self.source.display
+        if self.data is None:
+            return Quarantined(self.quarantine_id, self.reason, source, 0)
+        digest = hashlib.sha256(self.data).hexdigest()
+        return Quarantined(self.quarantine_id, self.reason, source, len(self.data), digest)
 
 
-def known_aside(query: Callable[..., pa.Table], digests: Sequence[str]) -> dict[tuple[str, str], str]:
-    """Return which files of these SHA-256 are in quarantine: digest and reason to quarantine id."""
-    if not digests:
+def known_aside(query: Callable[..., pa.Table], items: Sequence[Quarantined]) -> dict[tuple[str, str], str]:
+    """Return which of these files are in quarantine already: their likeness and quarantine id."""
+    if not items:
         return {}
     rows = query(
-        "select quarantine_id, sha256, reason from quarantine"
-        " where not resolved and sha256 in (select unnest($digests))",
-        {"digests": list(digests)},
+        "select quarantine_id, sha256, source, reason from quarantine where not resolved"
+        " and (sha256 in (select unnest($digests)) or (sha256 = '' and source in (select unnest($sources))))",
+        {"digests": [item.sha256 for item in items], "sources": [item.source for item in items]},
     ).to_pylist()
-    return {(row["sha256"], row["reason"]): row["quarantine_id"] for row in rows}
+    return {(row["sha256"] or row["source"], row["reason"]): row["quarantine_id"] for row in rows}
 
 
 def seal_aside(resources: Resources, refused: Refused) -> tuple[Quarantined, Mapping[str, Any]]:

@@ -14,18 +14,19 @@ from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.dicom.sources import Source
 from voxelvault.errors import UsageError, VoxelVaultError
 from voxelvault.intake.candidates import Candidate, examine
-from voxelvault.intake.commit import commit_batch, log_intent
+from voxelvault.intake.commit import commit_batch
 from voxelvault.intake.ingest import (
     BATCH_BYTES,
     IngestOptions,
     IngestReport,
     issuer_of,
     without_duplicates,
-    write_pack,
+    write_packs,
 )
 from voxelvault.intake.quarantine import Quarantined, Reason, Refused, quarantined_bytes
 from voxelvault.model import Buffer, new_id
 from voxelvault.policy.access import Request, require
+from voxelvault.readonly import require_writable
 from voxelvault.resources import Resources
 from voxelvault.rows import changes
 
@@ -114,6 +115,7 @@ def quarantine_retry(
         A sealed file is not what was stored.
     """
     require(resources.policy, Request(Kind.QUARANTINE_RETRIED, tuple(ids), resources.purpose, resources.who))
+    require_writable(resources)
     rows = _rows(resources, ids)
     options = IngestOptions(issuer=issuer)
     report, action = RetryReport(), new_id()
@@ -195,13 +197,9 @@ def _store(
     for candidate in fresh:
         groups.setdefault(candidate.group, []).append(candidate)
     if groups:
-        pack_ids, action = [new_id() for _ in groups], new_id()
-        log_intent(resources, action, "pack", pack_ids)
+        action = new_id()
         with ThreadPoolExecutor(resources.options.threads or os.cpu_count() or 1) as executor:
-            drafts = [
-                write_pack(resources, pack_id, group, options, executor, aside)
-                for pack_id, group in zip(pack_ids, groups.values(), strict=True)
-            ]
+            drafts = write_packs(resources, action, list(groups.values()), options, executor, aside)
         # They are in quarantine already: nothing is put aside a second time.
         commit_batch(resources, action, drafts, [])
     return {_id_of(refused.source): refused.reason for refused in aside}

@@ -281,7 +281,7 @@ def test_missing_damaged_and_foreign_files_say_so(
     with pytest.raises((IntegrityError, CatalogError)):
         broken.head()
     path.unlink()
-    with pytest.raises(CatalogError, match="rebuild-catalog"):
+    with pytest.raises(CatalogError, match="restore it"):
         DuckLakeCatalog.open(objects, keys, TYPED)
 
 
