@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,7 +17,7 @@ from voxelvault.crypto.providers import Provider
 from voxelvault.crypto.unlocking import find_root
 from voxelvault.crypto.vault_record import NewSlot, SignedRecord, VaultRecord, build, commitment, fingerprint
 from voxelvault.crypto.wrap import KEY_LENGTH, derive
-from voxelvault.errors import ForgedRecord, IntegrityError, KeyUnavailable, RollbackDetected
+from voxelvault.errors import ForgedRecord, IntegrityError, KeyUnavailable, RollbackDetected, StorageError
 
 
 class KeyState:
@@ -127,11 +127,15 @@ class KeyState:
         self.switch(record, tree)
 
     def switch(self, record: VaultRecord, tree: KeyTree) -> None:
-        """Store a record as the next one, then remove the pages that it no longer names."""
+        """Store a record as the next one, then remove the pages that it no longer names.
+
+        The record counts once it is stored: pages that can't be removed wait for the next switch.
+        """
         signed = build(replace(record, number=record.number + 1), tree.root, self.log_key().sign)
         self._store.switch(signed)
         self.signed, self.tree = signed, tree
-        self._store.sweep(signed.record)
+        with suppress(StorageError):
+            self._store.sweep(signed.record)
 
     def _root_of(self, record: VaultRecord) -> bytes:
         if record.generation == self.record.generation:
