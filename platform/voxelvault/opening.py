@@ -6,8 +6,10 @@ import getpass
 import os
 import re
 import sys
+import tempfile
 import tomllib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,13 +18,14 @@ from voxelvault.audit.log import AuditLog
 from voxelvault.audit.rollback import accept_restore, check_heads, check_pin, remember
 from voxelvault.catalog.ducklake import DuckLakeCatalog
 from voxelvault.config import Pins, default_key_file, given_checkpoint
+from voxelvault.crypto.key_store import RECORD
 from voxelvault.crypto.keyring import KeyRing, Role
 from voxelvault.crypto.providers import Provider
 from voxelvault.crypto.providers.env import EnvProvider
 from voxelvault.crypto.providers.file import FileProvider
 from voxelvault.crypto.providers.passphrase import MEMORY_KIB, PassphraseProvider
 from voxelvault.crypto.providers.recovery import RecoveryProvider, new_code
-from voxelvault.crypto.vault_record import NewSlot
+from voxelvault.crypto.vault_record import NewSlot, parse
 from voxelvault.dicom.columns import Tags, load_tags
 from voxelvault.dicom.decode import DecoderPool
 from voxelvault.errors import (
@@ -31,12 +34,13 @@ from voxelvault.errors import (
     NewerFormat,
     NoPermission,
     NotAVault,
+    RollbackDetected,
     UsageError,
     VaultExists,
 )
 from voxelvault.files import disk_error
 from voxelvault.model import FORMAT, new_id
-from voxelvault.policy.access import OwnerPolicy
+from voxelvault.policy.access import OwnerPolicy, Request, require
 from voxelvault.readonly import is_writable, require_writable, side_log
 from voxelvault.resources import Resources, Settings
 from voxelvault.storage.codecs import codec_named
@@ -137,13 +141,19 @@ def create_vault(
     keys.commit()
     audit = AuditLog.create(objects, keys)
     tags = load_tags()
-    catalog = DuckLakeCatalog.create(objects, keys, tags)
-    # The description comes last: a vault that was half made is none.
-    objects.put(VAULT_TOML, [text])
-    resources = _resources(settings, objects, keys, catalog, audit, tags, purpose)
-    audit.append([_event(resources, Kind.VAULT_CREATED)])
-    remember(Pins(), settings.vault_id, audit, keys.number)
-    return Created(resources, code, tuple(_warnings(root, ways, settings.vault_id)))
+    with ExitStack() as opened:
+        catalog = DuckLakeCatalog.create(objects, keys, tags)
+        opened.callback(catalog.close)
+        resources = _resources(settings, objects, keys, catalog, audit, tags, purpose)
+        opened.callback(resources.pool.close)
+        audit.append([_event(resources, Kind.VAULT_CREATED)])
+        remember(Pins(), settings.vault_id, audit, keys.number)
+        own_file = ways.passphrase is None
+        warnings = key_file_warnings(root, ways.key_file, settings.vault_id) if own_file else []
+        # The description comes last: a vault that was half made, its recovery code never shown, is none.
+        objects.put(VAULT_TOML, [text])
+        opened.pop_all()
+    return Created(resources, code, tuple(warnings))
 
 
 def _is_free(root: Path) -> bool:
@@ -203,18 +213,36 @@ def open_vault(
     writable = is_writable(root)
     audit = log if writable else side_log(keys)
     tags = vault_tags(root)
-    catalog = DuckLakeCatalog.open(objects, keys, tags, read_only=not writable)
-    resources = _resources(settings, objects, keys, catalog, audit, tags, purpose)
-    resources = replace(resources, log=log, read_only=not writable)
-    if accept:
-        require_writable(resources)
-        accept_restore(Pins(), settings.vault_id, log, keys.number, who=resources.who)
-    else:
-        given = checkpoint if checkpoint is not None else given_checkpoint()
-        check_pin(Pins(), settings.vault_id, log, keys.number, given=given)
-        check_heads(log, {"record_number": keys.number, "snapshot": catalog.head().snapshot})
-    audit.append([_event(resources, Kind.VAULT_OPENED)])
+    with ExitStack() as opened:
+        catalog = DuckLakeCatalog.open(objects, keys, tags, read_only=not writable)
+        opened.callback(catalog.close)
+        resources = _resources(settings, objects, keys, catalog, audit, tags, purpose)
+        resources = replace(resources, log=log, read_only=not writable)
+        opened.callback(resources.pool.close)
+        if accept:
+            require_writable(resources)
+            accept_restore(Pins(), settings.vault_id, log, keys.number, who=resources.who)
+        else:
+            _check_newest(resources, checkpoint if checkpoint is not None else given_checkpoint())
+        audit.append([_event(resources, Kind.VAULT_OPENED)])
+        opened.pop_all()
     return resources
+
+
+def _check_newest(resources: Resources, given: str | None) -> None:
+    try:
+        _compare(resources, given)
+    except RollbackDetected:
+        # Another process may have written between two readings; what was put back stays behind.
+        _compare(resources, given)
+
+
+def _compare(resources: Resources, given: str | None) -> None:
+    keys, log = resources.keys, resources.log
+    keys.refresh()
+    check_pin(Pins(), resources.settings.vault_id, log, keys.number, given=given)
+    keys.refresh()
+    check_heads(log, {"record_number": keys.number, "snapshot": resources.catalog.head().snapshot})
 
 
 def close_vault(resources: Resources) -> None:
@@ -224,6 +252,17 @@ def close_vault(resources: Resources) -> None:
     finally:
         resources.catalog.close()
         resources.pool.close()
+
+
+def key_file_warnings(root: Path, key_file: str | os.PathLike[str] | None, vault_id: str) -> list[str]:
+    """Say so when the key file lies on the vault's disk: that protects from nobody who takes both."""
+    path = Path(key_file or default_key_file(vault_id)).expanduser()
+    if not path.exists() or path.stat().st_dev != root.stat().st_dev:
+        return []
+    return [
+        "key file and vault are on one disk: whoever takes both reads everything; move the key file to "
+        "another device, or add a passphrase (`voxelvault keys add passphrase`) and remove the file"
+    ]
 
 
 def read_settings(root: Path) -> tuple[Settings, bytes]:
@@ -266,14 +305,45 @@ def adopt_tags(resources: Resources, tags_file: Path) -> Resources:
 
     Raises
     ------
+    PolicyDenied, NoPermission, NetworkFileSystem
+        The vault may not be changed, or not here.
     UsageError
         The list names an unknown attribute, table or type; nothing was changed.
+    AuditError
+        It could not be logged; then nothing was changed.
     """
-    tags = load_tags(tags_file)
-    resources.objects.replace(TAGS, tags_file.read_bytes())
+    require(resources.policy, Request(Kind.CATALOG_CHANGED, (), resources.purpose, resources.who))
+    require_writable(resources)
+    tags, stored = _read_tags(tags_file)
+    resources.audit.append([_tags_event(resources)])
+    resources.objects.replace(TAGS, stored)
     resources.catalog.close()
     catalog = DuckLakeCatalog.open(resources.objects, resources.keys, tags)
     return replace(resources, tags=tags, catalog=catalog)
+
+
+def _read_tags(tags_file: Path) -> tuple[Tags, bytes]:
+    """Return a tag list and its bytes, read once: what is parsed is what will be stored."""
+    try:
+        stored = tags_file.read_bytes()
+    except OSError:
+        raise UsageError("the tag list can't be read; check its path and who may read it") from None
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / TAGS
+            copy.write_bytes(stored)
+            return load_tags(copy), stored
+    except OSError as error:
+        raise disk_error(error) from None
+
+
+def _tags_event(resources: Resources) -> Event:
+    return Event(
+        kind=Kind.CATALOG_CHANGED,
+        who=resources.who,
+        purpose=resources.purpose,
+        codes={"mode": ("tags",)},
+    )
 
 
 def _toml(settings: Settings) -> bytes:
@@ -296,18 +366,6 @@ def _first_slots(ways: Ways, vault_id: str, memory_kib: int) -> Sequence[NewSlot
     path = Path(ways.key_file or default_key_file(vault_id)).expanduser()
     provider = FileProvider(path)
     return [provider.slot() if path.exists() else provider.create()]
-
-
-def _warnings(root: Path, ways: Ways, vault_id: str) -> list[str]:
-    if ways.passphrase is not None:
-        return []
-    key_file = Path(ways.key_file or default_key_file(vault_id)).expanduser().absolute()
-    if key_file.stat().st_dev == root.stat().st_dev:
-        return [
-            "key file and vault are on one disk: whoever takes both reads everything; move the key file to "
-            "another device, or add a passphrase (`voxelvault keys add passphrase`) and remove the file"
-        ]
-    return []
 
 
 def _resources(
@@ -363,6 +421,6 @@ def _has_terminal() -> bool:
 
 
 def _wants_passphrase(objects: LocalObjects) -> bool:
-    return b'"passphrase"' in objects.get("keys/record.json") or b'\\"passphrase\\"' in objects.get(
-        "keys/record.json"
-    )
+    # Unproven: it decides about a prompt, no more.
+    slots = parse(objects.get(RECORD)).record.slots
+    return any(slot.provider == PassphraseProvider.name for slot in slots)

@@ -333,12 +333,11 @@ class Vault(AbstractContextManager["Vault"]):
 
         self._drop_session()
         if tags is not None:
+            self.resources = adopt_tags(self.resources, Path(tags).expanduser())
             for series in self._series:
                 series.close()
             self._series.clear()
-            self.resources = adopt_tags(self.resources, Path(tags).expanduser())
-        count = reindex(self.resources)
-        return count
+        return reindex(self.resources)
 
     def merge_subjects(self, subject_id: str, into: str, *, reason: str | None = None) -> None:
         """Say that two subjects are one person; see the table `conflicts`."""

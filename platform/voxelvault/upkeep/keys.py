@@ -13,20 +13,38 @@ from pathlib import Path
 from typing import TypeVar
 
 from voxelvault.audit.events import Event, Kind, Outcome
-from voxelvault.config import default_key_file
 from voxelvault.crypto.providers.env import EnvProvider
 from voxelvault.crypto.providers.file import FileProvider
 from voxelvault.crypto.providers.passphrase import MEMORY_KIB, PassphraseProvider
 from voxelvault.crypto.providers.recipient import recipient_slot
 from voxelvault.crypto.vault_record import NewSlot
-from voxelvault.errors import UsageError, VoxelVaultError
+from voxelvault.errors import AuditError, UsageError, VoxelVaultError
 from voxelvault.model import new_id
+from voxelvault.opening import key_file_warnings as key_file_warnings
 from voxelvault.policy.access import Request, require
 from voxelvault.resources import Resources
 
 T = TypeVar("T")
 
 RECOVERY = "recovery"
+
+
+class OutcomeNotLogged(AuditError):
+    """The keys were changed, and the log has no outcome of it, only the intent.
+
+    Attributes
+    ----------
+    recovery_code : str or None
+        The new one, when the change made one: shown here or never, since the one before opens
+        nothing any more.
+    """
+
+    def __init__(self, recovery_code: str | None = None) -> None:
+        self.recovery_code = recovery_code
+        super().__init__(
+            "the keys were changed, but the outcome could not be entered in the log; free some disk "
+            "space, and look at `keys list` before doing it again"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +68,6 @@ def list_slots(resources: Resources) -> list[SlotInfo]:
     """Return every way to the root key."""
     resources.keys.refresh()
     return [SlotInfo(slot.slot_id, slot.provider, slot.label) for slot in resources.keys.slots()]
-
-
-def key_file_warnings(root: Path, key_file: str | os.PathLike[str] | None, vault_id: str) -> list[str]:
-    """Say so when the key file lies on the vault's disk: that protects from nobody who takes both."""
-    path = Path(key_file or default_key_file(vault_id)).expanduser()
-    if not path.exists() or path.stat().st_dev != root.stat().st_dev:
-        return []
-    return [
-        "key file and vault are on one disk: whoever takes both reads everything; move the key file to "
-        "another device, or add a passphrase (`voxelvault keys add passphrase`) and remove the file"
-    ]
 
 
 def add_slot(resources: Resources, slot: NewSlot) -> str:
@@ -181,14 +188,29 @@ def rotate(resources: Resources) -> None:
 
 
 def renew_recovery_code(resources: Resources) -> str:
-    """Make a recovery code and return it; the one before opens nothing from now on."""
-    return _logged(
-        resources,
-        Kind.KEYS_ROTATED,
-        RECOVERY,
-        resources.keys.new_recovery_code,
-        lambda _: tuple(slot.slot_id for slot in resources.keys.slots() if slot.provider == RECOVERY),
-    )
+    """Make a recovery code and return it; the one before opens nothing from now on.
+
+    Raises
+    ------
+    OutcomeNotLogged
+        The code was made and stands in the error.
+    """
+    made: list[str] = []
+
+    def renew() -> None:
+        made.append(resources.keys.new_recovery_code())
+
+    try:
+        _logged(
+            resources,
+            Kind.KEYS_ROTATED,
+            RECOVERY,
+            renew,
+            lambda _: tuple(slot.slot_id for slot in resources.keys.slots() if slot.provider == RECOVERY),
+        )
+    except OutcomeNotLogged as error:
+        raise OutcomeNotLogged(made[0]) from error.__cause__
+    return made[0]
 
 
 def recover(
@@ -215,6 +237,8 @@ def recover(
     ------
     UsageError
         Neither or both were given, or the file is there already.
+    OutcomeNotLogged
+        The keys were changed; a new recovery code, if one was made, stands in the error.
     """
     if (key_file is None) == (passphrase is None):
         raise UsageError("a recovery makes a key file or a passphrase slot: give one of them")
@@ -242,7 +266,13 @@ def _logged(
     slots: Callable[[T], tuple[str, ...]],
     intended: tuple[str, ...] = (),
 ) -> T:
-    """Ask the policy, enter the intent, change the record, enter the outcome."""
+    """Ask the policy, enter the intent, change the record, enter the outcome.
+
+    Raises
+    ------
+    OutcomeNotLogged
+        All but the last step was done.
+    """
     require(resources.policy, Request(kind, intended, resources.purpose, resources.who))
     action = new_id()
     _enter(resources, kind, action, Outcome.INTENT, provider, intended)
@@ -251,7 +281,10 @@ def _logged(
     except VoxelVaultError:
         _enter(resources, kind, action, Outcome.FAILED, provider, intended)
         raise
-    _enter(resources, kind, action, Outcome.OK, provider, slots(result))
+    try:
+        _enter(resources, kind, action, Outcome.OK, provider, slots(result))
+    except (VoxelVaultError, OSError) as error:
+        raise OutcomeNotLogged from error
     return result
 
 

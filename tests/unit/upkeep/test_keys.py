@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 import voxelvault as vv
-from voxelvault.audit.events import Kind, Outcome
+from voxelvault.audit.events import Event, Kind, Outcome
+from voxelvault.audit.log import AuditLog
+from voxelvault.crypto.key_store import PAGES
 from voxelvault.crypto.providers.passphrase import FLOOR_KIB
-from voxelvault.errors import AuditError, PolicyDenied, UsageError, WrongPassphrase
+from voxelvault.errors import AuditError, NoPermission, PolicyDenied, UsageError, WrongPassphrase
+from voxelvault.interfaces.cli import main
 from voxelvault.policy.access import Decision, Request
 from voxelvault.upkeep import keys
 
@@ -103,6 +106,69 @@ def test_recovery_replaces_the_code(vault: vv.Vault, tmp_path: Path, with_passph
     with pytest.raises(WrongPassphrase):
         vv.open(vault.path, recovery_code=code, key_file=none)
     vv.open(vault.path, recovery_code=done.recovery_code, key_file=none).close()
+
+
+@pytest.fixture
+def no_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log takes intents, and of recovery codes no outcome: the disk is full by then."""
+    append = AuditLog.append
+
+    def fail(self: AuditLog, events: Sequence[Event]) -> range:
+        if any(event.kind == Kind.KEYS_ROTATED and event.outcome != Outcome.INTENT for event in events):
+            raise AuditError("no")
+        return append(self, events)
+
+    monkeypatch.setattr(AuditLog, "append", fail)
+
+
+@pytest.mark.usefixtures("no_outcome")
+def test_a_new_code_is_in_the_error_if_its_outcome_is_not_logged(vault: vv.Vault, tmp_path: Path) -> None:
+    with pytest.raises(keys.OutcomeNotLogged, match="were changed") as caught:
+        keys.renew_recovery_code(vault.resources)
+    code = caught.value.recovery_code
+    assert code is not None
+    assert code not in str(caught.value)
+    vv.open(vault.path, recovery_code=code, key_file=tmp_path / "none").close()
+    with pytest.raises(keys.OutcomeNotLogged) as caught:
+        keys.rotate(vault.resources)
+    assert caught.value.recovery_code is None
+
+
+@pytest.mark.usefixtures("no_outcome")
+@pytest.mark.parametrize("verb", ["add", "recover"])
+def test_the_command_prints_the_new_code_with_the_error(
+    vault: vv.Vault,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+) -> None:
+    monkeypatch.setenv("VOXELVAULT_RECOVERY_CODE", str(vault.recovery_code))
+    words = {
+        "add": ["keys", "add", "recovery", "--yes"],
+        "recover": ["--key-file", str(tmp_path / "new.key"), "keys", "recover"],
+    }
+    assert main(["--vault", str(vault.path), *words[verb]]) == 1
+    said = capsys.readouterr().err
+    assert "were changed" in said
+    code = next(line for line in said.splitlines() if line.startswith("recovery code")).split()[-1]
+    vv.open(vault.path, recovery_code=code, key_file=tmp_path / "none").close()
+
+
+def test_old_pages_that_stay_keep_no_code_back(
+    vault: vv.Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_self: object, _name: str) -> None:
+        raise NoPermission("no")
+
+    objects = vault.resources.objects
+    with monkeypatch.context() as patch:
+        patch.setattr(type(objects), "delete", refuse)
+        code = keys.renew_recovery_code(vault.resources)
+    vv.open(vault.path, recovery_code=code, key_file=tmp_path / "none").close()
+    assert outcomes(vault, Kind.KEYS_ROTATED) == [Outcome.INTENT, Outcome.OK]
+    keys.rotate(vault.resources)
+    assert len(list(objects.list(PAGES))) == 1
 
 
 def test_recovery_makes_one_everyday_key(vault: vv.Vault, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -87,7 +89,8 @@ def add(
             emit({"dry_run": True, "plan": [f"add a {kind} slot"]}, f"would add a {kind} slot", as_json)
             return
         if kind == "recovery":
-            code = verbs.renew_recovery_code(resources)
+            with _code_told():
+                code = verbs.renew_recovery_code(resources)
             emit({"recovery_code": code}, [f"recovery code  {code}", _WRITE_DOWN], as_json)
             return
         if kind == "file":
@@ -106,6 +109,20 @@ def add(
 
 
 _WRITE_DOWN = "Write it down: it is kept nowhere, and the code before opens this vault no more."
+
+
+@contextmanager
+def _code_told() -> Iterator[None]:
+    """Print the recovery code that an error carries: the change was made, and it is kept nowhere."""
+    from voxelvault.upkeep.keys import OutcomeNotLogged
+
+    try:
+        yield
+    except OutcomeNotLogged as error:
+        if error.recovery_code is not None:
+            say(f"recovery code  {error.recovery_code}")
+            say(_WRITE_DOWN)
+        raise
 
 
 def _public_key(value: str) -> str:
@@ -187,7 +204,7 @@ def recover(session: Session, ask: bool, code_file: Path | None, as_json: bool) 
         raise UsageError("there is a key file already: put --key-file with a new place before the verb")
     code = _code(code_file)
     fresh = new_passphrase(session.passphrase()) if ask else None
-    with session.open(recovery_code=code, passphrase=None) as vault:
+    with session.open(recovery_code=code, passphrase=None) as vault, _code_told():
         done = verbs.recover(vault.resources, key_file=None if ask else place, passphrase=fresh)
     document = {
         "slot_id": done.slot_id,
