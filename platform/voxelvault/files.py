@@ -32,7 +32,7 @@ def write_new(path: Path, parts: Iterable[Buffer]) -> int:
                 raise FileExistsError
             _name_once(part, path)
     except FileExistsError:
-        raise UsageError("a file to be written is there already; choose an empty folder") from None
+        raise UsageError("a file to be written is there already; choose another place") from None
     except OSError as error:
         raise disk_error(error) from None
     return length

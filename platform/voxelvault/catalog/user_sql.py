@@ -178,6 +178,9 @@ def _user_errors() -> Iterator[None]:
         yield
     except duckdb.PermissionException:
         message = "the query reaches outside the catalog's tables: use these only"
+    except duckdb.InvalidInputException as error:
+        reads = "read-only" not in str(error)
+        message = safe_message(error) if reads else "the catalog is only read here: use a select"
     except duckdb.Error as error:
         message = f"the query failed: {safe_message(error)}"
     else:

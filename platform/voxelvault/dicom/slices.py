@@ -103,7 +103,7 @@ class FrameGroup:
         """
         if not self.regular or self._step is None or self.orientation is None or self.pixel_spacing is None:
             raise GeometryError(
-                f"no single affine: {self.reason}; use `positions`, or ask for a resampled volume"
+                f"no single affine: {self.reason}; see `geometry().positions`, or use `volume(resample=True)`"
             )
         affine = np.eye(4)
         # A row's direction is walked by the column index, in steps of the distance between columns.

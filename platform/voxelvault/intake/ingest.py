@@ -172,10 +172,9 @@ def ingest(
     before = resources.catalog.head().snapshot
     with ThreadPoolExecutor(threads) as executor, interruptible() as stop:
         for batch in _batches([Path(path).expanduser() for path in paths], report):
-            if stop.is_set():
+            if stop.is_set() or not _ingest_batch(resources, batch, options, report, executor, stop, advance):
+                report.interrupted = True
                 break
-            _ingest_batch(resources, batch, options, report, executor, stop, advance)
-    report.interrupted = stop.is_set()
     _keep_tidy(resources, before)
     return report
 
@@ -217,17 +216,22 @@ def _ingest_batch(
     executor: ThreadPoolExecutor,
     stop: threading.Event,
     advance: Callable[[int, int], object],
-) -> None:
-    report.found += len(batch)
+) -> bool:
+    """Take one batch in; return False if Ctrl-C left some of it for another time."""
     candidates: list[Candidate] = []
     aside: list[Refused] = []
+    found = 0
     for outcome in executor.map(lambda source: examine(source, issuer_of(source, options)), batch):
+        found += 1
         if outcome is None:
             report.not_dicom += 1
         elif isinstance(outcome, Candidate):
             candidates.append(outcome)
         else:
             aside.append(outcome)
+        if stop.is_set():
+            break
+    report.found += found
     aside = _not_yet_aside(resources, aside, report)
     fresh = without_duplicates(resources, candidates, report)
     groups: dict[tuple[Person, str, str], list[Candidate]] = {}
@@ -238,10 +242,10 @@ def _ingest_batch(
         report.series += len(groups)
         report.bytes += sum(len(candidate.data) for candidate in fresh)
         report.quarantined += [refused.described() for refused in aside]
-        return
+        return found == len(batch)
     if not groups and not aside:
         report.refused += _remove_stored(resources, candidates) if options.move else []
-        return
+        return found == len(batch)
     late: list[Refused] = []
 
     def stored(group: Sequence[Candidate]) -> bool:
@@ -260,6 +264,7 @@ def _ingest_batch(
     report.quarantined += done.quarantined
     if options.move:
         report.refused += _remove_stored(resources, candidates)
+    return found == len(batch) and len(drafts) == len(groups)
 
 
 def without_duplicates(

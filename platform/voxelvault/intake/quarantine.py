@@ -55,7 +55,7 @@ class Reason(Enum):
     MEDIA_DIRECTORY = (
         "media_directory",
         "a DICOMDIR lists a medium's files, of several patients maybe, so it is nobody's instance",
-        "nothing: the files it names are ingested one by one, and it is kept as it came",
+        "no action is needed: the files it names come in one by one, and it is kept as it came",
     )
     UNFORESEEN = (
         "unforeseen",

@@ -47,7 +47,7 @@ def find_series(
         {"uid": uid, "study": study, "subject": subject},
     ).to_pylist()
     if not rows:
-        raise UnknownUID("no such series in this vault; `vault.sql('select * from series')` lists them")
+        raise UnknownUID("no such series in this vault; a query on the table `series` lists them")
     subjects = sorted({row["subject_id"] for row in rows})
     if len(subjects) > 1:
         raise AmbiguousUID(

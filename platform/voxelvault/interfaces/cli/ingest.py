@@ -58,8 +58,15 @@ def ingest(
 
 
 def _lines(report: IngestReport) -> list[str]:
+    from voxelvault.intake.quarantine import Reason
+
     found = [str(report)]
+    directories = sum(item.reason is Reason.MEDIA_DIRECTORY for item in report.quarantined)
+    if directories:
+        found.append(f"of these, {directories} DICOMDIR: kept as they came, no action is needed")
     for item in report.quarantined:
-        found.append(f"quarantined {item.quarantine_id}: {shown(item.source)}")
-        found.append(f"    {item.reason.code}: {item.reason.sentence}; {item.reason.advice}")
+        if item.reason is not Reason.MEDIA_DIRECTORY:
+            name = "would be quarantined" if report.dry_run else f"quarantined {item.quarantine_id}"
+            found.append(f"{name}: {shown(item.source)}")
+            found.append(f"    {item.reason.code}: {item.reason.sentence}; {item.reason.advice}")
     return found + [f"refused {shown(line)}" for line in report.refused]

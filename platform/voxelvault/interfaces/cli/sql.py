@@ -29,7 +29,7 @@ def sql(session: Session, query: str, as_csv: bool, as_json: bool) -> None:
     QUERY is SQL; - reads it from stdin. Every query is an audit entry.
 
     Tables: patients, studies, series, instances, stacks, frames, packs, quarantine, conflicts,
-    merges, cohorts, releases, and audit for the log.
+    merges, moves, and audit for the log.
     """
     if as_csv and as_json:
         raise UsageError("choose one of --csv and --json")
