@@ -330,6 +330,35 @@ def test_moved_study_stays_where_it_was_moved(vault: Vault, tmp_path: Path) -> N
         move_study(vault.resources, "0" * 32, a)
 
 
+def _states(vault: Vault) -> dict[str, tuple[int, bool]]:
+    found = rows(vault, "select sha256, version, superseded from instances")
+    return {row["sha256"]: (row["version"], row["superseded"]) for row in found}
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_moved_version_hides_nothing_any_more(vault: Vault, tmp_path: Path, which: int) -> None:
+    """One SOP Instance UID in two studies of a subject: apart, each of them counts."""
+    sop = uid(77)
+    files = [person_file("A", study=n, pixel=n, SOPInstanceUID=sop) for n in (1, 2)]
+    for file in (*files, person_file("B", study=3)):
+        take(vault, tmp_path / "in", file)
+    one, other = map(digest, files)
+    assert (_states(vault)[one], _states(vault)[other]) == ((1, True), (2, False))
+    a = subject_of(vault, one)
+    (b,) = (str(row["subject_id"]) for row in subjects(vault) if row["subject_id"] != a)
+    moved = digest(files[which])
+    (study,) = rows(vault, f"select study_id from instances where sha256 = '{moved}'")
+    move_study(vault.resources, study["study_id"], b)
+    assert (subject_of(vault, moved), subject_of(vault, (other, one)[which])) == (b, a)
+    assert not any(superseded for _, superseded in _states(vault).values())
+    for n in (1, 2):
+        np.testing.assert_array_equal(vault.series(series_uid(n)).pixels.compute(), [FRAME + n])
+    # Together again, the later one counts.
+    move_study(vault.resources, study["study_id"], a)
+    assert (_states(vault)[one], _states(vault)[other]) == ((1, True), (2, False))
+    assert vault.verify(progress=False).ok
+
+
 def test_an_old_copy_keeps_what_it_had(vault: Vault, tmp_path: Path) -> None:
     """Merging is no erasure: a whole old copy opens with its keys, and says that it is old."""
     first, other = person_file(), person_file(study=2, PatientName="Married^Jo")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 from flow_support import (
+    copy_vault,
     counts,
     digest,
     exported,
@@ -27,7 +29,8 @@ from flow_support import (
 )
 
 from voxelvault.audit.events import Kind
-from voxelvault.errors import AuditError, NoSpace, StorageError, VoxelVaultError
+from voxelvault.errors import AuditError, IntegrityError, NoSpace, StorageError, VoxelVaultError
+from voxelvault.rows import changes
 from voxelvault.storage.objects import LocalObjects
 from voxelvault.testing.synthetic import ct_series, hostile
 from voxelvault.upkeep.verify import VerifyOptions, verify
@@ -433,6 +436,90 @@ def test_orphans_of_the_quarantine_are_swept(
     assert vault.verify(progress=False).orphans == 1
     assert repaired(vault).swept == 1
     assert vault.verify(progress=False).orphans == 0
+
+
+@pytest.mark.parametrize("later", [{"good": person_file(instance=2)}, {}])
+def test_a_repair_by_an_older_catalog_sweeps_nothing(
+    vault_path: Path, tmp_path: Path, later: dict[str, bytes]
+) -> None:
+    """Yesterday's catalog/, accepted: packs and quarantined files of today are no orphans."""
+    with open_again(vault_path) as vault:
+        vault.ingest(write(tmp_path / "a", [person_file()]), progress=False)
+    old = copy_vault(vault_path, tmp_path / "old")
+    newest = tmp_path / "newest"
+    with open_again(vault_path) as vault:
+        bad = {"bad": hostile()["nested 10,000 deep"]}
+        vault.ingest(write(tmp_path / "b", {**later, **bad}), progress=False)
+    (vault_path / "catalog").rename(newest)
+    shutil.copytree(old / "catalog", vault_path / "catalog")
+    before = snapshot(vault_path, "objects")
+    with open_again(vault_path, accept_restore=True) as vault:
+        if later:
+            with pytest.raises(IntegrityError, match="restore the newest catalog/") as caught:
+                repaired(vault)
+            one_line(caught.value, str(tmp_path))
+        else:
+            assert repaired(vault).swept == 0
+    assert snapshot(vault_path, "objects").items() >= before.items()
+    shutil.rmtree(vault_path / "catalog")
+    newest.rename(vault_path / "catalog")
+    with open_again(vault_path, accept_restore=True) as vault:
+        assert counts(vault, "instances", "quarantine") == (1 + len(later), 1)
+        report = repaired(vault)
+        assert report.ok, report.failures
+
+
+def test_repair_sweeps_texts_of_no_entry(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault.ingest(write(tmp_path / "in", [person_file(), person_file("B", study=2)]), progress=False)
+    one, other = (row["subject_id"] for row in rows(vault, "select subject_id from patients"))
+    replace = LocalObjects.replace
+
+    def full(self: LocalObjects, name: str, data: Any) -> None:
+        if name.startswith("audit/"):
+            raise NoSpace("full")
+        replace(self, name, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalObjects, "replace", full)
+        with pytest.raises(VoxelVaultError):
+            vault.merge_subjects(one, other, reason="a text of no entry")
+    assert len(snapshot(vault.path, "audit/text")) == 1
+    verify(vault.resources, VerifyOptions(quick=True, repair=True))
+    assert len(snapshot(vault.path, "audit/text")) == 1
+    assert repaired(vault).swept == 1
+    assert not snapshot(vault.path, "audit/text")
+
+
+def test_an_instance_without_rows_is_noticed(vault: Vault, tmp_path: Path) -> None:
+    files = [person_file(instance=n, pixel=n) for n in (1, 2)]
+    vault.ingest(write(tmp_path / "in", files), progress=False)
+    (gone,) = rows(vault, f"select instance_id from instances where sha256 = '{digest(files[0])}'")
+    frames = rows(
+        vault, f"select pack_id, stack, frame from frames where instance_id = '{gone['instance_id']}'"
+    )
+    vault.resources.catalog.commit(
+        [*changes("instances", [gone], "delete"), *changes("frames", frames, "delete")]
+    )
+    report = vault.verify(progress=False, quick=True)
+    assert any(f"lacks the row of instance {gone['instance_id']}" in str(item) for item in report.failures)
+
+
+def test_a_duplicate_dropped_at_commit_is_no_loss(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two ingests at once bring the same file: the later pack's manifest has it, and no row."""
+    from voxelvault.intake import ingest as room
+
+    files = [person_file(instance=n, pixel=n) for n in (1, 2)]
+    vault.ingest(write(tmp_path / "a", files[:1]), progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "without_duplicates", lambda _, candidates, __: list(candidates))
+        assert vault.ingest(write(tmp_path / "b", files), progress=False).duplicates == 1
+    assert counts(vault, "instances") == (2,)
+    report = vault.verify(progress=False)
+    assert report.ok, report.failures
 
 
 def test_move_deletes_what_is_stored_and_nothing_else(vault: Vault, tmp_path: Path) -> None:

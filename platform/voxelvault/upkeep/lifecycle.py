@@ -195,28 +195,43 @@ def _renamed(
 def _versions(lease: Lease, study_ids: Sequence[str], into: str) -> list[Change]:
     """Return the rows that put instances of one SOP Instance UID in order: the newest counts.
 
-    For studies about to come to a subject. What was the same file twice stays, as versions.
+    For studies about to come to a subject: there, where what was the same file twice stays, as
+    versions; and where they leave, as what a leaving version hid counts again.
     """
     rows = lease.query(
-        "with together as (select i.SOPInstanceUID as uid, i.instance_id, i.sha256, i.version, i.superseded,"
-        " p.created from instances i join packs p using (pack_id) where i.SOPInstanceUID != ''"
-        " and (i.subject_id = $into or i.study_id in (select unnest($studies))))"
-        " select * from together where uid in"
-        " (select uid from together where not superseded group by uid having count(*) > 1)"
-        " order by uid, created, version, instance_id",
+        "with leaving as (select distinct SOPInstanceUID as uid, subject_id from instances"
+        " where study_id in (select unnest($studies)) and SOPInstanceUID != '')"
+        " select i.SOPInstanceUID as uid, i.instance_id, i.sha256, i.version, i.superseded, p.created,"
+        " i.study_id in (select unnest($studies)) as moving,"
+        " i.study_id not in (select unnest($studies)) and i.subject_id != $into as stays"
+        " from instances i join packs p using (pack_id) where i.SOPInstanceUID in (select uid from leaving)"
+        " and (i.subject_id = $into or (i.SOPInstanceUID, i.subject_id) in (select (uid, subject_id)"
+        " from leaving)) order by uid, stays, p.created, i.version, i.instance_id",
         {"into": into, "studies": list(study_ids)},
     ).to_pylist()
     changed: list[Row] = []
     conflicts: list[Row] = []
-    for _, group in groupby(rows, key=itemgetter("uid")):
-        members = list(group)
-        newest = members[-1]
-        for number, row in enumerate(members, 1):
-            values = {"version": number, "superseded": row is not newest}
-            changed.append({"instance_id": row["instance_id"], **values})
-            if row is not newest and not row["superseded"] and row["sha256"] != newest["sha256"]:
+    for (_, stays), group in groupby(rows, key=itemgetter("uid", "stays")):
+        members = _in_order(list(group))
+        newest = members[-1][1]
+        for number, row in members:
+            superseded = row is not newest
+            if (row["version"], row["superseded"]) != (number, superseded):
+                values = {"version": number, "superseded": superseded}
+                changed.append({"instance_id": row["instance_id"], **values})
+            if superseded and not stays and not row["superseded"] and row["sha256"] != newest["sha256"]:
                 conflicts.append(_version_conflict(into, newest))
     return [*changes("instances", changed, "merge"), *changes("conflicts", conflicts, "merge")]
+
+
+def _in_order(rows: Sequence[Row]) -> list[tuple[int, Row]]:
+    """Return instances of one subject and UID, each with its version.
+
+    Versions that were counted in two subjects can't be compared: then the time of storing counts.
+    """
+    if len({row["moving"] for row in rows}) > 1:
+        return list(enumerate(rows, 1))
+    return [(row["version"], row) for row in sorted(rows, key=itemgetter("version"))]
 
 
 def _version_conflict(subject_id: str, newest: Row) -> Row:

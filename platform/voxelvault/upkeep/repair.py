@@ -1,19 +1,20 @@
 """What a killed ingest leaves behind, and what the log says must happen to it.
 
-The log is the truth: an object is swept only where an intent names its pack and the catalog never
-committed that pack; a commit whose outcome was not entered gets its outcome.
+The log is the truth: an object is swept only where an intent without outcome names its pack, and
+neither log nor catalog ever committed that pack; a commit whose outcome was not entered gets its
+outcome. Where the catalog lacks what the log commits, it is an older one, and nothing is swept.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.audit.leaf import Entry
 from voxelvault.crypto.streaming_aead import Kind as SealedKind
-from voxelvault.errors import VoxelVaultError
+from voxelvault.errors import IntegrityError, VoxelVaultError
 from voxelvault.model import ObjectInfo
 from voxelvault.reading.packs import manifest_ref, open_manifest
 from voxelvault.resources import Resources
@@ -47,7 +48,16 @@ class Ledger:
 
     def unfinished(self, pack_id: str) -> bool:
         """Tell whether a pack was intended by an ingest whose outcome was never entered."""
-        return self.intents.get(pack_id, "") not in (self.finished | {""})
+        action = self.intents.get(pack_id, "")
+        return action != "" and action not in self.finished
+
+    def left_behind(self, owner: str) -> bool:
+        """Tell whether what was written for a pack or a quarantined file was never committed."""
+        return self.unfinished(owner) and owner not in self.manifests
+
+    def lost(self, pack_ids: Collection[str]) -> set[str]:
+        """Return the packs that were committed, never taken away, and aren't among these."""
+        return set(self.manifests) - self.gone - set(pack_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +101,20 @@ def repair(resources: Resources, ledger: Ledger, grace: float = GRACE) -> Repair
         What its log says.
     grace : float
         Seconds that an object must be old: another ingest may be at work.
+
+    Raises
+    ------
+    IntegrityError
+        The catalog is older than the log; nothing was swept.
     """
     with resources.catalog.lease() as lease:
         packs = {row["pack_id"]: row for row in lease.query("select * from packs").to_pylist()}
+        # By an older catalog, what later ingests stored looks as if it were left behind.
+        if lost := ledger.lost(packs):
+            raise IntegrityError(
+                f"nothing was repaired: the catalog lacks {len(lost)} packs that the log commits; "
+                "restore the newest catalog/, then run again"
+            )
         kept = {
             row["object_id"]
             for row in lease.query("select object_id from quarantine where object_id is not null").to_pylist()
@@ -102,6 +123,7 @@ def repair(resources: Resources, ledger: Ledger, grace: float = GRACE) -> Repair
         swept = _sweep(resources, ledger, packs, referenced, grace)
     if isinstance(resources.objects, LocalObjects):
         swept += resources.objects.sweep_temporary(time.time() - grace)
+    swept += resources.log.sweep_texts(time.time() - grace)
     missing = {
         pack_id: row["manifest_sha256"]
         for pack_id, row in packs.items()
@@ -135,7 +157,7 @@ def _sweep(
         if object_id is None or info.modified > young:
             continue
         owner = _owner(resources, object_id)
-        if owner in ledger.intents and owner not in packs:
+        if ledger.left_behind(owner) and owner not in packs:
             resources.objects.delete(info.name)
             swept += 1
     return swept

@@ -140,6 +140,8 @@ def verify(
     ------
     RollbackDetected
         The log does not extend the checkpoint given: nothing it says can be relied on.
+    IntegrityError
+        A repair was asked for, and the catalog is older than the log.
     """
     require(resources.policy, Request(Kind.VERIFY, (), resources.purpose, resources.who))
     report = VerifyReport()
@@ -200,6 +202,7 @@ def _check_pack(
     report.objects += 1
     yield from _check_objects(resources, manifest, read, report)
     yield from ((None, problem) for problem in _check_rows(rows, manifest))
+    yield from ((None, problem) for problem in _check_missing(resources, rows, manifest))
     if read:
         yield from ((None, problem) for problem in _check_content(resources, manifest, report))
 
@@ -247,7 +250,7 @@ def _rows_of(resources: Resources, pack_ids: Sequence[str]) -> CatalogRows:
 
 
 def _check_rows(rows: CatalogRows, manifest: Manifest) -> Iterator[str]:
-    """Compare the catalog's rows of a pack with its manifest, both ways."""
+    """Compare the rows that the catalog has of a pack with its manifest."""
     stored = rows.instances.get(manifest.pack_id, {})
     known = {record.instance_id: (record.sha256, record.length) for record in manifest.instances}
     for instance_id, values in stored.items():
@@ -264,6 +267,27 @@ def _check_rows(rows: CatalogRows, manifest: Manifest) -> Iterator[str]:
     }
     if rows.frames.get(manifest.pack_id, set()) != wanted:
         yield "the catalog's frames disagree with the manifest"
+
+
+def _check_missing(resources: Resources, rows: CatalogRows, manifest: Manifest) -> Iterator[str]:
+    """Account for each instance of a manifest without a row: the commit leaves out duplicates alone.
+
+    What made it a duplicate was a file of the same bytes; the subject has that one still.
+    """
+    stored = rows.instances.get(manifest.pack_id, {})
+    missing = [record for record in manifest.instances if record.instance_id not in stored]
+    if not missing:
+        return
+    found = resources.catalog.query(
+        "select coalesce(SOPInstanceUID, '') as uid, sha256 from instances"
+        " where subject_id = (select subject_id from packs where pack_id = $pack)"
+        " and sha256 in (select unnest($digests))",
+        {"pack": manifest.pack_id, "digests": sorted({record.sha256 for record in missing})},
+    ).to_pylist()
+    twins = {(row["uid"], row["sha256"]) for row in found}
+    for record in missing:
+        if (record.sop_instance_uid, record.sha256) not in twins:
+            yield f"the catalog lacks the row of instance {record.instance_id}; restore the newest catalog/"
 
 
 def _check_content(resources: Resources, manifest: Manifest, report: VerifyReport) -> Iterator[str]:
@@ -323,7 +347,7 @@ def _check_quarantine(resources: Resources, report: VerifyReport, read: bool) ->
 
 def _lost(resources: Resources, packs: Sequence[Row], ledger: Ledger) -> Iterator[Failure]:
     """Yield packs that the log commits and the catalog lacks, as one does that was put back."""
-    lost = ledger.manifests.keys() - ledger.gone - {row["pack_id"] for row in packs}
+    lost = ledger.lost({row["pack_id"] for row in packs})
     if not lost:
         return
     since = resources.catalog.query(

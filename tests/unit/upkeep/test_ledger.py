@@ -39,6 +39,28 @@ def test_what_was_erased_is_gone() -> None:
     assert ledger.manifests == {"new": "digest"}
 
 
+def test_only_what_nothing_committed_is_left_behind() -> None:
+    intent = entry(Kind.INGEST, Outcome.INTENT, ids={"pack": ("p",), "quarantine": ("q",)})
+    assert all(map(read_ledger([intent]).left_behind, "pq"))
+    done = read_ledger([intent, entry(Kind.INGEST, manifests={"p": "digest"})])
+    assert not any(map(done.left_behind, "pq"))
+    recovered = read_ledger([intent, entry(Kind.REPAIR, manifests={"p": "digest"})])
+    assert recovered.unfinished("p")
+    assert not recovered.left_behind("p")
+    assert not recovered.left_behind("stranger")
+
+
+def test_what_was_committed_and_never_taken_away_is_lost() -> None:
+    ledger = read_ledger(
+        [
+            entry(Kind.INGEST, manifests={"p": "1", "old": "2", "there": "3"}),
+            entry(Kind.INSTANCE_REMOVED, ids={"pack": ("old",)}),
+        ]
+    )
+    assert ledger.lost(["there"]) == {"p"}
+    assert ledger.lost(["there", "p", "more"]) == set()
+
+
 class Log:
     def __init__(self, entries: Sequence[Any]) -> None:
         self._entries = entries
