@@ -33,6 +33,7 @@
     ├── CatalogError
     │   └── QueryError             the SQL was refused or failed
     ├── AuditError                 no entry could be written, so nothing was done
+    │   └── OutcomeNotLogged       the keys were changed, and only the intent is logged
     ├── PolicyDenied
     ├── ForkedProcess              a handle was used in a forked child
     └── MissingExtra               an optional package is not installed
@@ -166,6 +167,24 @@ class QueryError(CatalogError):
 
 class AuditError(VoxelVaultError):
     """No audit entry could be written, so nothing was done."""
+
+
+class OutcomeNotLogged(AuditError):
+    """The keys were changed, and the log has no outcome of it, only the intent.
+
+    Attributes
+    ----------
+    recovery_code : str or None
+        The new one, when the change made one: shown here or never, since the one before opens
+        nothing any more.
+    """
+
+    def __init__(self, recovery_code: str | None = None) -> None:
+        self.recovery_code = recovery_code
+        super().__init__(
+            "the keys were changed, but the outcome could not be entered in the log; free some disk "
+            "space, and look at `keys list` before doing it again"
+        )
 
 
 class PolicyDenied(VoxelVaultError):

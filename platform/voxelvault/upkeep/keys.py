@@ -18,7 +18,7 @@ from voxelvault.crypto.providers.file import FileProvider
 from voxelvault.crypto.providers.passphrase import MEMORY_KIB, PassphraseProvider
 from voxelvault.crypto.providers.recipient import recipient_slot
 from voxelvault.crypto.vault_record import NewSlot
-from voxelvault.errors import AuditError, UsageError, VoxelVaultError
+from voxelvault.errors import OutcomeNotLogged, UsageError, VoxelVaultError
 from voxelvault.model import new_id
 from voxelvault.opening import key_file_warnings as key_file_warnings
 from voxelvault.policy.access import Request, require
@@ -27,24 +27,6 @@ from voxelvault.resources import Resources
 T = TypeVar("T")
 
 RECOVERY = "recovery"
-
-
-class OutcomeNotLogged(AuditError):
-    """The keys were changed, and the log has no outcome of it, only the intent.
-
-    Attributes
-    ----------
-    recovery_code : str or None
-        The new one, when the change made one: shown here or never, since the one before opens
-        nothing any more.
-    """
-
-    def __init__(self, recovery_code: str | None = None) -> None:
-        self.recovery_code = recovery_code
-        super().__init__(
-            "the keys were changed, but the outcome could not be entered in the log; free some disk "
-            "space, and look at `keys list` before doing it again"
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,8 +211,7 @@ def test_pages_that_could_not_be_swept_go_with_the_next_write() -> None:
     objects, vault_id, key = FailingObjects(), new_id(), fresh_key()
     ring = KeyRing.create(objects, vault_id, TOML, [key.slot()])
     objects.refuse = "delete"
-    with pytest.raises(StorageError):
-        ring.rotate()
+    ring.rotate()
     objects.refuse = ""
     assert ring.generation == 2
     ring.new_key(Role.CATALOG)
