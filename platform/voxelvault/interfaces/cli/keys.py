@@ -114,7 +114,7 @@ _WRITE_DOWN = "Write it down: it is kept nowhere, and the code before opens this
 @contextmanager
 def _code_told() -> Iterator[None]:
     """Print the recovery code that an error carries: the change was made, and it is kept nowhere."""
-    from voxelvault.upkeep.keys import OutcomeNotLogged
+    from voxelvault.errors import OutcomeNotLogged
 
     try:
         yield
