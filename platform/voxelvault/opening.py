@@ -200,6 +200,8 @@ def open_vault(
     """
     root = Path(path).expanduser().absolute()
     settings, text = read_settings(root)
+    given = checkpoint if checkpoint is not None else given_checkpoint()
+    vouched = bool(given or fingerprint or Pins().load(settings.vault_id))
     objects = LocalObjects(root)
     providers = ways.providers(settings.vault_id)
     try:
@@ -217,13 +219,13 @@ def open_vault(
         catalog = DuckLakeCatalog.open(objects, keys, tags, read_only=not writable)
         opened.callback(catalog.close)
         resources = _resources(settings, objects, keys, catalog, audit, tags, purpose)
-        resources = replace(resources, log=log, read_only=not writable)
+        resources = replace(resources, log=log, read_only=not writable, vouched=vouched)
         opened.callback(resources.pool.close)
         if accept:
             require_writable(resources)
             accept_restore(Pins(), settings.vault_id, log, keys.number, who=resources.who)
         else:
-            _check_newest(resources, checkpoint if checkpoint is not None else given_checkpoint())
+            _check_newest(resources, given)
         audit.append([_event(resources, Kind.VAULT_OPENED)])
         opened.pop_all()
     return resources

@@ -42,7 +42,8 @@ class Resources:
     """One open vault's parts, handed to every verb.
 
     `log` is the vault's own audit log; `audit` is where this session's entries go: the same one, or
-    a side log where the vault can't be written (`read_only`).
+    a side log where the vault can't be written (`read_only`). `vouched` says that something older
+    (what this user saw before, a checkpoint, a fingerprint) spoke for the log when it was opened.
     """
 
     settings: Settings
@@ -59,6 +60,7 @@ class Resources:
     purpose: str | None
     options: Options = field(default_factory=Options)
     read_only: bool = False
+    vouched: bool = True
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an open vault cannot be pickled; open it again where you need it")

@@ -55,7 +55,11 @@ def _nothing_fits(record: VaultRecord, providers: Sequence[Provider]) -> KeyUnav
     for provider in providers:
         if provider.name in _TYPED and provider.name in kinds:
             return WrongPassphrase(_TYPED[provider.name])
-    return KeyUnavailable(f"no key at hand opens this vault: give one of its {', '.join(sorted(kinds))} keys")
+    ways = ", ".join(sorted(kinds))
+    return KeyUnavailable(
+        f"no key at hand opens this vault, which has slots of the kinds {ways}: "
+        "give a key file or a passphrase, or recover it"
+    )
 
 
 __all__ = ["find_root"]

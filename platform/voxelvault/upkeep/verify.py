@@ -86,6 +86,8 @@ class VerifyReport:
         Objects removed and outcomes entered by repair.
     log : VerifyReport
         What the audit log proved, and from which checkpoint.
+    read : bool
+        Frames and files were read; False for a quick check.
     """
 
     packs: int = 0
@@ -99,6 +101,7 @@ class VerifyReport:
     recovered: int = 0
     failures: list[Failure] = field(default_factory=list)
     log: LogReport | None = None
+    read: bool = True
 
     @property
     def ok(self) -> bool:
@@ -106,9 +109,11 @@ class VerifyReport:
         return not self.failures
 
     def __str__(self) -> str:
+        read = f"{self.frames} frames, {self.instances} files" if self.read else "no pixels read"
+        fine = "all as they came in" if self.read else "all there"
         parts = [
-            f"{self.packs} packs, {self.objects} objects, {self.frames} frames, {self.instances} files",
-            "all as they came in" if self.ok else f"{len(self.failures)} FAILURES",
+            f"{self.packs} packs, {self.objects} objects, {read}",
+            fine if self.ok else f"{len(self.failures)} FAILURES",
         ]
         parts += [f"{self.orphans} orphaned objects (sweep them with --repair)"] if self.orphans else []
         parts += [f"{self.unfinished} packs without an outcome (--repair)"] if self.unfinished else []
@@ -144,10 +149,16 @@ def verify(
         A repair was asked for, and the catalog is older than the log.
     """
     require(resources.policy, Request(Kind.VERIFY, (), resources.purpose, resources.who))
-    report = VerifyReport()
+    report = VerifyReport(read=not options.quick)
     report.log = resources.log.verify(options.against, texts=not options.quick)
     if options.repair:
         require_writable(resources)
+        if not (resources.vouched or options.against):
+            # Yesterday's log would have today's objects swept.
+            raise UsageError(
+                "a vault never seen before is not repaired: open it with a kept checkpoint (--checkpoint FILE) "
+                "or with its fingerprint"
+            )
         done = repair(resources, read_ledger(resources.log.entries()), options.grace)
         report.swept, report.recovered = done.swept, done.recovered
     packs: list[Row] = resources.catalog.query("select * from packs order by series_id, pack_id").to_pylist()

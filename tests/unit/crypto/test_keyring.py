@@ -590,9 +590,9 @@ def test_a_new_recovery_code_voids_the_one_before(vault: Vault) -> None:
 
 
 def test_a_vault_without_any_fitting_key_says_which_it_has(vault: Vault) -> None:
-    with pytest.raises(KeyUnavailable, match="env keys"):
+    with pytest.raises(KeyUnavailable, match="kinds env"):
         vault.open(fresh_key())
-    with pytest.raises(KeyUnavailable, match="env keys"):
+    with pytest.raises(KeyUnavailable, match="kinds env"):
         vault.open(PassphraseProvider("x"), EnvProvider({}))
 
 

@@ -85,7 +85,7 @@ def _passphrase(session: Session, ask: bool) -> str | None:
     return new_passphrase(given) if ask or given else None
 
 
-def new_passphrase(given: str | None) -> str:
+def new_passphrase(given: str | None, how: str = "--passphrase-file before the verb") -> str:
     """Return the passphrase that was given, or one typed twice at a terminal.
 
     Raises
@@ -98,6 +98,6 @@ def new_passphrase(given: str | None) -> str:
     if given:
         return given
     if not sys.stdin.isatty():
-        raise UsageError("no passphrase: use --passphrase-file before the verb, or VOXELVAULT_PASSPHRASE")
+        raise UsageError(f"no new passphrase and no terminal to ask at: use {how}")
     typed: str = click.prompt("new passphrase", hide_input=True, confirmation_prompt=True, err=True)
     return typed

@@ -97,7 +97,7 @@ def add(
             slot_id = verbs.add_file(resources, Path(str(value)), label)
         elif kind == "passphrase":
             given = read_line(new_passphrase_file) if new_passphrase_file else None
-            slot_id = verbs.add_passphrase(resources, new_passphrase(given), label)
+            slot_id = verbs.add_passphrase(resources, new_passphrase(given, "--new-passphrase-file"), label)
         elif kind == "env":
             slot_id = verbs.add_env(resources, label)
         else:

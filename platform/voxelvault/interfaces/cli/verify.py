@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from voxelvault.errors import UsageError
 from voxelvault.interfaces.cli.command import Session, destructive, pass_session, read_text, verb
 from voxelvault.interfaces.cli.output import agreed, emit, plain, shown
 
@@ -48,8 +47,6 @@ def verify(
     Every object, every frame's digest, every catalog reference, and the audit log.
     """
     note = None if against is None else read_text(against)
-    if repair:
-        _require_memory(session, note)
     with session.open() as vault:
         go = repair and _agreed(vault, yes, dry_run)
         # A plan needs no pixels.
@@ -68,18 +65,6 @@ def _agreed(vault: Vault, yes: bool, dry_run: bool) -> bool:
         "enter the outcomes that a killed ingest could not",
     ]
     return agreed(plan, yes, dry_run)
-
-
-def _require_memory(session: Session, note: str | None) -> None:
-    """Refuse to sweep by a log that nothing older vouches for: it may be yesterday's."""
-    from voxelvault.config import Pins, given_checkpoint
-    from voxelvault.opening import read_settings
-
-    known = Pins().load(read_settings(session.path)[0].vault_id) is not None
-    if not (known or note or session.fingerprint or session.checkpoint_file or given_checkpoint()):
-        raise UsageError(
-            "this user has never seen this vault: give --checkpoint FILE or --fingerprint before the verb"
-        )
 
 
 def _names(vault: Vault) -> dict[str, dict[str, str]]:
