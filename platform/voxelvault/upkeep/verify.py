@@ -156,8 +156,8 @@ def verify(
         if not (resources.vouched or options.against):
             # Yesterday's log would have today's objects swept.
             raise UsageError(
-                "a vault never seen before is not repaired: open it with a kept checkpoint (--checkpoint FILE) "
-                "or with its fingerprint"
+                "a vault never seen before is not repaired: open it with a kept checkpoint "
+                "(--checkpoint FILE) or with its fingerprint"
             )
         done = repair(resources, read_ledger(resources.log.entries()), options.grace)
         report.swept, report.recovered = done.swept, done.recovered
