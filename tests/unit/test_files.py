@@ -21,7 +21,7 @@ def test_writes_and_counts(tmp_path: Path) -> None:
 
 def test_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"mine")
-    with pytest.raises(UsageError, match="empty folder"):
+    with pytest.raises(UsageError, match="another place"):
         write_new(tmp_path / "a", [b"other"])
     assert (tmp_path / "a").read_bytes() == b"mine"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -130,7 +130,7 @@ def test_tilted_and_uneven_head(shared_dicom: Path, tmp_path: Path) -> None:
     assert group.spacing is None
     steps = np.diff(group.positions @ group.normal)
     np.testing.assert_allclose([steps[0], steps[13], steps[14]], [4.002, 1.081, 6.999], atol=2e-3)
-    with pytest.raises(GeometryError, match=r"1\.08 to 7\.00 mm apart; use `positions`"):
+    with pytest.raises(GeometryError, match=r"1\.08 to 7\.00 mm apart; see `geometry\(\)\.positions`"):
         group.affine_lps
     plain, _ = niftis(shared_dicom / GE_HEAD, tmp_path / "nifti")
     for k in (0, 13, 27):
