@@ -102,6 +102,7 @@ class _Peers:
         work = [
             (self._memory.name, self._out.shape, self._out.dtype.str, p[0], [self._files[i] for i in p])
             for p in parts
+            if len(p)
         ]
         for _ in self._processes.map(_read_part, work):
             pass
