@@ -143,8 +143,8 @@ def verify(
 
     Raises
     ------
-    RollbackDetected
-        The log does not extend the checkpoint given: nothing it says can be relied on.
+    IntegrityError, RollbackDetected
+        The log is damaged, or does not extend the checkpoint given: nothing it says can be relied on.
     IntegrityError
         A repair was asked for, and the catalog is older than the log.
     """
