@@ -342,6 +342,7 @@ def write_pack(
     writer = PackWriter(resources.sealed, pack_id, dek)
     draft = Draft(pack_id, dek, writer, group[0].person, group[0].study_uid, group[0].series_uid, codec)
     empty = replace(draft, members=[])
+    kept: list[Candidate] = []
     expected = sum(number_of_frames(candidate.header) for candidate in group if candidate.part10.pixels)
 
     def work(candidate: Candidate) -> Work:
@@ -366,23 +367,31 @@ def write_pack(
             except Exception as error:
                 if type(error) is VoxelVaultError or isinstance(error, StorageError):
                     raise  # not the file's fault: the decoders do not start, say
-                aside.append(Refused(candidate.source, _reason(error), candidate.data))
+                aside.append(_refused(candidate, error))
                 continue
+            kept.append(candidate)
             record = writer.add(prepared, expected)
             syntax = candidate.part10.transfer_syntax
             member = Member(record, candidate.header, frames, syntax, prepared.pixels, candidate.source)
             draft.members.append(member)
         draft.finish()
-        changed = [candidate for candidate in group if has_changed(candidate)]
+        changed = [candidate for candidate in kept if has_changed(candidate)]
     except BaseException:
         discard(resources, writer)
         raise
     if changed:
         discard(resources, writer)
         aside += [Refused(candidate.source, Reason.CHANGED, None) for candidate in changed]
-        rest = [candidate for candidate in group if candidate not in changed]
+        rest = [candidate for candidate in kept if candidate not in changed]
         return write_pack(resources, pack_id, rest, options, executor, aside) if rest else empty
     return draft
+
+
+def _refused(candidate: Candidate, error: Exception) -> Refused:
+    """Set a file aside that failed on its way in; whatever failed, one that was written to says so."""
+    if has_changed(candidate):
+        return Refused(candidate.source, Reason.CHANGED, None)
+    return Refused(candidate.source, _reason(error), candidate.data)
 
 
 def _reason(error: Exception) -> Reason:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 import voxelvault as vv
 from voxelvault.access import identifies
 from voxelvault.dicom import sources
-from voxelvault.errors import NoPermission, UsageError
+from voxelvault.errors import IntegrityError, NoPermission, UsageError
 from voxelvault.intake import ingest as room
 from voxelvault.intake.quarantine import Reason
 from voxelvault.storage.prepare import Prepared, prepare
@@ -51,6 +52,28 @@ def test_a_mapped_file_that_is_written_to_does_not_count_as_stored(
     assert vault.ingest(*paths, progress=False).stored == 1
     assert vault.verify(progress=False).ok
     assert vault.export(tmp_path / "out", progress=False).files == 3
+
+
+def test_a_file_that_fails_since_it_was_written_to_is_set_aside_once(
+    vault: vv.Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = inbox(tmp_path, 3)
+    monkeypatch.setattr(sources, "WHOLE_LIMIT", 16)
+
+    whole = hashlib.sha256(paths[1].read_bytes()).hexdigest()
+
+    def meddle(data: object, *rest: object, **options: object) -> Prepared:
+        if options["sha256"] == whole:
+            with paths[1].open("r+b") as file:
+                file.seek(-4, 2)
+                file.write(b"\x01\x02\x03\x04")
+            raise IntegrityError("the frame did not come back as it went in")
+        return prepare(data, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(room, "prepare", meddle)
+    report = vault.ingest(*paths, progress=False)
+    assert report.stored == 2
+    assert [item.reason for item in report.quarantined] == [Reason.CHANGED]
 
 
 def test_each_unreadable_file_is_noted_once(
