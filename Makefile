@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: setup demo test test-long lint bench format clean
+.PHONY: setup train demo test test-long lint bench format clean
 
 setup: $(VENV)/.setup            ## install the package and JupyterLab
+train: $(VENV)/.train            ## setup, and PyTorch and MONAI for loaders and training
 demo: $(VENV)/.setup             ## the tour, on real files; DATA=folder adds your own
 	$(BIN)/voxelvault demo --out demo-out $(if $(DATA),--data "$(DATA)")
 
@@ -23,7 +24,7 @@ lint: $(VENV)/.dev               ## style, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev              ## the table that README quotes
+bench: $(VENV)/.bench            ## the table that README quotes
 	$(BIN)/python -m benchmarks
 
 format: $(VENV)/.dev
@@ -41,6 +42,14 @@ $(VENV)/.setup: $(INPUTS) | $(BIN)/python
 	$(PIP) --editable '.[notebook]'
 	@touch $@
 
-$(VENV)/.dev: $(INPUTS) | $(BIN)/python
-	$(PIP) --editable '.[notebook,dev]'
+$(VENV)/.train: $(INPUTS) | $(BIN)/python
+	$(PIP) --editable '.[notebook,train]'
 	@touch $@ $(VENV)/.setup
+
+$(VENV)/.dev: $(INPUTS) | $(BIN)/python
+	$(PIP) --editable '.[notebook,train,dev]'
+	@touch $@ $(VENV)/.train $(VENV)/.setup
+
+$(VENV)/.bench: $(INPUTS) | $(BIN)/python
+	$(PIP) --editable '.[notebook,train,dev,bench]'
+	@touch $@ $(VENV)/.dev $(VENV)/.train $(VENV)/.setup

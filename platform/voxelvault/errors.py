@@ -34,7 +34,9 @@
     │   └── QueryError             the SQL was refused or failed
     ├── AuditError                 no entry could be written, so nothing was done
     │   └── OutcomeNotLogged       the keys were changed, and only the intent is logged
+    ├── SplitViolation             one person would stand in two parts of a split
     ├── PolicyDenied
+    │   └── GrantExpired           what was lent to a worker process is no longer valid
     ├── ForkedProcess              a handle was used in a forked child
     └── MissingExtra               an optional package is not installed
 
@@ -189,6 +191,14 @@ class OutcomeNotLogged(AuditError):
 
 class PolicyDenied(VoxelVaultError):
     """The policy said no."""
+
+
+class GrantExpired(PolicyDenied):
+    """What was lent to a worker process is no longer valid."""
+
+
+class SplitViolation(VoxelVaultError):
+    """One person would stand in two parts of a split."""
 
 
 class ForkedProcess(VoxelVaultError):

@@ -27,6 +27,9 @@ class Kind(StrEnum):
     QUERY = "query"
     IDENTIFYING_READ = "identifying.read"
     COHORT_FROZEN = "cohort.frozen"
+    COHORT_SPLIT = "cohort.split"
+    DERIVED_BUILT = "derived.built"
+    DERIVED_REMOVED = "derived.removed"
     EXPORT = "export"
     VERIFY = "verify"
     REPAIR = "repair"
@@ -104,10 +107,13 @@ ALLOWED: Mapping[Kind, _Allowed] = {
         manifests=True,
     ),
     Kind.HANDLE_OPENED: _allow(f"{_SCOPE} grant", "members", "members", "type", text=True),
-    Kind.HANDLE_CLOSED: _allow(f"{_SCOPE} grant", f"members {_READ}", "members", "type"),
+    Kind.HANDLE_CLOSED: _allow(f"{_SCOPE} grant", f"members samples {_READ}", "members", "type"),
     Kind.QUERY: _allow(counts="rows columns", digests="catalog", text=True),
     Kind.IDENTIFYING_READ: _allow(counts="rows", digests="catalog", codes="columns", text=True),
     Kind.COHORT_FROZEN: _allow("cohort", "members subjects", "members catalog"),
+    Kind.COHORT_SPLIT: _allow("cohort", "members subjects parts", "members recipe"),
+    Kind.DERIVED_BUILT: _allow("cohort", "series derived bytes snapshot", "recipe catalog", "type"),
+    Kind.DERIVED_REMOVED: _allow("cohort", "derived bytes snapshot", "recipe catalog", "type"),
     Kind.EXPORT: _allow(_SCOPE, f"members files {_READ}", "members manifest", "format"),
     Kind.VERIFY: _allow(counts=f"objects packs entries failures {_READ}", digests="checkpoint", codes="mode"),
     Kind.REPAIR: _allow("object pack", "objects packs bytes", f"checkpoint {_HEADS}", "mode", manifests=True),

@@ -171,15 +171,43 @@ MOVES = _table(
 )
 COHORTS = _table(
     "cohorts",
-    "cohort_id instance_id",
-    _ids("cohort_id instance_id series_id study_id subject_id")
+    "cohort_id",
+    _ids("cohort_id")
     | {
         "name": "VARCHAR",
-        "sha256": "VARCHAR",
-        "label": "VARCHAR",
-        "split": "VARCHAR",
-        "catalog_digest": "VARCHAR",
         "frozen": "TIMESTAMP",
+        "catalog_digest": "VARCHAR",
+        "catalog_snapshot": "BIGINT",
+        "members": "BIGINT",
+        "subjects": "BIGINT",
+        "members_sha256": "VARCHAR",
+        "selection": "VARCHAR",
+        "labels": "VARCHAR",
+        "split": "VARCHAR",
+    },
+)
+COHORT_MEMBERS = _table(
+    "cohort_members",
+    "cohort_id instance_id",
+    _ids("cohort_id instance_id series_id study_id subject_id")
+    | {"sha256": "VARCHAR", "label": "VARCHAR", "part": "VARCHAR"},
+)
+DERIVED = _table(
+    "derived",
+    "derived_id",
+    _ids("derived_id series_id study_id subject_id key_id object_id")
+    | {
+        "kind": "VARCHAR",
+        "recipe": "VARCHAR",
+        "recipe_sha256": "VARCHAR",
+        "source_sha256": "VARCHAR",
+        "description": "VARCHAR",
+        "wrapped_dek": "VARCHAR",
+        "object_kind": "INTEGER",
+        "object_length": "BIGINT",
+        "object_sha256": "VARCHAR",
+        "created": "TIMESTAMP",
+        "used": "TIMESTAMP",
     },
 )
 RELEASES = _table(
@@ -204,6 +232,8 @@ TABLES: Mapping[str, Table] = MappingProxyType(
             MERGES,
             MOVES,
             COHORTS,
+            COHORT_MEMBERS,
+            DERIVED,
             RELEASES,
         )
     }

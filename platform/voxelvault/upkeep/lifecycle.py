@@ -25,7 +25,8 @@ _OF_STUDY = {
     "instances": "instance_id",
     "stacks": "pack_id, stack",
     "frames": "pack_id, stack, frame",
-    "cohorts": "cohort_id, instance_id",
+    "cohort_members": "cohort_id, instance_id",
+    "derived": "derived_id",
 }
 """Tables whose rows name the study they belong to, each with its key."""
 

@@ -1,0 +1,1 @@
+"""Selection and Cohort: which series, with which labels, in which part. The face a notebook meets."""

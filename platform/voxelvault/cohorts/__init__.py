@@ -1,0 +1,1 @@
+"""Which series a study is made of: selections, labels, splits, frozen cohorts."""

@@ -1,0 +1,1 @@
+"""Sealed, rebuildable copies made for training: bricks of resampled volumes, fast frames."""

@@ -1,0 +1,1 @@
+"""From a cohort to batches: what a sample is, how worker processes read it, the PyTorch loader."""
