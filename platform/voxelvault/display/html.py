@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 _FONT = "system-ui,sans-serif"
-_STYLE = f"border-collapse:collapse;font:13px/1.5 {_FONT};font-variant-numeric:tabular-nums;margin:4px 0"
-_CELL = "text-align:left;padding:2px 14px 2px 0;border:none;border-bottom:1px solid rgba(128,128,128,.25)"
-_HEAD = _CELL + ";font-weight:600;white-space:nowrap"
+STYLE = f"border-collapse:collapse;font:13px/1.5 {_FONT};font-variant-numeric:tabular-nums;margin:4px 0"
+CELL = "text-align:left;padding:2px 14px 2px 0;border:none;border-bottom:1px solid rgba(128,128,128,.25)"
+HEAD = CELL + ";font-weight:600;white-space:nowrap"
 
 
 def card(title: str, facts: Mapping[str, object], note: str = "", picture: bytes | None = None) -> str:
@@ -32,12 +32,12 @@ def card(title: str, facts: Mapping[str, object], note: str = "", picture: bytes
         HTML, safe whatever the values hold.
     """
     rows = "".join(
-        f'<tr><th style="{_HEAD}">{_text(name)}</th><td style="{_CELL}">{_text(value)}</td></tr>'
+        f'<tr><th style="{HEAD}">{text_of(name)}</th><td style="{CELL}">{text_of(value)}</td></tr>'
         for name, value in facts.items()
         if value not in (None, "")
     )
-    body = f'<table style="{_STYLE}"><tbody>{rows}</tbody></table>'
-    return _frame(title, body + _picture(picture), note)
+    body = f'<table style="{STYLE}"><tbody>{rows}</tbody></table>'
+    return frame(title, body + _picture(picture), note)
 
 
 def table(
@@ -61,14 +61,14 @@ def table(
     str
         HTML, safe whatever the values hold.
     """
-    head = "".join(f'<th style="{_HEAD}">{_text(name)}</th>' for name in columns)
+    head = "".join(f'<th style="{HEAD}">{text_of(name)}</th>' for name in columns)
     body = "".join(
-        "<tr>" + "".join(f'<td style="{_CELL}">{_text(value)}</td>' for value in row) + "</tr>"
+        "<tr>" + "".join(f'<td style="{CELL}">{text_of(value)}</td>' for value in row) + "</tr>"
         for row in rows[:most]
     )
     left = f"… and {len(rows) - most:,} more rows. " if len(rows) > most else ""
-    whole = f'<table style="{_STYLE}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    return _frame(title, whole, left + note)
+    whole = f'<table style="{STYLE}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return frame(title, whole, left + note)
 
 
 def vault_html(summary: Mapping[str, object]) -> str:
@@ -115,9 +115,10 @@ def _inner(name: str, value: object) -> str:
     return table([str(key) for key in columns], [[row.get(key) for key in columns] for row in rows], name)
 
 
-def _frame(title: str, body: str, note: str) -> str:
-    head = f'<div style="font:600 14px {_FONT}">{_text(title)}</div>' if title else ""
-    foot = f'<div style="font:12px {_FONT};opacity:.7">{_text(note)}</div>' if note else ""
+def frame(title: str, body: str, note: str) -> str:
+    """Return HTML between a title and a note, both escaped."""
+    head = f'<div style="font:600 14px {_FONT}">{text_of(title)}</div>' if title else ""
+    foot = f'<div style="font:12px {_FONT};opacity:.7">{text_of(note)}</div>' if note else ""
     return f"<div>{head}{body}{foot}</div>"
 
 
@@ -128,7 +129,7 @@ def _picture(picture: bytes | None) -> str:
     return f'<img alt="" style="max-width:100%" src="data:image/png;base64,{data}">'
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
     """Return the value escaped; numbers with separators, sequences joined."""
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -138,5 +139,5 @@ def _text(value: object) -> str:
         return f"{value:.6g}"
     if isinstance(value, list | tuple):
         sizes = all(isinstance(part, int | float) for part in value)
-        return (" \u00d7 " if sizes else ", ").join(_text(part) for part in value)
+        return (" \u00d7 " if sizes else ", ").join(text_of(part) for part in value)
     return "" if value is None else escape(str(value), quote=True)
