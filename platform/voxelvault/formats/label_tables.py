@@ -1,0 +1,340 @@
+"""Labels as others publish them, read into one table with a key that `with_labels` takes.
+
+Known layouts: a wide CSV or TSV with a column of UIDs or patient ids; the RSNA 2019 haemorrhage
+challenge (``ID_…_subtype`` rows); the three readers of CQ500; ``dataset.json`` of the Medical
+Segmentation Decathlon and of MONAI.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.csv
+
+from voxelvault.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+
+PathLike = str | os.PathLike[str]
+
+DELIMITERS = ",\t;|"
+"""What may part the columns; the one that the header line has most of does."""
+
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "SOPInstanceUID": ("sopinstanceuid", "sopuid", "instanceuid", "imageuid"),
+    "SeriesInstanceUID": ("seriesinstanceuid", "seriesuid"),
+    "series_id": ("seriesid",),
+    "StudyInstanceUID": ("studyinstanceuid", "studyuid"),
+    "study_id": ("studyid",),
+    "AccessionNumber": ("accessionnumber", "accession"),
+    "PatientID": ("patientid", "patient"),
+    "subject_id": ("subjectid", "subject"),
+}
+"""Key columns by the finest first, and how their heads are spelt without case, blanks, `_` and `-`."""
+
+SUBTYPES = ("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural", "any")
+"""Columns of the RSNA 2019 challenge, in the order of its file."""
+
+RSNA_ROW = r"^\s*(?P<image>.+)_(?P<subtype>[A-Za-z]+)\s*$"
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Labels and what they are about.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        A row for each thing labelled: the key as text, then the labels.
+    on : str
+        Name of the key column, as `with_labels(on=)` takes it.
+    layout : str
+        What the file was: ``wide``, ``rsna-2019``, ``cq500`` or ``dataset.json``.
+    """
+
+    table: pa.Table
+    on: str
+    layout: str
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return int(self.table.num_rows)
+
+    def __repr__(self) -> str:
+        labels = [name for name in self.table.column_names if name != self.on]
+        more = f" and {len(labels) - 8} more" if len(labels) > 8 else ""
+        return f"<LabelTable ({self.layout}): {len(self)} rows on {self.on}; {', '.join(labels[:8])}{more}>"
+
+    def arrow(self) -> pa.Table:
+        """Return the table as it is."""
+        return self.table
+
+    def df(self) -> pandas.DataFrame:
+        """Return a pandas data frame."""
+        found: pandas.DataFrame = self.table.to_pandas()
+        return found
+
+    def pl(self) -> polars.DataFrame:
+        """Return a polars data frame; `MissingExtra` without polars."""
+        try:
+            import polars
+        except ImportError:
+            from voxelvault.errors import MissingExtra
+
+            raise MissingExtra("polars is not installed; pip install polars, or use .df()") from None
+        found = polars.from_arrow(self.table)
+        assert isinstance(found, polars.DataFrame)  # noqa: S101 - a table never becomes a Series
+        return found
+
+
+def read_label_table(path: PathLike, *, on: str | None = None) -> LabelTable:
+    r"""Read labels from a CSV, a TSV or a ``dataset.json``, whichever known layout it has.
+
+    Parameters
+    ----------
+    path : path
+        The file. Delimiter, byte order mark and case of the header don't matter.
+    on : str, optional
+        Header of the key column, where it isn't one of `KEYS`; or which one, where there are several.
+
+    Returns
+    -------
+    LabelTable
+        Give it to `with_labels` as ``table.arrow(), on=table.on``.
+
+    Raises
+    ------
+    UsageError
+        There is no such file, no header, no key column, or a row doesn't fit.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> file = pathlib.Path(tempfile.mkdtemp()) / "labels.csv"
+    >>> _ = file.write_text("series_uid;bleed\n1.2.3;1\n1.2.4;0\n")
+    >>> read_label_table(file)
+    <LabelTable (wide): 2 rows on SeriesInstanceUID; bleed>
+    """
+    text = _text(Path(path).expanduser())
+    if text.lstrip()[:1] in ("{", "["):
+        from voxelvault.formats.data_lists import data_list
+
+        return LabelTable(*data_list(text), "dataset.json")
+    table = _columns(text)
+    names = table.column_names
+    if on is None and [name.strip().lower() for name in names] == ["id", "label"]:
+        return LabelTable(rsna_wide(table), "SOPInstanceUID", "rsna-2019")
+    if on is None and "name" in names and any(name.startswith("R1:") for name in names):
+        return LabelTable(cq500_majority(table), "PatientID", "cq500")
+    key, canonical = _key(names, on)
+    return LabelTable(_wide(table, key, canonical), canonical, "wide")
+
+
+def rsna_wide(table: pa.Table) -> pa.Table:
+    """Turn rows of ``ID_<image>_<subtype>, 0 or 1`` into a row an image, keyed by SOPInstanceUID.
+
+    A row that says the same twice, as the published file has some, counts once.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Columns ID and Label, both text.
+
+    Returns
+    -------
+    pyarrow.Table
+        SOPInstanceUID and an int8 column for each subtype; null where the file says nothing.
+
+    Raises
+    ------
+    UsageError
+        A row isn't of that form, or two rows contradict each other.
+    """
+    import numpy as np
+    import pyarrow.compute as pc
+
+    parts = pc.extract_regex(
+        table.column(0).combine_chunks(), r"^\s*(?P<image>.+)_(?P<subtype>[A-Za-z]+)\s*$"
+    )
+    bad = parts.null_count
+    if bad:
+        raise UsageError(f"{bad} rows have no ID like ID_<image>_<subtype>; is this stage_2_train.csv?")
+    image = pc.struct_field(parts, "image").dictionary_encode()
+    subtype = pc.struct_field(parts, "subtype").dictionary_encode()
+    values = _zero_or_one(table.column(1))
+    rows, columns = (np.asarray(part.indices) for part in (image, subtype))
+    wide = np.full((len(image.dictionary), len(subtype.dictionary)), -1, np.int8)
+    wide[rows, columns] = values
+    if (wide[rows, columns] != values).any():
+        raise UsageError("the same image and subtype stand there with 0 and with 1; settle these rows first")
+    named = {name: number for number, name in enumerate(subtype.dictionary.to_pylist())}
+    order = [name for name in SUBTYPES if name in named] + sorted(named.keys() - set(SUBTYPES))
+    arrays = [pa.array(wide[:, named[name]], mask=wide[:, named[name]] < 0) for name in order]
+    return pa.table([image.dictionary, *arrays], names=["SOPInstanceUID", *order])
+
+
+def _zero_or_one(column: pa.ChunkedArray) -> Any:
+    import numpy as np
+
+    found = np.array(
+        [{"0": 0, "1": 1, "0.0": 0, "1.0": 1}.get(item, -1) for item in column.to_pylist()], np.int8
+    )
+    if (found < 0).any():
+        raise UsageError(f"{int((found < 0).sum())} labels are neither 0 nor 1; is this stage_2_train.csv?")
+    return found
+
+
+def cq500_majority(table: pa.Table) -> pa.Table:
+    """Turn CQ500's readers (``R1:ICH``, ``R2:ICH``, ``R3:ICH``, …) into what most of them say.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Columns name, Category and a column for each reader and finding, all text.
+
+    Returns
+    -------
+    pyarrow.Table
+        PatientID (the file's `name`), Category and an int8 column a finding; null where nobody says.
+
+    Raises
+    ------
+    UsageError
+        A reading is no number.
+    """
+    import numpy as np
+
+    findings = dict.fromkeys(name.split(":", 1)[1] for name in table.column_names if _reader(name))
+    columns = {"PatientID": table.column("name")}
+    if "Category" in table.column_names:
+        columns["Category"] = table.column("Category")
+    for finding in findings:
+        readers = [name for name in table.column_names if _reader(name) and name.split(":", 1)[1] == finding]
+        votes = np.array([_numbers(table.column(name)) for name in readers])
+        said = (~np.isnan(votes)).sum(axis=0)
+        most = np.nansum(votes, axis=0) * 2 > said
+        columns[finding] = pa.array(most.astype(np.int8), mask=said == 0)
+    return pa.table(columns)
+
+
+def _reader(name: str) -> bool:
+    reader, colon, finding = name.partition(":")
+    return bool(colon and finding) and reader[:1] == "R" and reader[1:].isdigit()
+
+
+def _numbers(column: pa.ChunkedArray) -> list[float]:
+    try:
+        return [float(item) if item else float("nan") for item in column.to_pylist()]
+    except ValueError:
+        raise UsageError("a reading is no number; is this CQ500's reads.csv?") from None
+
+
+def _text(path: Path) -> str:
+    """Return the text of a file, whichever byte order mark it has."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        raise UsageError("the file with the labels can't be read; check its path and permissions") from None
+    coding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return data.decode(coding)
+    except UnicodeDecodeError:
+        # Excel's "CSV" in Western Europe and the Americas.
+        return data.decode("cp1252", "replace")
+
+
+def _columns(text: str) -> pa.Table:
+    """Return every column of a CSV as text, empty fields as null."""
+    text = text.lstrip("\r\n")
+    line = text.partition("\n")[0]
+    delimiter = max(DELIMITERS, key=line.count)
+    names = [name.strip() for name in next(csv.reader(io.StringIO(line), delimiter=delimiter), [])]
+    if not any(names) or delimiter not in line:
+        raise UsageError("there is no header with several columns; the first line must name key and labels")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UsageError(f"{len(twice)} columns have a name that another has too; rename them in the header")
+    options = pa.csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()),
+        strings_can_be_null=True,
+        null_values=["", "NA", "N/A", "NaN", "nan", "null", "NULL"],
+    )
+    read = pa.csv.ReadOptions(column_names=names, skip_rows=1)
+    parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    try:
+        return pa.csv.read_csv(io.BytesIO(text.encode()), read, parse, options)
+    except pa.ArrowInvalid:
+        raise UsageError(
+            "a row has more or fewer columns than the header; quote fields that hold the delimiter"
+        ) from None
+
+
+def _key(names: Sequence[str], on: str | None) -> tuple[str, str]:
+    """Return the key column's header and the name that `with_labels` knows it by."""
+    known = {name: found for name in names if (found := _canonical(name))}
+    if on is not None:
+        for name in names:
+            if name == on or _plain(name) == _plain(on) or known.get(name) == on:
+                return name, known.get(name, name)
+        raise UsageError("the file has no such key column; on= must be one of its headers")
+    for canonical in KEYS:
+        for name, found in known.items():
+            if found == canonical:
+                return name, canonical
+    raise UsageError(
+        f"no key column was found; name one of the columns by on=, or use a header of {', '.join(KEYS)}"
+    )
+
+
+def _canonical(name: str) -> str | None:
+    plain = _plain(name)
+    return next((key for key, spellings in KEYS.items() if plain in spellings), None)
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
+def _wide(table: pa.Table, key: str, canonical: str) -> pa.Table:
+    """Return key and labels; other keys are left out, since they would become labels that name people."""
+    blank = table.column(key).null_count
+    if blank:
+        raise UsageError(f"{blank} rows have no key; remove them or fill them in")
+    import pyarrow.compute as pc
+
+    columns = {canonical: pc.utf8_trim_whitespace(table.column(key))}
+    for name in table.column_names:
+        if name and name != key and _canonical(name) is None:
+            columns[name] = typed(table.column(name))
+    if len(columns) == 1:
+        raise UsageError("the file has a key and no label; add a column")
+    return pa.table(columns)
+
+
+def typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of text as whole numbers, numbers or truth values where all of it is."""
+    import pyarrow.compute as pc
+
+    text = pc.utf8_trim_whitespace(column)
+    # A code such as 007 is no number.
+    if pc.any(pc.match_substring_regex(text, r"^[+-]?0[0-9]")).as_py():
+        return column
+    for kind in (pa.int64(), pa.float64(), pa.bool_()):
+        try:
+            return pc.cast(text, kind)
+        except pa.ArrowInvalid:
+            continue
+    return column
+
+
+__all__ = ["KEYS", "LabelTable", "cq500_majority", "read_label_table", "rsna_wide"]
