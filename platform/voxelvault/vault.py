@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from voxelvault.access import VaultOptions
     from voxelvault.audit.view import AuditView
     from voxelvault.catalog.user_sql import Result, UserSession
+    from voxelvault.cohort import Selection
     from voxelvault.export import ExportReport
     from voxelvault.intake.ingest import IngestReport
     from voxelvault.intake.quarantine import Quarantined
@@ -238,11 +239,39 @@ class Vault(AbstractContextManager["Vault"]):
         if mentions_audit(query):
             with self._new_session(with_audit=True) as session:
                 return session.sql(query, parameters, identifying=shown)
-        digest = self.resources.catalog.head().digest
-        if self._session is None or self._session[0] != digest:
-            self._drop_session()
-            self._session = digest, self._new_session(with_audit=False)
-        return self._session[1].sql(query, parameters, identifying=shown)
+        return self._fresh_session().sql(query, parameters, identifying=shown)
+
+    def select(
+        self,
+        where: Any = None,
+        *,
+        uids: Any = None,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+    ) -> Selection:
+        """Select series, lazily: by a SQL condition, a list of UIDs, or a data frame of them.
+
+        Parameters
+        ----------
+        where : str, sequence of str, or data frame, optional
+            A condition over the columns of `series`, `studies` and `patients`, such as
+            ``"Modality = 'CT' and SliceThickness < 2"``; `frame_count` and `instance_count` are
+            there too. Without it, every series. A sequence or data frame is taken as `uids`.
+        uids : sequence of str, or pandas, polars or pyarrow table, optional
+            Study, Series or SOP Instance UIDs, or opaque ids.
+        parameters : sequence or mapping, optional
+            Values for `?` or `$name` in the condition.
+
+        Raises
+        ------
+        QueryError
+            The SQL was refused or failed; at the selection's first use.
+        UnknownUID, AmbiguousUID
+            Some of the UIDs mean no series, or several people's.
+        """
+        from voxelvault.cohort import Selection
+        from voxelvault.cohorts.asking import select
+
+        return Selection(select(self.resources, self._ask, where, uids, parameters))
 
     def series(self, uid: str, *, study: str | None = None, subject: str | None = None) -> Series:
         """Open a series by its UID: one policy decision and one audit entry cover every read.
@@ -364,6 +393,16 @@ class Vault(AbstractContextManager["Vault"]):
     def _new_session(self, with_audit: bool) -> UserSession:
         extra = {"audit": self.audit.table()} if with_audit else None
         return self.resources.catalog.user_session(extra=extra)
+
+    def _ask(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Result:
+        return self._fresh_session().sql(query, parameters)
+
+    def _fresh_session(self) -> UserSession:
+        digest = self.resources.catalog.head().digest
+        if self._session is None or self._session[0] != digest:
+            self._drop_session()
+            self._session = digest, self._new_session(with_audit=False)
+        return self._session[1]
 
     def _drop_session(self) -> None:
         if self._session is not None:

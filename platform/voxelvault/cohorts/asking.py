@@ -1,0 +1,48 @@
+"""What may be asked for: a condition, UIDs, or a table; several at once must all hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from voxelvault.cohorts.combining import intersection
+from voxelvault.cohorts.selecting import OPAQUE, Ask, Chosen, Parameters, by_condition, everything
+from voxelvault.cohorts.tables import is_table
+from voxelvault.cohorts.uids import by_table, by_uids
+from voxelvault.errors import UsageError
+from voxelvault.resources import Resources
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+){2,}")
+
+
+def select(resources: Resources, ask: Ask, where: Any, uids: Any, parameters: Parameters) -> Chosen:
+    """Return what `vault.select` was asked for; see there.
+
+    Raises
+    ------
+    UsageError
+        Something is neither condition nor UIDs nor a table, or parameters have no condition.
+    """
+    if parameters is not None and not isinstance(where, str):
+        raise UsageError("parameters belong to a SQL condition; pass one as where=")
+    asked = [_one(resources, ask, what, parameters) for what in (where, uids) if what is not None]
+    if not asked:
+        return everything(resources, ask)
+    return asked[0] if len(asked) == 1 else intersection(*asked)
+
+
+def _one(resources: Resources, ask: Ask, what: Any, parameters: Parameters) -> Chosen:
+    if isinstance(what, str):
+        bare = what.strip()
+        if _UID.fullmatch(bare) or OPAQUE.fullmatch(bare):
+            return by_uids(resources, ask, [bare])
+        return by_condition(resources, ask, what, parameters)
+    if is_table(what):
+        return by_table(resources, ask, what)
+    if isinstance(what, Iterable):
+        return by_uids(resources, ask, what)
+    raise UsageError("select by a SQL condition, a list of UIDs, or a data frame with a column of UIDs")
+
+
+__all__ = ["select"]

@@ -1,0 +1,173 @@
+"""Which series a condition, a list of UIDs or a table of them means.
+
+A user's SQL runs in the user's own session; what it returns is looked up again in the catalog, so a
+selection never holds more than opaque ids of series that are there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Protocol
+
+import duckdb
+
+from voxelvault.access import log_query
+from voxelvault.catalog.engine import quoted
+from voxelvault.catalog.user_sql import Result
+from voxelvault.cohorts.labels import NO_LABELS, Labels
+from voxelvault.errors import QueryError
+from voxelvault.resources import Resources
+
+Parameters = Sequence[Any] | Mapping[str, Any] | None
+
+OPAQUE = re.compile(r"[0-9a-f]{32}")
+"""An id of ours."""
+
+_INTERNAL = frozenset({"key_id", "merged_into", "only_study"})
+
+
+class Ask(Protocol):
+    """Runs SQL in the user's session; the caller has logged it."""
+
+    def __call__(self, query: str, parameters: Parameters = None) -> Result:
+        """Return the rows."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a selection stands on.
+
+    Parameters
+    ----------
+    resources : Resources
+        The open vault.
+    ask : callable
+        Runs SQL in the user's session.
+    text : str
+        What was asked for, in words that stay the same from run to run; it may name people.
+    find : callable
+        Returns the opaque ids of the series; asks once, so that a selection stays what it was.
+    labels : Labels
+        Of these series, perhaps of more.
+    """
+
+    resources: Resources
+    ask: Ask
+    text: str
+    find: Callable[[], Collection[str]] = field(repr=False)
+    labels: Labels = NO_LABELS
+
+
+def everything(resources: Resources, ask: Ask) -> Chosen:
+    """Select all series of the vault."""
+    return Chosen(resources, ask, "all", cache(lambda: present(resources)))
+
+
+def by_condition(resources: Resources, ask: Ask, condition: str, parameters: Parameters = None) -> Chosen:
+    """Select by a SQL condition over series, their studies and patients.
+
+    Raises
+    ------
+    QueryError
+        The text is not one condition; what the engine refuses is raised when it runs.
+    """
+    check_condition(condition)
+    text = f"where {condition}" + (f" with {_canonical(parameters)}" if parameters else "")
+
+    @cache
+    def find() -> Collection[str]:
+        log_query(resources, f"select from series where {condition}")
+        view = one_view(ask, condition)
+        rows = ask(f"SELECT series_id FROM {view} AS series WHERE (\n{condition}\n)", parameters)  # noqa: S608
+        return present(resources, [str(series_id) for (series_id,) in rows.fetchall()])
+
+    return Chosen(resources, ask, text, find)
+
+
+def check_condition(condition: str) -> None:
+    """Refuse what is no single condition, such as one that closes our bracket.
+
+    Raises
+    ------
+    QueryError
+        It is empty, several statements, or its brackets don't match.
+    """
+    # A condition stands in brackets of ours: whatever leaves them is no condition. The scan reads
+    # the text as the engine does, so brackets in strings and comments don't count.
+    depth = 0
+    tokens = duckdb.tokenize(condition)
+    ends = [start for start, _ in tokens[1:]] + [len(condition)]
+    for (start, kind), end in zip(tokens, ends, strict=True):
+        if kind == duckdb.token_type.operator:
+            token = condition[start:end].strip()
+            depth += token.startswith("(") - token.startswith(")")
+            if depth < 0 or token.startswith(";"):
+                break
+    else:
+        if tokens and depth == 0:
+            return
+    raise QueryError("this is not one SQL condition; write what would follow WHERE, such as Modality = 'CT'")
+
+
+def one_view(ask: Ask, condition: str = "") -> str:
+    """Return SQL for one row a series with the columns of its study and patient, each name once.
+
+    Where the condition speaks of `frame_count` or `instance_count`, these are there too.
+    """
+    columns: dict[str, str] = {}
+    for table, alias in (("series", "s"), ("studies", "st"), ("patients", "p")):
+        for name in _columns(ask, table):
+            if name not in _INTERNAL:
+                columns.setdefault(name, f"{alias}.{quoted(name)}")
+    joins = (
+        "series s LEFT JOIN studies st USING (study_id) LEFT JOIN patients p ON p.subject_id = s.subject_id"
+    )
+    if "frame_count" in condition.lower():
+        columns["frame_count"] = "coalesce(f.n, 0)"
+        joins += " LEFT JOIN (SELECT series_id, count(*) AS n FROM frames GROUP BY ALL) f USING (series_id)"
+    if "instance_count" in condition.lower():
+        columns["instance_count"] = "coalesce(i.n, 0)"
+        joins += (
+            " LEFT JOIN (SELECT series_id, count(*) AS n FROM instances WHERE NOT superseded GROUP BY ALL) i"
+            " USING (series_id)"
+        )
+    listed = ", ".join(f"{value} AS {quoted(name)}" for name, value in columns.items())
+    return f"(SELECT {listed} FROM {joins})"  # noqa: S608 - names are quoted
+
+
+def _columns(ask: Ask, table: str) -> list[str]:
+    return ask(f"SELECT * FROM {table} LIMIT 0").columns  # noqa: S608 - a name of ours
+
+
+def present(resources: Resources, series_ids: Iterable[str] | None = None) -> tuple[str, ...]:
+    """Return the opaque ids, in order, of those series that the vault has.
+
+    A series whose every instance was superseded (sent again in another series) is left out.
+
+    Parameters
+    ----------
+    resources : Resources
+        The open vault.
+    series_ids : iterable of str, optional
+        Which; all without.
+    """
+    ids = None if series_ids is None else sorted({i for i in series_ids if OPAQUE.fullmatch(i)})
+    among = "" if ids is None else " and series_id in (select unnest($ids))"
+    rows = resources.catalog.query(
+        "select distinct series_id from instances where not superseded"  # noqa: S608 - ours
+        f" and series_id in (select series_id from series){among} order by series_id",
+        {"ids": ids},
+    )
+    return tuple(rows["series_id"].to_pylist())
+
+
+def _canonical(parameters: Parameters) -> str:
+    if isinstance(parameters, Mapping):
+        return repr(sorted((str(name), repr(value)) for name, value in parameters.items()))
+    return repr([repr(value) for value in parameters or ()])
+
+
+__all__ = ["OPAQUE", "Ask", "Chosen", "by_condition", "check_condition", "everything", "one_view", "present"]

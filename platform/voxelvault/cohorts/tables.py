@@ -1,0 +1,99 @@
+"""Tables that people bring: pandas, polars, pyarrow, Parquet, CSV; all become arrow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from voxelvault.errors import StorageError, UsageError
+
+_UID_COLUMNS = ("UID", "_id", "ID")
+
+
+def is_table(what: Any) -> bool:
+    """Tell whether this is a data frame or an arrow table."""
+    shown = ("__arrow_c_stream__", "arrow")
+    return isinstance(what, pa.RecordBatch) or any(hasattr(what, name) for name in shown) or _is_pandas(what)
+
+
+def to_table(what: Any) -> pa.Table:
+    """Return a table as arrow.
+
+    Parameters
+    ----------
+    what : pandas, polars or pyarrow table, mapping of lists, or path
+        A path ends in ``.csv``, ``.tsv`` or ``.parquet``. In text files columns of UIDs and ids are
+        read as text, so that ``007`` stays what it is.
+
+    Raises
+    ------
+    UsageError
+        It is none of these, or can't be read as one.
+    StorageError
+        The file can't be read.
+    """
+    if isinstance(what, str | os.PathLike):
+        return _read(Path(what).expanduser())
+    try:
+        if isinstance(what, pa.Table):
+            return what
+        if isinstance(what, pa.RecordBatch):
+            return pa.Table.from_batches([what])
+        if isinstance(what, Mapping):
+            return pa.table(dict(what))
+        if _is_pandas(what):
+            return pa.Table.from_pandas(_named(what), preserve_index=False)
+        if hasattr(what, "__arrow_c_stream__"):
+            return pa.table(what)
+        if hasattr(what, "arrow"):
+            return to_table(what.arrow())
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, ValueError):
+        # The engine's message may quote values.
+        raise UsageError(
+            "the table has a column of mixed or unusual types; give each column one type, such as str"
+        ) from None
+    raise UsageError("pass a pandas, polars or pyarrow table, or the path of a CSV or Parquet file")
+
+
+def _is_pandas(what: Any) -> bool:
+    return type(what).__module__.partition(".")[0] == "pandas" and hasattr(what, "columns")
+
+
+def _named(frame: Any) -> Any:
+    """Return a pandas frame whose named index, where it has one, is a column."""
+    named = any(name is not None and name not in frame.columns for name in frame.index.names)
+    return frame.reset_index() if named else frame
+
+
+def _read(path: Path) -> pa.Table:
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".tsv", ".parquet", ".pq"):
+        raise UsageError("a file of labels ends in .csv, .tsv or .parquet")
+    try:
+        return pyarrow.parquet.read_table(path) if suffix in (".parquet", ".pq") else _read_text(path, suffix)
+    except OSError:
+        raise StorageError("the file of labels can't be read; check its path and who may read it") from None
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        raise UsageError("the file of labels is no table that can be read; check its delimiter") from None
+
+
+def _read_text(path: Path, suffix: str) -> pa.Table:
+    with path.open(encoding="utf-8-sig") as file:
+        first = file.readline()
+    delimiter = "\t" if suffix == ".tsv" else max(",;\t", key=first.count)
+    names = [name.strip().strip('"') for name in first.rstrip("\r\n").split(delimiter)]
+    as_text = {name: pa.string() for name in names if name.endswith(_UID_COLUMNS)}
+    return pyarrow.csv.read_csv(
+        path,
+        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        convert_options=pyarrow.csv.ConvertOptions(column_types=as_text, strings_can_be_null=True),
+    )
+
+
+__all__ = ["is_table", "to_table"]
