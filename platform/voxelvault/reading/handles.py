@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import os
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from voxelvault.audit.events import Event, Kind
 from voxelvault.errors import AmbiguousUID, PolicyDenied, UnknownUID
 from voxelvault.model import new_id
 from voxelvault.policy.access import Request, require
+from voxelvault.reading.processes import check_process, opened
 from voxelvault.reading.stacks import FrameStack, frame_stacks
 from voxelvault.resources import Resources
+
+GRANTS_NAMED = 256
+"""Grants that the closing of a handle names, the last ones: an entry holds no more than 64 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,36 +95,74 @@ def find_series(
     frames = [frame for frame in frames if frame["instance_id"] in current]
     stacks = resources.catalog.query("select * from stacks where series_id = $series_id", scope).to_pylist()
     packs = resources.catalog.query("select * from packs where series_id = $series_id", scope).to_pylist()
+    opened()
     handle = Handle(resources, action, ids)
     return OpenedSeries(row, tuple(instances), frame_stacks(frames, stacks), tuple(packs), handle)
 
 
 class Handle:
-    """What the log knows of an open handle: which, and how much was read under it."""
+    """What the log knows of an open handle: which, and how much was read under it.
 
-    def __init__(self, resources: Resources, action: str, ids: Mapping[str, tuple[str, ...]]) -> None:
+    Parameters
+    ----------
+    resources : Resources
+        The open vault.
+    action : str
+        Joins its opening and closing in the log.
+    ids : mapping of str to tuple of str
+        Opaque ids by role, as its opening was entered.
+    kind_code : str
+        What was opened: ``series``, ``cohort``, ``loader`` and so on.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        action: str,
+        ids: Mapping[str, tuple[str, ...]],
+        kind_code: str = "series",
+    ) -> None:
         self._resources = resources
         self._action = action
         self._ids = ids
+        self._kind_code = kind_code
+        self._grants: list[str] = []
+        self._ends: list[Callable[[], object]] = []
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
         self.frames = 0
         self.bytes = 0
         self.closed = False
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a handle stays in its process; lend what it opened (`reading.lending.lend`)")
+
     def check(self) -> None:
-        """Refuse reads after closing."""
+        """Refuse reads after closing, and in a forked child."""
+        check_process(self._pid)
         if self.closed:
             raise PolicyDenied("this handle is closed; open the series again")
 
     def count(self, frames: int, size: int) -> None:
         """Count a read."""
-        self.frames += frames
-        self.bytes += size
+        with self._lock:
+            self.frames += frames
+            self.bytes += size
+
+    def lent(self, grant_id: str, end: Callable[[], object]) -> None:
+        """Note a grant that stands on this handle: its closing names it, and calls `end`."""
+        with self._lock:
+            self._grants.append(grant_id)
+            self._ends.append(end)
 
     def close(self) -> None:
-        """Enter the counts in the log, once."""
-        if self.closed:
+        """Enter the counts in the log, once; a forked child leaves that to its parent."""
+        if self.closed or os.getpid() != self._pid:
             return
         self.closed = True
+        while self._ends:
+            self._ends.pop()()
+        grants = tuple(self._grants[-GRANTS_NAMED:])
         self._resources.audit.append(
             [
                 Event(
@@ -126,9 +170,9 @@ class Handle:
                     who=self._resources.who,
                     purpose=self._resources.purpose,
                     action=self._action,
-                    ids=self._ids,
+                    ids={**self._ids, **({"grant": grants} if grants else {})},
                     counts={"frames": self.frames, "bytes": self.bytes},
-                    codes={"type": ("series",)},
+                    codes={"type": (self._kind_code,)},
                 )
             ]
         )

@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
 
 from voxelvault.errors import IntegrityError
 from voxelvault.model import SealedRef
 from voxelvault.resources import Resources
 from voxelvault.storage.pack import MANIFEST_LABEL, Manifest, manifest_from_bytes
 from voxelvault.storage.pack_reader import PackReader
+from voxelvault.storage.sealed_objects import SealedObjects
 
 KEPT = 64
+"""Pack readers that stay open; those of many series need more, see `keep`."""
+
+
+class PackSource(Protocol):
+    """Whatever opens packs: the vault's own process by its keys, a worker by a loan."""
+
+    def reader(self, pack_id: str) -> PackReader:
+        """Return the reader of one pack."""
+
+
+def checked_manifest(sealed: SealedObjects, ref: SealedRef, key: bytes) -> Manifest:
+    """Return the manifest that a reference names, opened with the study's sub-key for manifests.
+
+    Raises
+    ------
+    IntegrityError
+        Its bytes are not those that were committed, or it is another vault's.
+    """
+    manifest = manifest_from_bytes(sealed.open_whole(ref, key))
+    if manifest.vault_id != sealed.vault_id:
+        raise IntegrityError(f"pack {manifest.pack_id} belongs to another vault; run `voxelvault verify`")
+    return manifest
 
 
 def open_manifest(resources: Resources, ref: SealedRef) -> Manifest:
@@ -23,11 +47,7 @@ def open_manifest(resources: Resources, ref: SealedRef) -> Manifest:
     IntegrityError
         Its bytes are not those that were committed.
     """
-    key = resources.keys.sub_key(ref.key_id, MANIFEST_LABEL)
-    manifest = manifest_from_bytes(resources.sealed.open_whole(ref, key))
-    if manifest.vault_id != resources.settings.vault_id:
-        raise IntegrityError(f"pack {manifest.pack_id} belongs to another vault; run `voxelvault verify`")
-    return manifest
+    return checked_manifest(resources.sealed, ref, resources.keys.sub_key(ref.key_id, MANIFEST_LABEL))
 
 
 def open_reader(resources: Resources, manifest: Manifest, threads: int | None = None) -> PackReader:
@@ -39,8 +59,47 @@ def open_reader(resources: Resources, manifest: Manifest, threads: int | None = 
     )
 
 
-class PackCache:
-    """Pack readers by pack id; keeps the last few open.
+class KeptReaders:
+    """Pack readers by pack id; the last few stay open. Safe to share between threads.
+
+    Parameters
+    ----------
+    open_pack : callable
+        Opens the reader of a pack id.
+    keep : int
+        How many stay open.
+    """
+
+    def __init__(self, open_pack: Callable[[str], PackReader], keep: int = KEPT) -> None:
+        self._open_pack = open_pack
+        self._keep = keep
+        self._readers: OrderedDict[str, PackReader] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def reader(self, pack_id: str) -> PackReader:
+        """Return the reader of one pack.
+
+        Raises
+        ------
+        IntegrityError
+            There is no such pack, or its manifest is not what was committed.
+        """
+        with self._lock:
+            reader = self._readers.get(pack_id)
+            if reader is not None:
+                self._readers.move_to_end(pack_id)
+                return reader
+        reader = self._open_pack(pack_id)
+        with self._lock:
+            # Another thread may have opened it meanwhile: one of the two has shards open already.
+            reader = self._readers.setdefault(pack_id, reader)
+            if len(self._readers) > self._keep:
+                self._readers.popitem(last=False)
+        return reader
+
+
+class PackCache(KeptReaders):
+    """Packs of an open vault, by the keys of its ring.
 
     Parameters
     ----------
@@ -50,31 +109,21 @@ class PackCache:
         Decoding threads of each reader.
     rows : iterable of mapping
         Rows of the catalog's `packs` that are at hand already.
+    keep : int
+        Readers that stay open.
     """
 
     def __init__(
-        self, resources: Resources, threads: int | None = None, rows: Iterable[Mapping[str, Any]] = ()
+        self,
+        resources: Resources,
+        threads: int | None = None,
+        rows: Iterable[Mapping[str, Any]] = (),
+        keep: int = KEPT,
     ) -> None:
+        super().__init__(self._open, keep)
         self._resources = resources
         self._threads = threads or resources.options.threads
         self._rows = {row["pack_id"]: row for row in rows}
-        self._readers: OrderedDict[str, PackReader] = OrderedDict()
-
-    def reader(self, pack_id: str) -> PackReader:
-        """Return the reader of one pack.
-
-        Raises
-        ------
-        IntegrityError
-            The catalog has no such pack, or its manifest is not what was committed.
-        """
-        reader = self._readers.get(pack_id)
-        if reader is None:
-            reader = self._open(pack_id)
-            self._readers[pack_id] = reader
-            if len(self._readers) > KEPT:
-                self._readers.popitem(last=False)
-        return reader
 
     def _open(self, pack_id: str) -> PackReader:
         row = self._rows.get(pack_id) or self._row(pack_id)

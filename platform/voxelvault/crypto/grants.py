@@ -1,0 +1,172 @@
+"""Grants: keys on their way to another process of the same family, sealed until they arrive.
+
+A process and the children it starts through multiprocessing share 32 random bytes that Python hands
+down a private pipe and refuses to write anywhere else (`multiprocessing.Process.authkey`). A key
+pair made of them is the family's: what is sealed to it opens in a worker, and nowhere from a file.
+
+A sealed grant is ``magic | length (4) | header | HPKE``: the header is canonical JSON in clear with
+vault id, grant id, mode and expiry, and HPKE's `info` is that header, so none of it can be changed.
+
+References
+----------
+RFC 9180 (HPKE), RFC 5869 (HKDF), Python `multiprocessing` ("Authentication keys")
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Literal
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from voxelvault.crypto.hybrid import SEED_LENGTH, PrivateKey, seal_to
+from voxelvault.crypto.wrap import KEY_LENGTH
+from voxelvault.errors import GrantExpired, IntegrityError, KeyUnavailable, UsageError
+
+Mode = Literal["read", "write"]
+
+_MAGIC = b"voxelvault grant 1\n"
+_LABEL = b"voxelvault/1/process family"
+_LENGTH = struct.Struct(">I")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Keys lent to other processes.
+
+    Parameters
+    ----------
+    vault_id, grant_id : str
+        32 hexadecimal digits.
+    mode : {"read", "write"}
+        What the keys are for; those of a write grant are fresh.
+    expires : float
+        Seconds since the epoch.
+    keys : mapping of str to bytes
+        32 bytes by opaque id; never shown by `repr`.
+    payload : bytes
+        What else the other process needs; never shown by `repr`.
+    """
+
+    vault_id: str
+    grant_id: str
+    mode: Mode
+    expires: float
+    keys: Mapping[str, bytes] = field(repr=False)
+    payload: bytes = field(default=b"", repr=False)
+
+
+def family_key() -> PrivateKey:
+    """Return the key pair of this process and of those that multiprocessing starts from it.
+
+    Raises
+    ------
+    KeyUnavailable
+        The program set an authentication key of its own that is too short to keep keys under.
+    """
+    shared = bytes(multiprocessing.current_process().authkey)
+    if len(shared) < SEED_LENGTH:
+        raise KeyUnavailable(
+            "this program's multiprocessing authkey is shorter than 32 bytes; leave it as Python makes it"
+        )
+    return _pair(shared)
+
+
+@lru_cache(maxsize=4)
+def _pair(shared: bytes) -> PrivateKey:
+    return PrivateKey(HKDF(SHA256(), SEED_LENGTH, salt=None, info=_LABEL).derive(shared))
+
+
+def seal_grant(grant: Grant, public_key: bytes) -> bytes:
+    """Seal a grant so that only the private half of `public_key` opens it.
+
+    Raises
+    ------
+    UsageError
+        A key is not 32 bytes long, or the public key is malformed.
+    """
+    if any(len(key) != KEY_LENGTH for key in grant.keys.values()):
+        raise UsageError("only 32-byte keys are lent")
+    header = _header(grant)
+    names = json.dumps(list(grant.keys)).encode()
+    body = b"".join((_LENGTH.pack(len(names)), names, *grant.keys.values(), grant.payload))
+    return b"".join((_MAGIC, _LENGTH.pack(len(header)), header, seal_to(public_key, body, _MAGIC + header)))
+
+
+def open_grant(sealed: bytes, private: PrivateKey, now: float) -> Grant:
+    """Return the grant that `seal_grant` sealed.
+
+    Parameters
+    ----------
+    sealed : bytes
+        As made.
+    private : PrivateKey
+        As of `family_key`.
+    now : float
+        Seconds since the epoch.
+
+    Raises
+    ------
+    GrantExpired
+        Its time is over.
+    KeyUnavailable
+        It was sealed to another family of processes, or changed.
+    IntegrityError
+        It is no grant.
+    """
+    header, at = _read_header(sealed)
+    check_expiry(float(header["expires"]), now)
+    try:
+        body = private.open(sealed[at:], _MAGIC + sealed[len(_MAGIC) + _LENGTH.size : at])
+    except IntegrityError:
+        raise KeyUnavailable(
+            "this was lent to other processes, or changed; open the vault here, or start this process by"
+            " multiprocessing (spawn, forkserver, a local Dask cluster) from the one that has it open"
+        ) from None
+    keys, payload = _split(body)
+    return Grant(header["vault_id"], header["grant_id"], header["mode"], header["expires"], keys, payload)
+
+
+def check_expiry(expires: float, now: float) -> None:
+    """Refuse what is out of date; `GrantExpired`."""
+    if now >= expires:
+        raise GrantExpired("what was lent to this process has expired; make the loader or the graph anew")
+
+
+def _header(grant: Grant) -> bytes:
+    fields = {name: getattr(grant, name) for name in ("vault_id", "grant_id", "mode", "expires")}
+    return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _read_header(sealed: bytes) -> tuple[dict[str, Any], int]:
+    """Return the header and where the sealed part begins."""
+    try:
+        if not sealed.startswith(_MAGIC):
+            raise ValueError
+        start = len(_MAGIC) + _LENGTH.size
+        stop = start + _LENGTH.unpack_from(sealed, len(_MAGIC))[0]
+        header = json.loads(sealed[start:stop])
+        if set(header) != {"vault_id", "grant_id", "mode", "expires"}:
+            raise ValueError
+    except (ValueError, TypeError, struct.error):
+        raise IntegrityError(
+            "this is no grant, or it was damaged; make the loader or the graph anew"
+        ) from None
+    return header, stop
+
+
+def _split(body: bytes) -> tuple[dict[str, bytes], bytes]:
+    start = _LENGTH.size + _LENGTH.unpack_from(body)[0]
+    names = json.loads(body[_LENGTH.size : start])
+    places = range(start, start + KEY_LENGTH * len(names), KEY_LENGTH)
+    keys = {name: body[at : at + KEY_LENGTH] for name, at in zip(names, places, strict=True)}
+    return keys, body[start + KEY_LENGTH * len(names) :]
+
+
+__all__ = ["Grant", "Mode", "check_expiry", "family_key", "open_grant", "seal_grant"]
