@@ -131,9 +131,30 @@ class Series(AbstractContextManager["Series"]):
         """Return which instance (opaque id) and FrameNumber each slice of a volume comes from."""
         return [(ref.instance_id, ref.number + 1) for ref in choose(self._stacks, stack).refs]
 
-    def header(self, index: int = 0) -> Header:
-        """Return the header of one instance, by its place in InstanceNumber order."""
+    def header(self, index: int = 0, *, stack: int | str | None = None) -> Header:
+        """Return the header of one instance, by its place in InstanceNumber order or in a volume.
+
+        Parameters
+        ----------
+        index : int
+            Which instance; with `stack`, which slice of that volume.
+        stack : int or str, optional
+            A volume, as `load` takes it.
+        """
+        if stack is not None:
+            return self._reader.header(choose(self._stacks, stack).refs[index].instance_id)
         return self._reader.header(self._instances[index]["instance_id"])
+
+    def scaling(self, stack: int | str | None = None) -> tuple[float, float] | None:
+        """Return the slope and intercept that make stored values what `load` gives.
+
+        None where no one pair does: colour, a slope for each slice (PET), a table, a real world map.
+        """
+        chosen = choose(self._stacks, stack)
+        if chosen.layout.colour or self._reader.unit_of(chosen, None)[0] != "modality":
+            return None
+        pairs = {(frame.slope, frame.intercept) for frame in chosen.attributes}
+        return pairs.pop() if len(pairs) == 1 else None
 
     def load(
         self,
