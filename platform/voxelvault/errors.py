@@ -38,6 +38,7 @@
     ├── PolicyDenied
     │   └── GrantExpired           what was lent to a worker process is no longer valid
     ├── ForkedProcess              a handle was used in a forked child
+    ├── WorkerDied                 a loader's worker process was killed
     └── MissingExtra               an optional package is not installed
 
 Messages are one line, say what to do next and carry opaque ids only: never a UID, name, date
@@ -203,6 +204,10 @@ class SplitViolation(VoxelVaultError):
 
 class ForkedProcess(VoxelVaultError):
     """A handle was used in a forked child; use spawn or forkserver."""
+
+
+class WorkerDied(VoxelVaultError):
+    """A loader's worker process was killed; iterate again to start others."""
 
 
 class MissingExtra(VoxelVaultError):

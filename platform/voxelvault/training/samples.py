@@ -1,0 +1,207 @@
+"""Samples out of volumes: the arrays of one index of a plan, and nothing that knows how they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from voxelvault.errors import UsageError
+from voxelvault.training.patches import (
+    Array,
+    Box,
+    Foreground,
+    balanced_start,
+    centred_start,
+    cut,
+    foreground_of,
+    moved_affine,
+    random_start,
+)
+from voxelvault.training.plan import Plan, Unit
+from voxelvault.training.volumes import ArrayVolume, FrameVolume, Kept, Volume
+
+M = TypeVar("M")
+
+POINTS_LIMIT = 64 << 20
+"""Bytes of foreground voxels that a process remembers; a volume has at most 48 KiB a class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """One member of a unit, open.
+
+    Parameters
+    ----------
+    image : FrameVolume or Volume
+        Frames may lie unevenly; any other volume is on an even grid.
+    mask : Volume or callable, optional
+        On the image's grid, one channel, uint8; or what makes it, and then it is kept for a while.
+    """
+
+    image: FrameVolume | Volume
+    mask: Volume | Callable[[], ArrayVolume] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """What a unit's members are read from."""
+
+    images: Mapping[str, Volume]
+    mask: Volume | None
+
+
+class SampleMaker(Generic[M]):
+    """Makes samples of a plan.
+
+    Parameters
+    ----------
+    plan : Plan
+        Which samples there are.
+    opener : callable
+        Opens a member of a unit.
+    """
+
+    def __init__(self, plan: Plan[M], opener: Callable[[M], Opened]) -> None:
+        self._plan, self._opener = plan, opener
+        self._volumes: Kept[ArrayVolume] = Kept(plan.wish.memory, lambda volume: volume.nbytes)
+        self._points: Kept[Foreground] = Kept(POINTS_LIMIT, lambda points: points.nbytes + 256)
+
+    def sample(self, index: int, generator: np.random.Generator) -> dict[str, Any]:
+        """Return the arrays of one sample, with ids, affine and label.
+
+        Parameters
+        ----------
+        index : int
+            0 to the plan's length.
+        generator : Generator
+            What a patch's place is drawn from.
+        """
+        unit, part = self._plan.find(index)
+        kind = self._plan.wish.kind
+        made = {"slices": self._slice, "volumes": self._volume, "patches": self._patch}[kind](
+            unit, part, generator
+        )
+        if unit.label is not None:
+            made["label"] = unit.label
+        return made | {"id": unit.id, "subject": unit.subject_id}
+
+    def _slice(self, unit: Unit[M], part: int, _: np.random.Generator) -> dict[str, Any]:
+        opened = {key: self._opener(member) for key, member in unit.members.items()}
+        key, own = next(iter(opened.items()))
+        volume = own.image
+        size = (1, *volume.shape[1:])
+        out = volume.read((part, 0, 0), size, np.empty((volume.channels, *size), np.float32))
+        found: dict[str, Any] = {key: out[:, 0]}
+        mask = self._mask(unit, own)
+        if mask is not None:
+            found["mask"] = mask.read((part, 0, 0), size, np.empty((1, *size), np.uint8))[:, 0]
+        affine = (
+            volume.slice_affine(part)
+            if isinstance(volume, FrameVolume)
+            else moved_affine(volume.affine_ras, (part, 0, 0))[:, [1, 2, 0, 3]]
+        )
+        return found | {"affine_ras": affine, "slice": part}
+
+    def _volume(self, unit: Unit[M], _: int, __: np.random.Generator) -> dict[str, Any]:
+        placed = self._placed(unit, keep=False)
+        found: dict[str, Any] = {
+            key: _whole(volume, np.float32, own=True) for key, volume in placed.images.items()
+        }
+        if placed.mask is not None:
+            found["mask"] = _whole(placed.mask, np.uint8)
+        return found | {"affine_ras": _affines({k: v.affine_ras for k, v in placed.images.items()})}
+
+    def _patch(self, unit: Unit[M], _: int, generator: np.random.Generator) -> dict[str, Any]:
+        placed = self._placed(unit, keep=True)
+        key, first = next(iter(placed.images.items()))
+        size = self._plan.wish.patch_size
+        start = self._start(unit, first, placed.mask, generator)
+        starts = {key: start} | {
+            other: _same_place(first, start, volume, size)
+            for other, volume in placed.images.items()
+            if other != key
+        }
+        found: dict[str, Any] = {
+            name: _cut(volume, starts[name], size, np.float32, volume.fill)
+            for name, volume in placed.images.items()
+        }
+        if placed.mask is not None:
+            found["mask"] = _cut(placed.mask, start, size, np.uint8, 0)
+        affines = {
+            name: moved_affine(volume.affine_ras, starts[name]) for name, volume in placed.images.items()
+        }
+        return found | {"affine_ras": _affines(affines)}
+
+    def _start(
+        self, unit: Unit[M], image: Volume, mask: Volume | None, generator: np.random.Generator
+    ) -> Box:
+        wish = self._plan.wish
+        if wish.sampling == "random":
+            return random_start(image.shape, wish.patch_size, generator)
+        if mask is None:
+            raise UsageError("balanced sampling needs masks; pass masks= with the labels to draw from")
+        # Which voxels are remembered is the same in every process and epoch.
+        points = self._points.get(
+            unit.id,
+            lambda: foreground_of(
+                _whole(mask, np.uint8)[0], np.random.default_rng([wish.seed, int(unit.id[:15], 16)])
+            ),
+        )
+        return balanced_start(image.shape, wish.patch_size, points, wish.foreground, generator)
+
+    def _placed(self, unit: Unit[M], *, keep: bool) -> _Placed:
+        """Return the members' volumes on even grids; decoded ones are kept for the next patch."""
+        images: dict[str, Volume] = {}
+        mask: Volume | None = None
+        for number, (key, member) in enumerate(unit.members.items()):
+            opened = self._opener(member)
+            images[key] = self._even(opened.image, (unit.id, key), keep)
+            if number == 0:
+                mask = self._mask(unit, opened)
+        if mask is not None and mask.shape != next(iter(images.values())).shape:
+            raise UsageError(
+                "masks lie on the images' own slices, and these are uneven; build a cache with masks="
+            )
+        return _Placed(images, mask)
+
+    def _mask(self, unit: Unit[M], opened: Opened) -> Volume | None:
+        if callable(opened.mask):
+            return self._volumes.get((unit.id, "mask"), opened.mask)
+        return opened.mask
+
+    def _even(self, volume: FrameVolume | Volume, name: tuple[str, str], keep: bool) -> Volume:
+        if not isinstance(volume, FrameVolume):
+            return volume
+        if keep and volume.nbytes <= self._plan.wish.memory:
+            return self._volumes.get(name, volume.whole)
+        return volume if volume.even else volume.whole()
+
+
+def _whole(volume: Volume, dtype: type[np.generic], own: bool = False) -> Array:
+    """Read all of a volume; `own` says that nobody else holds its array."""
+    if own and isinstance(volume, ArrayVolume) and volume.values.dtype == dtype:
+        return volume.values
+    out = np.empty((volume.channels, *volume.shape), dtype)
+    return volume.read((0,) * 3, volume.shape, out)
+
+
+def _cut(volume: Volume, start: Box, size: Box, dtype: type[np.generic], fill: float) -> Array:
+    out = np.empty((volume.channels, *size), dtype)
+    return cut(volume.read, volume.shape, start, out, fill)
+
+
+def _same_place(first: Volume, start: Box, other: Volume, size: Box) -> Box:
+    """Return where a patch of another volume begins whose middle lies at the same mm."""
+    middle = np.append(np.asarray(start) + (np.asarray(size) - 1) / 2, 1.0)
+    index = np.linalg.inv(other.affine_ras) @ first.affine_ras @ middle
+    return centred_start(index[:3].tolist(), other.shape, size)
+
+
+def _affines(affines: Mapping[str, Array]) -> Any:
+    return dict(affines) if len(affines) > 1 else next(iter(affines.values()))
+
+
+__all__ = ["Opened", "SampleMaker"]
