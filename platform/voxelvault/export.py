@@ -52,9 +52,11 @@ def export(
     *,
     study: str | None = None,
     series: str | None = None,
+    series_ids: Sequence[str] | None = None,
+    cohort_id: str | None = None,
     advance: Callable[[int, int], object] = lambda files, size: None,
 ) -> ExportReport:
-    """Write the files of a study, of a series or of the whole vault.
+    """Write the files of a study, of a series, of some series or of the whole vault.
 
     Paths are `<study UID>/<series UID>/<SOP Instance UID>.dcm`; a version that another superseded
     ends in `.v<number>.dcm`. A file that is there with the right bytes is left alone, so an
@@ -68,6 +70,10 @@ def export(
         Folder; made if need be.
     study, series : str, optional
         UIDs, or opaque ids of the catalog; both absent mean everything.
+    series_ids : sequence of str, optional
+        Opaque ids: these series alone.
+    cohort_id : str, optional
+        The cohort they are of, for the log.
     advance : callable
         Progress: called with files done and their bytes.
 
@@ -83,9 +89,10 @@ def export(
         The stored bytes are not what came in; that file was not written.
     """
     folder = Path(out).expanduser()
-    rows = _rows(resources, study, series)
+    rows = instance_rows(resources, study, series, series_ids)
     action = new_id()
     ids = {"study": study_ids} if (study_ids := _ids(rows, "study_id", study or series)) else {}
+    ids |= {} if cohort_id is None else {"cohort": (cohort_id,)}
     require(resources.policy, Request(Kind.EXPORT, ids.get("study", ()), resources.purpose, resources.who))
     resources.audit.append([_event(resources, action, Outcome.INTENT, ids, len(rows), 0)])
     size = 0
@@ -121,6 +128,7 @@ def _event(
         outcome=outcome,
         ids=ids,
         counts={"files": files, "bytes": size},
+        codes={"format": ("dicom",)},
     )
 
 
@@ -129,17 +137,32 @@ def _ids(rows: Sequence[Mapping[str, Any]], column: str, wanted: str | None) -> 
     return tuple(sorted({row[column] for row in rows})) if wanted else ()
 
 
-def _rows(resources: Resources, study: str | None, series: str | None) -> list[dict[str, Any]]:
+def instance_rows(
+    resources: Resources,
+    study: str | None = None,
+    series: str | None = None,
+    series_ids: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Return the instances that are meant, with the ids and UIDs of their series.
+
+    Raises
+    ------
+    UnknownUID, AmbiguousUID, UsageError
+        As for `export`.
+    """
     rows: list[dict[str, Any]] = resources.catalog.query(
-        "select i.instance_id, i.pack_id, i.study_id, i.subject_id, i.sha256, i.length, i.version,"
-        " i.superseded, s.StudyInstanceUID as study_uid, s.SeriesInstanceUID as series_uid,"
+        "select i.instance_id, i.pack_id, i.series_id, i.study_id, i.subject_id, i.sha256, i.length,"
+        " i.version, i.superseded, s.StudyInstanceUID as study_uid, s.SeriesInstanceUID as series_uid,"
         " i.SOPInstanceUID as sop_uid"
         " from instances i join series s using (series_id)"
         " where ($study is null or s.StudyInstanceUID = $study or s.study_id = $study)"
         " and ($series is null or s.SeriesInstanceUID = $series or s.series_id = $series)"
+        " and ($ids is null or i.series_id in (select unnest($ids)))"
         " order by i.series_id, i.pack_id, i.instance_id",
-        {"study": study, "series": series},
+        {"study": study, "series": series, "ids": None if series_ids is None else list(series_ids)},
     ).to_pylist()
+    if not rows and series_ids is not None:
+        raise UsageError("there is no series to export; widen the selection")
     if not rows and not (study or series):
         raise UsageError("the vault holds no instances yet; `ingest` brings some")
     if not rows:

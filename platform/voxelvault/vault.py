@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from voxelvault.catalog.user_sql import Result, UserSession
     from voxelvault.cohort import Selection
     from voxelvault.export import ExportReport
+    from voxelvault.formats.report import FormatReport
     from voxelvault.intake.ingest import IngestReport
     from voxelvault.intake.quarantine import Quarantined
     from voxelvault.resources import Resources
@@ -295,24 +296,36 @@ class Vault(AbstractContextManager["Vault"]):
         return found
 
     def export(
-        self, out: PathLike, *, study: str | None = None, series: str | None = None, progress: bool = True
-    ) -> ExportReport:
-        """Write the original files, byte for byte, with a manifest of their hashes.
+        self,
+        out: PathLike,
+        *,
+        study: str | None = None,
+        series: str | None = None,
+        format: str = "dicom",
+        resample: bool = False,
+        progress: bool = True,
+    ) -> ExportReport | FormatReport:
+        """Write the original files, byte for byte, with a manifest of their hashes; or volumes.
+
+        Volumes are decrypted copies for other tools, named by opaque ids. A warning says that they
+        leave the vault (`voxelvault.formats.report.LeavesTheVault`).
 
         Parameters
         ----------
         out : path
-            Folder; made if need be.
+            Folder; made if need be. What lies there already is never overwritten.
         study, series : str, optional
             UIDs; without them everything goes out.
+        format : {"dicom", "nifti", "ome-zarr"}
+            The files as they came; or a `.nii.gz` with a JSON sidecar, or an OME-Zarr, for each volume.
+        resample : bool
+            Volumes: interpolate uneven slices onto an even grid, instead of leaving such series out.
         """
-        from voxelvault.display.progress import Progress
-        from voxelvault.export import export
+        from voxelvault.formats.exporting import export_as
 
-        with Progress("export", shown=None if progress else False) as bar:
-            return export(
-                self.resources, out, study=study, series=series, advance=lambda files, _: bar.advance(files)
-            )
+        return export_as(
+            self.resources, out, format, study=study, series=series, resample=resample, progress=progress
+        )
 
     def verify(
         self,

@@ -223,6 +223,8 @@ def _export(vault: Vault, folder: Path, tell: Any) -> Facts:
     import csv
     import hashlib
 
+    from voxelvault.export import MANIFEST
+
     _step(tell, "One study goes out again, byte for byte")
     study = vault.sql(
         "select s.StudyInstanceUID from instances join studies s using (study_id)"
@@ -231,7 +233,7 @@ def _export(vault: Vault, folder: Path, tell: Any) -> Facts:
     ).fetchall()[0][0]
     report = vault.export(folder / "export", study=study)
     came_in = {row[0] for row in vault.sql("select sha256 from instances").fetchall()}
-    with report.manifest.open(encoding="utf-8", newline="") as file:
+    with (report.folder / MANIFEST).open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     same = 0
     for row in rows:
