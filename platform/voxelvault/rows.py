@@ -137,35 +137,5 @@ def _frame_row(manifest: Manifest, record: InstanceRecord, number: int, frame: F
     }
 
 
-def frame_of(row: Row) -> FrameAttributes:
-    """Return what `frame_rows` was given for this row of the catalog's `frames`."""
-    marks = json.loads(row["marks"]) if row["marks"] else []
-    return FrameAttributes(
-        position=_tuple(row["ImagePositionPatient"]),
-        orientation=_tuple(row["ImageOrientationPatient"]),
-        pixel_spacing=_tuple(row["PixelSpacing"]),
-        slice_thickness=row["SliceThickness"],
-        temporal=row["temporal"],
-        temporal_source=row["temporal_source"],
-        echo=row["echo"],
-        acquisition=row["acquisition"],
-        instance=row["InstanceNumber"],
-        frame=row["FrameNumber"] - 1,
-        slope=row["RescaleSlope"],
-        intercept=row["RescaleIntercept"],
-        rescale_type=row["RescaleType"],
-        window_center=row["WindowCenter"],
-        window_width=row["WindowWidth"],
-        window_function=row["VOILUTFunction"] or "LINEAR",
-        image_type=tuple(row["image_type"] or ()),
-        padding=None if row["padding"] is None else (int(row["padding"][0]), int(row["padding"][1])),
-        marks=tuple((name, value) for name, value in marks),
-    )
-
-
-def _tuple(values: Sequence[float] | None) -> Any:
-    return None if values is None else tuple(values)
-
-
 def _floats(values: Iterable[float] | None) -> list[float] | None:
     return None if values is None else [float(value) for value in values]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,11 @@ from voxelvault.dicom.read import Header
 from voxelvault.dicom.resample import resample_regular
 from voxelvault.dicom.slices import FrameGroup
 from voxelvault.errors import UsageError
-from voxelvault.reading.handles import OpenedSeries, find_series
+from voxelvault.reading.handles import Handle
+from voxelvault.reading.lending import Loan, OpenLoan
+from voxelvault.reading.lent import lent_reader, lent_source
+from voxelvault.reading.many import OpenedMany, find_series
+from voxelvault.reading.sources import SeriesSource
 from voxelvault.reading.stacks import FrameStack, choose
 from voxelvault.reading.volumes import Array, VolumeReader
 from voxelvault.resources import Resources
@@ -33,7 +37,17 @@ def open_series(
     resources: Resources, uid: str, study: str | None = None, subject: str | None = None
 ) -> Series:
     """Open a series by its UID; see `find_series` for what may go wrong."""
-    return Series(resources, find_series(resources, uid, study, subject))
+    opened = find_series(resources, uid, study, subject)
+    return series_of(resources, opened, opened.series_ids[0])
+
+
+def series_of(resources: Resources, opened: OpenedMany, series_id: str) -> Series:
+    """Return one of many open series; closing it closes the handle of all."""
+    return Series(opened.series(series_id), opened.reader(series_id), opened.handle, resources)
+
+
+def _lent_series(loan: Loan) -> Series:
+    return Series(lent_source(loan), lent_reader(loan), loan.open())
 
 
 class Series(AbstractContextManager["Series"]):
@@ -44,16 +58,35 @@ class Series(AbstractContextManager["Series"]):
     echoes, orientations, image sizes), `stack=` says which: an index or a label of `stacks`.
     """
 
-    def __init__(self, resources: Resources, opened: OpenedSeries) -> None:
-        self._resources = resources
-        self._row = opened.row
-        self._instances = opened.instances
-        self._stacks = opened.stacks
-        self._reader = VolumeReader(resources, opened.row["series_id"], opened.handle, opened.packs)
-        self.handle = opened.handle
+    def __init__(
+        self,
+        source: SeriesSource,
+        reader: VolumeReader,
+        handle: Handle | OpenLoan,
+        resources: Resources | None = None,
+    ) -> None:
+        self._source = source
+        self._row = source.row
+        self._instances = source.instances
+        self._reader = reader
+        self._vault = resources
+        self.handle = handle
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("an open series cannot be pickled; open the vault and the series where you need them")
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Refused once closed; what travels holds no key and no UID.
+        return _lent_series, (self._reader.lender.loan(),)
+
+    @property
+    def _stacks(self) -> tuple[FrameStack, ...]:
+        return self._source.stacks
+
+    @property
+    def _resources(self) -> Resources:
+        if self._vault is None:
+            raise UsageError(
+                "this series was lent to this process without the catalog; do this where the vault is open"
+            )
+        return self._vault
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -61,8 +94,12 @@ class Series(AbstractContextManager["Series"]):
         self.close()
 
     def close(self) -> None:
-        """Close the handle; the log gets the number of frames and bytes read."""
-        self.handle.close()
+        """Close the handle; the log gets the number of frames and bytes read.
+
+        In a worker process there is nothing to close: the handle is the lender's.
+        """
+        if isinstance(self.handle, Handle):
+            self.handle.close()
 
     def __len__(self) -> int:
         """Return the number of instances."""
@@ -82,7 +119,7 @@ class Series(AbstractContextManager["Series"]):
     def summary(self) -> dict[str, object]:
         """Return what may be shown of the series without naming anybody: sizes, spacing, units."""
         found: dict[str, object] = {"Modality": self.modality, "instances": len(self)}
-        if self._resources.options.identifying:
+        if self._vault is not None and self._vault.options.identifying:
             found["SeriesInstanceUID"] = self.uid
             found["SeriesDescription"] = self._row["SeriesDescription"]
         for number, stack in enumerate(self._stacks):
@@ -197,21 +234,8 @@ class Series(AbstractContextManager["Series"]):
         IntegrityError
             A stored byte is not what it was.
         """
-        self.handle.check()
         chosen = choose(self._stacks, stack)
-        shape = self._reader.shape(chosen, units)
-        target = np.dtype(dtype) if dtype is not None else self._reader.dtype(chosen, units)
-        if out is None:
-            out = np.empty(shape, target)
-        fits = out.shape == shape and out.flags.c_contiguous and out.flags.writeable
-        if not fits or (dtype is not None and out.dtype != target):
-            raise UsageError(
-                f"out= must be a writeable C-contiguous array of shape {shape} and dtype {target}"
-            )
-        if out.dtype.kind in "iu" and out.dtype != self._reader.dtype(chosen, units):
-            return self._reader.read_whole_numbers(chosen, out, units)
-        self._reader.read(chosen, range(len(chosen.refs)), out, units, padding == "mask")
-        return out
+        return self._reader.load(chosen, dtype=dtype, out=out, units=units, mask=padding == "mask")
 
     def frame(
         self,

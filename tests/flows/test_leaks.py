@@ -215,13 +215,13 @@ def test_a_failed_query_does_not_quote_the_data(synthetic: Filled) -> None:
         assert leaks(said_by(lambda query=query: synthetic.vault.sql(query).fetchall())) == []
 
 
-def test_a_closed_or_pickled_handle_says_nothing(synthetic: Filled) -> None:
+def test_a_pickled_handle_says_nothing(synthetic: Filled) -> None:
     import pickle
 
-    for thing in (synthetic.vault, next(iter(synthetic.series.values()))):
-        with pytest.raises(TypeError, match="cannot be pickled") as caught:
-            pickle.dumps(thing)
-        assert leaks(str(caught.value)) == []
+    with pytest.raises(TypeError, match="cannot be pickled") as caught:
+        pickle.dumps(synthetic.vault)
+    assert leaks(str(caught.value)) == []
+    assert leaks(pickle.dumps(next(iter(synthetic.series.values())))) == []
 
 
 def test_logging_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ from voxelvault.dicom.frames import FrameAttributes
 from voxelvault.dicom.geometry import arrange
 from voxelvault.dicom.slices import FrameGroup
 from voxelvault.errors import NoPixels, StackChoiceNeeded
-from voxelvault.rows import frame_of
+from voxelvault.reading.frame_table import FrameTable
 
 Row = Mapping[str, Any]
 
@@ -90,23 +90,26 @@ class FrameStack:
     group: FrameGroup
 
 
-def frame_stacks(frames: Sequence[Row], stacks: Sequence[Row]) -> tuple[FrameStack, ...]:
+def frame_stacks(frames: FrameTable, stacks: Sequence[Row]) -> tuple[FrameStack, ...]:
     """Return the volumes of a series, the one with most frames first.
 
     Parameters
     ----------
-    frames, stacks : sequence of mapping
-        Rows of the catalog's `frames` and `stacks` for one series.
+    frames : FrameTable
+        Rows of the catalog's `frames` for one series.
+    stacks : sequence of mapping
+        Rows of the catalog's `stacks` for it.
     """
     layouts = {(row["pack_id"], row["stack"]): _layout(row) for row in stacks}
-    by_layout: dict[Layout, list[Row]] = {}
-    for row in frames:
-        by_layout.setdefault(layouts[row["pack_id"], row["stack"]], []).append(row)
+    attributes, refs = frames.attributes(), _refs(frames)
+    by_layout: dict[Layout, list[int]] = {}
+    for number, ref in enumerate(refs):
+        by_layout.setdefault(layouts[ref.pack_id, ref.stack], []).append(number)
     found = [
-        _frame_stack(layout, rows, attributes, group, several=len(by_layout) > 1)
-        for layout, rows in by_layout.items()
-        for attributes in [[frame_of(row) for row in rows]]
-        for group in arrange(attributes).groups
+        _frame_stack(layout, [refs[i] for i in members], described, group, several=len(by_layout) > 1)
+        for layout, members in by_layout.items()
+        for described in [[attributes[i] for i in members]]
+        for group in arrange(described).groups
     ]
     return _told_apart(sorted(found, key=lambda stack: -len(stack.refs)))
 
@@ -161,7 +164,7 @@ def _layout(row: Row) -> Layout:
 
 def _frame_stack(
     layout: Layout,
-    rows: Sequence[Row],
+    refs: Sequence[FrameRef],
     attributes: Sequence[FrameAttributes],
     group: FrameGroup,
     several: bool,
@@ -170,11 +173,15 @@ def _frame_stack(
     return FrameStack(
         f"{layout} {group.label}".strip() if several else group.label,
         layout,
-        tuple(_ref(rows[index]) for index in order),
+        tuple(refs[index] for index in order),
         tuple(attributes[index] for index in order),
         group,
     )
 
 
-def _ref(row: Row) -> FrameRef:
-    return FrameRef(row["pack_id"], row["stack"], row["frame"], row["instance_id"], row["FrameNumber"] - 1)
+def _refs(frames: FrameTable) -> list[FrameRef]:
+    columns = [frames.values(name) for name in ("pack_id", "stack", "frame", "instance_id", "FrameNumber")]
+    return [
+        FrameRef(pack_id, stack, frame, instance_id, number - 1)
+        for pack_id, stack, frame, instance_id, number in zip(*columns, strict=True)
+    ]

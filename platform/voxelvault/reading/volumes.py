@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,10 @@ from voxelvault.dicom.values import RealWorldMap
 from voxelvault.errors import NoPixels, UsageError
 from voxelvault.model import new_id
 from voxelvault.reading import conversion
-from voxelvault.reading.handles import Handle
-from voxelvault.reading.packs import PackCache
+from voxelvault.reading.headers import HeaderSource
+from voxelvault.reading.lent import Lender, lent_frames, lent_reader
+from voxelvault.reading.packs import PackSource
 from voxelvault.reading.stacks import FrameRef, FrameStack
-from voxelvault.resources import Resources
 from voxelvault.storage.codecs import DICOM_FRAME
 from voxelvault.storage.pack import StackKey
 
@@ -30,29 +30,62 @@ BLOCK_BYTES = 16 << 20
 """Stored bytes of one dask block, about."""
 
 
+class Guard(Protocol):
+    """What reads ask before and tell after: a handle, or a loan that is open."""
+
+    def check(self) -> None:
+        """Refuse when reading is over, or this is a forked child."""
+
+    def count(self, frames: int, size: int) -> None:
+        """Count a read."""
+
+
 class VolumeReader:
-    """Reads volumes of one open series.
+    """Reads volumes of one open series, wherever packs and headers come from.
 
     Parameters
     ----------
-    resources : Resources
-        The open vault.
-    series_id : str
-        Opaque id of the series.
-    handle : Handle
-        Counts what is read, and refuses after closing.
-    packs : iterable of mapping
-        The series' rows of the catalog's `packs`.
+    packs : PackSource
+        Opens the packs.
+    headers : HeaderSource
+        Finds the headers.
+    guard : Guard
+        Refuses after closing, and counts what is read.
+    threads : int, optional
+        Decoding threads of each read; by default as the packs were opened with.
+    lender : Lender, optional
+        Lets the reader pickle, as a loan.
     """
 
     def __init__(
-        self, resources: Resources, series_id: str, handle: Handle, packs: Iterable[Mapping[str, Any]] = ()
+        self,
+        packs: PackSource,
+        headers: HeaderSource,
+        guard: Guard,
+        threads: int | None = None,
+        lender: Lender | None = None,
     ) -> None:
-        self._resources = resources
-        self._series_id = series_id
-        self._handle = handle
-        self._packs = PackCache(resources, rows=packs)
-        self._headers: dict[str, Header] = {}
+        self._packs = packs
+        self._headers = headers
+        self._guard = guard
+        self._threads = threads
+        self._lender = lender
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return lent_reader, (self.lender.loan(),)
+
+    @property
+    def lender(self) -> Lender:
+        """What lends the series to other processes.
+
+        Raises
+        ------
+        UsageError
+            This reader stays here.
+        """
+        if self._lender is None:
+            raise UsageError("this reader stays in its process; lend the series (`reading.lending.lend`)")
+        return self._lender
 
     def shape(self, chosen: FrameStack, units: str | None = None) -> tuple[int, ...]:
         """Return (slice, row, column), with three samples for colour; palette indexes have one."""
@@ -72,6 +105,31 @@ class VolumeReader:
     def bits(self, chosen: FrameStack) -> int:
         """Return how many bits of a stored value are in use."""
         return self._key(chosen.refs[0]).spec.bits_stored
+
+    def load(
+        self,
+        chosen: FrameStack,
+        *,
+        dtype: npt.DTypeLike | None = None,
+        out: Array | None = None,
+        units: str | None = None,
+        mask: bool = True,
+    ) -> Array:
+        """Read a volume into memory; see `Series.load`."""
+        self._guard.check()
+        shape = self.shape(chosen, units)
+        target = np.dtype(dtype) if dtype is not None else self.dtype(chosen, units)
+        if out is None:
+            out = np.empty(shape, target)
+        fits = out.shape == shape and out.flags.c_contiguous and out.flags.writeable
+        if not fits or (dtype is not None and out.dtype != target):
+            raise UsageError(
+                f"out= must be a writeable C-contiguous array of shape {shape} and dtype {target}"
+            )
+        if out.dtype.kind in "iu" and out.dtype != self.dtype(chosen, units):
+            return self.read_whole_numbers(chosen, out, units)
+        self.read(chosen, range(len(chosen.refs)), out, units, mask)
+        return out
 
     def read_whole_numbers(self, chosen: FrameStack, out: Array, units: str | None) -> Array:
         """Fill an integer array; `UsageError` where it can't hold every value."""
@@ -93,7 +151,7 @@ class VolumeReader:
         """Return the volume as a dask array, a block for some frames."""
         import dask.array
 
-        frames = _LazyFrames(self, chosen, units)
+        frames = LazyFrames(self, chosen, units)
         per_block = max(1, BLOCK_BYTES // max(1, int(np.prod(frames.shape[1:])) * frames.dtype.itemsize))
         return dask.array.from_array(  # type: ignore[no-untyped-call,no-any-return]
             frames,
@@ -113,7 +171,7 @@ class VolumeReader:
         threads: int | None = None,
     ) -> None:
         """Fill `out` with the frames of those indexes; each pack's frames are read together."""
-        self._handle.check()
+        self._guard.check()
         groups: dict[tuple[str, int], list[int]] = {}
         for position, index in enumerate(indexes):
             ref = chosen.refs[index]
@@ -128,9 +186,9 @@ class VolumeReader:
                 [chosen.refs[indexes[p]].frame for p in positions],
                 out if whole else _Slots(out, positions),  # type: ignore[arg-type]
                 None if straight else _converter(turns),
-                threads=threads,
+                threads=threads or self._threads,
             )
-        self._handle.count(len(indexes), out.nbytes)
+        self._guard.count(len(indexes), out.nbytes)
 
     def _turns(
         self, chosen: FrameStack, indexes: Sequence[int], units: str | None, mask: bool
@@ -147,7 +205,7 @@ class VolumeReader:
             return None if turn is None else [turn] * len(refs)
         kind, unit, _ = self.unit_of(chosen, units)
         if kind != "modality":
-            self._know([ref.instance_id for ref in refs])
+            self._headers.know([ref.instance_id for ref in refs])
         frames = [chosen.attributes[index] for index in indexes]
         return [
             self._turn(key, ref, frame, kind, unit, mask) for ref, frame in zip(refs, frames, strict=True)
@@ -189,38 +247,24 @@ class VolumeReader:
         codestream = reader.chunks(ref.stack, [ref.frame])[0] if key.codec == DICOM_FRAME else None
         return conversion.rgb_turn(key, codestream)
 
-    def _know(self, instance_ids: Sequence[str]) -> None:
-        """Read the headers that are not at hand yet, in one query."""
-        wanted = sorted(set(instance_ids) - self._headers.keys())
-        if len(wanted) > 1:
-            rows = self._resources.catalog.query(
-                "select instance_id, header from instances where series_id = $series"
-                " and instance_id in (select unnest($ids))",
-                {"series": self._series_id, "ids": wanted},
-            ).to_pylist()
-            self._headers |= {row["instance_id"]: Header.from_json(row["header"]) for row in rows}
-
     def header(self, instance_id: str) -> Header:
-        """Return an instance's header from the catalog."""
-        found = self._headers.get(instance_id)
-        if found is None:
-            rows = self._resources.catalog.query(
-                "select header from instances where instance_id = $id and series_id = $series",
-                {"id": instance_id, "series": self._series_id},
-            ).to_pylist()
-            if not rows:
-                raise NoPixels("the catalog lacks this instance; run `voxelvault verify`")
-            found = self._headers[instance_id] = Header.from_json(rows[0]["header"])
-        return found
+        """Return an instance's header."""
+        self._guard.check()
+        return self._headers.header(instance_id)
 
 
-class _LazyFrames:
+class LazyFrames:
     """A volume as dask sees it: reads the frames that a block asks for, in the block's own thread."""
 
     def __init__(self, reader: VolumeReader, chosen: FrameStack, units: str | None) -> None:
         self._reader, self._chosen, self._units = reader, chosen, units
         self.shape, self.dtype = reader.shape(chosen, units), reader.dtype(chosen, units)
         self.ndim = len(self.shape)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        lender = self._reader.lender
+        labels = [stack.label for stack in lender.source.stacks]
+        return lent_frames, (lender.loan(), labels.index(self._chosen.label), self._units)
 
     def __getitem__(self, key: tuple[slice | int, ...]) -> Array:
         # Dask hands a slice of a slice down to here, so a key may be a number as well.

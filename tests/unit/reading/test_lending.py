@@ -27,8 +27,9 @@ from voxelvault.errors import (
     UsageError,
 )
 from voxelvault.reading import lending
-from voxelvault.reading.handles import Handle, find_series
+from voxelvault.reading.handles import Handle
 from voxelvault.reading.lending import Loan, lend
+from voxelvault.reading.many import find_series
 from voxelvault.testing.synthetic import PLANTED
 
 
@@ -41,7 +42,7 @@ def workers() -> Iterator[ProcessPoolExecutor]:
 @pytest.fixture
 def lent(vault: vv.Vault, uids: dict[str, str]) -> tuple[Loan, Handle, list[dict[str, Any]]]:
     opened = find_series(vault.resources, uids["CT"])
-    rows = [dict(row) for row in opened.packs]
+    rows = [dict(row) for row in opened.pack_rows()]
     return lend(vault.resources, opened.handle, rows, b"plan", {"e" * 32: b"k" * 32}), opened.handle, rows
 
 
@@ -53,7 +54,7 @@ def test_a_worker_reads_what_was_lent_and_no_more(
         want = series.load(units="stored")
     found = workers.submit(read_stack, loan, rows[0]["pack_id"], want.shape, want.dtype.str).result()
     assert sorted(map(bytes, found)) == sorted(map(bytes, want))
-    other = find_series(vault.resources, uids["MR"]).packs[0]["pack_id"]
+    other = find_series(vault.resources, uids["MR"]).pack_rows()[0]["pack_id"]
     with pytest.raises(IntegrityError, match="was not lent"):
         workers.submit(read_stack, loan, other, want.shape, want.dtype.str).result()
 
@@ -70,9 +71,7 @@ def test_a_worker_imports_little_and_forgets_the_secrets(lent: Any, monkeypatch:
 
 def test_the_lending_room_imports_fast() -> None:
     code = "import sys, voxelvault.reading.lending; print({'duckdb','pyarrow','pandas'} & set(sys.modules))"
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
 
 
