@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from voxelvault.access import VaultOptions
     from voxelvault.audit.view import AuditView
     from voxelvault.catalog.user_sql import Result, UserSession
-    from voxelvault.cohort import Selection
+    from voxelvault.cohort import Cohort, Selection
+    from voxelvault.cohorts.selecting import Closable
     from voxelvault.export import ExportReport
     from voxelvault.formats.report import FormatReport
     from voxelvault.intake.ingest import IngestReport
@@ -141,7 +142,7 @@ class Vault(AbstractContextManager["Vault"]):
         self.path = path
         self.recovery_code: str | None = None
         self.warnings: tuple[str, ...] = ()
-        self._series: list[Series] = []
+        self._open: list[Closable] = []
         self._session: tuple[str, UserSession] | None = None
 
     def __reduce__(self) -> NoReturn:
@@ -153,12 +154,12 @@ class Vault(AbstractContextManager["Vault"]):
         self.close()
 
     def close(self) -> None:
-        """Close every series, and the vault."""
+        """Close every series and what else is open, and the vault."""
         from voxelvault.opening import close_vault
 
-        for series in self._series:
-            series.close()
-        self._series.clear()
+        for one in self._open:
+            one.close()
+        self._open.clear()
         self._drop_session()
         close_vault(self.resources)
 
@@ -272,7 +273,36 @@ class Vault(AbstractContextManager["Vault"]):
         from voxelvault.cohort import Selection
         from voxelvault.cohorts.asking import select
 
-        return Selection(select(self.resources, self._ask, where, uids, parameters))
+        return Selection(select(self.resources, self._ask, where, uids, parameters, self._open.append))
+
+    def cohort(self, name: str, *, allow_changed: bool = False) -> Cohort:
+        """Open a frozen cohort by its name.
+
+        Parameters
+        ----------
+        name : str
+            As given to `freeze`.
+        allow_changed : bool
+            Read series that grew or were sent again as they are now, instead of refusing to; see
+            `cohort.changed`.
+
+        Raises
+        ------
+        UsageError
+            There is no such cohort.
+        IntegrityError
+            Its members are not those that were frozen.
+        """
+        from voxelvault.cohort import Cohort
+        from voxelvault.cohorts.freezing import find
+
+        return Cohort(self.select()._chosen, find(self.resources, name), allow_changed=allow_changed)
+
+    def cohorts(self) -> Result:
+        """List the frozen cohorts: name, when, members and subjects then, what is left, whether split."""
+        from voxelvault.cohorts.freezing import listed
+
+        return listed(self.resources)
 
     def series(self, uid: str, *, study: str | None = None, subject: str | None = None) -> Series:
         """Open a series by its UID: one policy decision and one audit entry cover every read.
@@ -292,7 +322,7 @@ class Vault(AbstractContextManager["Vault"]):
         from voxelvault.series import open_series
 
         found = open_series(self.resources, uid, study, subject)
-        self._series.append(found)
+        self._open.append(found)
         return found
 
     def export(
@@ -376,9 +406,9 @@ class Vault(AbstractContextManager["Vault"]):
         self._drop_session()
         if tags is not None:
             self.resources = adopt_tags(self.resources, Path(tags).expanduser())
-            for series in self._series:
-                series.close()
-            self._series.clear()
+            for one in self._open:
+                one.close()
+            self._open.clear()
         return reindex(self.resources)
 
     def merge_subjects(self, subject_id: str, into: str, *, reason: str | None = None) -> None:

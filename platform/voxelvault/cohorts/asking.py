@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from voxelvault.cohorts.combining import intersection
-from voxelvault.cohorts.selecting import OPAQUE, Ask, Chosen, Parameters, by_condition, everything
+from voxelvault.cohorts.selecting import OPAQUE, Ask, Chosen, Closable, Parameters, by_condition, everything
 from voxelvault.cohorts.tables import is_table
 from voxelvault.cohorts.uids import by_table, by_uids
 from voxelvault.errors import UsageError
@@ -16,7 +17,14 @@ from voxelvault.resources import Resources
 _UID = re.compile(r"[0-9]+(\.[0-9]+){2,}")
 
 
-def select(resources: Resources, ask: Ask, where: Any, uids: Any, parameters: Parameters) -> Chosen:
+def select(
+    resources: Resources,
+    ask: Ask,
+    where: Any,
+    uids: Any,
+    parameters: Parameters,
+    keep: Callable[[Closable], None],
+) -> Chosen:
     """Return what `vault.select` was asked for; see there.
 
     Raises
@@ -28,8 +36,8 @@ def select(resources: Resources, ask: Ask, where: Any, uids: Any, parameters: Pa
         raise UsageError("parameters belong to a SQL condition; pass one as where=")
     asked = [_one(resources, ask, what, parameters) for what in (where, uids) if what is not None]
     if not asked:
-        return everything(resources, ask)
-    return asked[0] if len(asked) == 1 else intersection(*asked)
+        asked = [everything(resources, ask)]
+    return replace(asked[0] if len(asked) == 1 else intersection(*asked), keep=keep)
 
 
 def _one(resources: Resources, ask: Ask, what: Any, parameters: Parameters) -> Chosen:

@@ -17,7 +17,7 @@ def intersection(one: Chosen, other: Chosen) -> Chosen:
     """Return the series of both, with the labels of both."""
     _same_vault(one, other)
     return replace(
-        one,
+        _subset(one if one.frozen else other),
         text=f"({one.text}) & ({other.text})",
         find=cache(lambda: set(one.find()) & set(other.find())),
         labels=joined([one.labels, other.labels]),
@@ -27,8 +27,9 @@ def intersection(one: Chosen, other: Chosen) -> Chosen:
 def union(one: Chosen, other: Chosen) -> Chosen:
     """Return the series of either, with the labels of both."""
     _same_vault(one, other)
+    same = one.frozen and other.frozen and one.frozen.cohort_id == other.frozen.cohort_id
     return replace(
-        one,
+        _subset(one) if same else replace(one, frozen=None, part=None),
         text=f"({one.text}) | ({other.text})",
         find=cache(lambda: set(one.find()) | set(other.find())),
         labels=joined([one.labels, other.labels]),
@@ -39,7 +40,9 @@ def difference(one: Chosen, other: Chosen) -> Chosen:
     """Return the series of the one that are not in the other."""
     _same_vault(one, other)
     return replace(
-        one, text=f"({one.text}) - ({other.text})", find=cache(lambda: set(one.find()) - set(other.find()))
+        _subset(one),
+        text=f"({one.text}) - ({other.text})",
+        find=cache(lambda: set(one.find()) - set(other.find())),
     )
 
 
@@ -57,7 +60,9 @@ def sample(one: Chosen, n: int, seed: int) -> Chosen:
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
         raise UsageError("sample takes how many series, a whole number of 0 or more")
     return replace(
-        one, text=f"sample {n} seed {seed} of ({one.text})", find=cache(lambda: drawn(one.find(), n, seed))
+        _subset(one),
+        text=f"sample {n} seed {seed} of ({one.text})",
+        find=cache(lambda: drawn(one.find(), n, seed)),
     )
 
 
@@ -65,6 +70,11 @@ def drawn(series_ids: Collection[str], n: int, seed: int) -> Sequence[str]:
     """Return the n ids that come first by keyed hash."""
     key = hashlib.sha256(f"voxelvault sample {seed}".encode()).digest()
     return sorted(series_ids, key=lambda one: hmac.digest(key, one.encode(), "sha256"))[:n]
+
+
+def _subset(one: Chosen) -> Chosen:
+    """Return a selection some of whose series are meant: still of its cohort, no longer a whole part."""
+    return replace(one, part=None)
 
 
 def _same_vault(one: Chosen, other: Chosen) -> None:

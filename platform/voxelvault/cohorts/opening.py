@@ -1,32 +1,115 @@
-"""Opening the series of a selection."""
+"""Opening the series of a selection: one by one for a loop, or all of them for lazy arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-from voxelvault.errors import UnknownUID
-from voxelvault.resources import Resources
-from voxelvault.series import Series, open_series
+from voxelvault.cohorts.selecting import Chosen
+from voxelvault.reading.handles import Handle
+from voxelvault.reading.many import OpenedMany, open_many
+from voxelvault.series import Series, series_of
+
+if TYPE_CHECKING:
+    import dask.array
+    import xarray
+
+AT_ONCE = 1000
+"""Series under one handle of a loop: their frames' places are in memory together."""
 
 
-def one_by_one(resources: Resources, series_ids: Sequence[str]) -> Iterator[Series]:
-    """Yield the series open, each until the next is asked for.
+class _Shared(Handle):
+    """The handle of many series as one of them sees it: closing that one leaves the others open."""
+
+    def __init__(self, whole: Handle) -> None:
+        self._whole = whole
+
+    def check(self) -> None:
+        """Refuse reads after the closing of all."""
+        self._whole.check()
+
+    def count(self, frames: int, size: int) -> None:
+        """Count a read."""
+        self._whole.count(frames, size)
+
+    def close(self) -> None:
+        """Leave it to who opened all of them."""
+
+
+def opened(chosen: Chosen, series_ids: Sequence[str]) -> OpenedMany:
+    """Open series under one handle: one decision, one entry in the log."""
+    cohort_id = chosen.frozen.cohort_id if chosen.frozen else None
+    kind = "cohort" if cohort_id else "selection"
+    return open_many(chosen.resources, series_ids, kind_code=kind, cohort_id=cohort_id)
+
+
+def one_by_one(chosen: Chosen, series_ids: Sequence[str]) -> Iterator[Series]:
+    """Yield the series, open for reading until the loop ends.
 
     Raises
     ------
     UnknownUID
-        One was erased since it was selected.
+        Some were erased since they were selected.
+    PolicyDenied, AuditError
+        Then nothing was read.
     """
-    for series_id in series_ids:
-        rows = resources.catalog.query(
-            "select SeriesInstanceUID as uid, StudyInstanceUID as study, subject_id as subject from series"
-            " where series_id = $id",
-            {"id": series_id},
-        ).to_pylist()
-        if not rows:
-            raise UnknownUID("a series of this selection is no longer in the vault; select again")
-        with open_series(resources, **rows[0]) as series:
-            yield series
+    for start in range(0, len(series_ids), AT_ONCE):
+        many = opened(chosen, series_ids[start : start + AT_ONCE])
+        try:
+            yield from (_series(chosen, many, series_id) for series_id in many.series_ids)
+        finally:
+            many.close()
 
 
-__all__ = ["one_by_one"]
+def _series(chosen: Chosen, many: OpenedMany, series_id: str) -> Series:
+    one = series_of(chosen.resources, many, series_id)
+    one.handle = _Shared(many.handle)
+    return one
+
+
+def to_dask(
+    chosen: Chosen, series_ids: Sequence[str], stack: int | str | None, units: str | None
+) -> dict[str, dask.array.Array]:
+    """Return a lazy volume for each series that has pixels, by opaque id.
+
+    Raises
+    ------
+    StackChoiceNeeded
+        A series is several volumes; pass stack=, or use `to_xarray`.
+    """
+    many = opened(chosen, series_ids)
+    chosen.keep(many)
+    series = {series_id: _series(chosen, many, series_id) for series_id in many.series_ids}
+    return {key: one.volume(stack, units=units) for key, one in series.items() if one.stacks}
+
+
+def to_xarray(
+    chosen: Chosen, series_ids: Sequence[str], stack: int | str | None, units: str | None
+) -> xarray.DataTree:
+    """Return a tree with a node for each series that has pixels, and one in it for each of several volumes.
+
+    Raises
+    ------
+    PolicyDenied, AuditError
+        Then nothing was read.
+    """
+    import xarray
+
+    many = opened(chosen, series_ids)
+    chosen.keep(many)
+    nodes: dict[str, Any] = {}
+    for series_id in many.series_ids:
+        one = _series(chosen, many, series_id)
+        about = {"Modality": one.modality, "labels": chosen.labels.of(series_id)}
+        which = range(len(one.stacks)) if stack is None else [stack]
+        for number in which if one.stacks else ():
+            single = stack is not None or len(one.stacks) == 1
+            path = series_id if single else f"{series_id}/stack {number}"
+            array = one.to_xarray(number, units=units).rename("image")
+            nodes[path] = array.to_dataset().assign_attrs(about)
+    tree = xarray.DataTree.from_dict(nodes)
+    tree.attrs["series"] = len({path.partition("/")[0] for path in nodes})
+    return tree
+
+
+__all__ = ["one_by_one", "opened", "to_dask", "to_xarray"]

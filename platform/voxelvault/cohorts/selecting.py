@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import duckdb
 
@@ -21,12 +21,22 @@ from voxelvault.cohorts.labels import NO_LABELS, Labels
 from voxelvault.errors import QueryError
 from voxelvault.resources import Resources
 
+if TYPE_CHECKING:
+    from voxelvault.cohorts.freezing import Frozen
+
 Parameters = Sequence[Any] | Mapping[str, Any] | None
 
 OPAQUE = re.compile(r"[0-9a-f]{32}")
 """An id of ours."""
 
 _INTERNAL = frozenset({"key_id", "merged_into", "only_study"})
+
+
+class Closable(Protocol):
+    """Something that is open."""
+
+    def close(self) -> None:
+        """Close it."""
 
 
 class Ask(Protocol):
@@ -52,6 +62,16 @@ class Chosen:
         Returns the opaque ids of the series; asks once, so that a selection stays what it was.
     labels : Labels
         Of these series, perhaps of more.
+    frozen : Frozen, optional
+        The cohort that all of these series are of.
+    part : str, optional
+        Which part of its split they are.
+    allow_changed : bool
+        Whether series that changed since the freezing are read as they are now.
+    salt : str
+        Sets a split of a part apart from the split that made the part.
+    keep : callable
+        Takes what stays open until the vault is closed.
     """
 
     resources: Resources
@@ -59,6 +79,11 @@ class Chosen:
     text: str
     find: Callable[[], Collection[str]] = field(repr=False)
     labels: Labels = NO_LABELS
+    frozen: Frozen | None = None
+    part: str | None = None
+    allow_changed: bool = False
+    salt: str = ""
+    keep: Callable[[Closable], None] = field(default=lambda _: None, repr=False)
 
 
 def everything(resources: Resources, ask: Ask) -> Chosen:
@@ -97,18 +122,16 @@ def check_condition(condition: str) -> None:
     """
     # A condition stands in brackets of ours: whatever leaves them is no condition. The scan reads
     # the text as the engine does, so brackets in strings and comments don't count.
-    depth = 0
-    tokens = duckdb.tokenize(condition)
-    ends = [start for start, _ in tokens[1:]] + [len(condition)]
-    for (start, kind), end in zip(tokens, ends, strict=True):
+    depth, text = 0, condition.encode()
+    for start, kind in duckdb.tokenize(condition):
         if kind == duckdb.token_type.operator:
-            token = condition[start:end].strip()
-            depth += token.startswith("(") - token.startswith(")")
-            if depth < 0 or token.startswith(";"):
+            token = text[start : start + 1]
+            depth += (token == b"(") - (token == b")")
+            if depth < 0 or token == b";":
+                depth = -1
                 break
-    else:
-        if tokens and depth == 0:
-            return
+    if depth == 0 and duckdb.tokenize(condition):
+        return
     raise QueryError("this is not one SQL condition; write what would follow WHERE, such as Modality = 'CT'")
 
 

@@ -2,33 +2,258 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
+from cohort_support import made, person, write
 
 import voxelvault as vv
+from voxelvault.audit.events import Kind
+from voxelvault.cohorts.selecting import check_condition
+from voxelvault.errors import AmbiguousUID, MissingExtra, PolicyDenied, QueryError, UnknownUID, UsageError
 from voxelvault.testing import synthetic
 
 
 @pytest.fixture(scope="module")
 def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[vv.Vault]:
     folder = tmp_path_factory.mktemp("selecting")
-    patch = pytest.MonkeyPatch()
-    patch.setenv("VOXELVAULT_CONFIG_HOME", str(folder / "configuration"))
-    inbox = folder / "in"
-    inbox.mkdir()
-    for number in range(6):
-        make = synthetic.mr_series if number % 3 == 2 else synthetic.ct_series
-        who = {"PatientID": f"P{number // 2}", "PatientName": f"NAME^{number // 2}"}
-        for at, data in enumerate(make(3, 16, 16, seed=number, attributes=who)):
-            (inbox / f"{number}-{at}.dcm").write_bytes(data)
-    with vv.create(folder / "vault") as made:
-        made.ingest(inbox, progress=False)
-        yield made
-    patch.undo()
+    with made(folder) as vault:
+        for number in range(6):
+            write(folder / "in", number, person(number // 2), mr=number % 3 == 2)
+        vault.ingest(folder / "in", progress=False)
+        yield vault
 
 
-def test_everything_counts_series(vault: vv.Vault) -> None:
-    everything = vault.select()
-    assert len(everything) == 6
-    assert [len(series) for series in everything] == [3] * 6
+def test_a_selection_asks_nothing_before_its_first_use(vault: vv.Vault) -> None:
+    entries = len(vault.audit)
+    selection = vault.select("Modality = 'CT'").where("NOT true")
+    assert len(vault.audit) == entries
+    assert len(selection) == 0
+    assert len(vault.audit) > entries
+
+
+def test_conditions_see_series_studies_and_patients(vault: vv.Vault) -> None:
+    assert len(vault.select()) == 6
+    assert len(vault.select("Modality = 'CT'")) == 4
+    assert len(vault.select("PatientID = 'P0' and StudyDescription = 'synthetic study'")) == 2
+    assert len(vault.select("PatientID = $who", parameters={"who": "P0"})) == 2
+    assert len(vault.select("series.Modality = ?", parameters=["MR"])) == 2
+    assert len(vault.select("frame_count = 2 and instance_count = 2")) == 6
+    assert len(vault.select("frame_count > 2")) == 0
+    assert len(vault.select("Modality = 'CT' -- the rest doesn't count")) == 4
+    nested = "exists (from instances i where i.series_id = series.series_id and InstanceNumber = 2)"
+    assert len(vault.select(nested)) == 6
+    with pytest.raises(UsageError, match="parameters"):
+        vault.select(["1.2.3"], parameters=["CT"])
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "",
+        "   ",
+        "true) or (true",
+        "true); drop table series; select (1",
+        "true; select 1",
+        "(true",
+        "1=1) union all select subject_id from patients where (1=1",
+    ],
+)
+def test_what_is_no_condition_is_refused(vault: vv.Vault, condition: str) -> None:
+    with pytest.raises(QueryError, match="not one SQL condition"):
+        vault.select(condition)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "series_id in (select encryption_key from __ducklake_metadata_lake.nothing_here)",
+        "exists (from read_text('/etc/passwd'))",
+        "exists (from read_csv('/etc/passwd'))",
+        "exists (from glob('/*'))",
+        "Modalty = 'CT'",
+        "CAST(PatientName AS DATE) is null",
+        "error(PatientName) is null",
+        "true union select 1",
+    ],
+)
+def test_hostile_and_failing_conditions_fail_when_used_and_quote_nobody(
+    vault: vv.Vault, condition: str
+) -> None:
+    with pytest.raises(QueryError) as caught:
+        len(vault.select(condition))
+    assert "PLANTED" not in str(caught.value)
+    assert "root:" not in str(caught.value)
+
+
+def test_a_condition_sees_no_secret_of_the_vault(vault: vv.Vault) -> None:
+    # The engine's lists are those of a session that holds none of the vault's keys.
+    assert len(vault.select("exists (from duckdb_secrets())")) == 0
+    shown = "exists (from duckdb_databases() where path is not null and path like '%catalog%vault%')"
+    assert len(vault.select(shown)) == 0
+
+
+def test_strings_and_comments_do_not_count_as_brackets() -> None:
+    check_condition("SeriesDescription = ')' or PatientName = '(('")
+    check_condition("Modality = 'CT' /* ) */")
+    check_condition("\"Modality\" in ('CT', 'MR')")
+
+
+def test_asking_is_in_the_log_with_its_condition(vault: vv.Vault) -> None:
+    len(vault.select("Modality = 'MR'"))
+    entry = vault.audit.log(1)[0]
+    assert entry.kind == Kind.QUERY
+    assert "Modality = 'MR'" in (vault.resources.log.text_of(entry) or "")
+    len(vault.select("PatientID = 'P1'"))
+    assert vault.audit.log(1)[0].kind == Kind.IDENTIFYING_READ
+
+
+def test_without_an_entry_nothing_is_selected(vault: vv.Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nobody:
+        def decide(self, request: object) -> object:
+            raise PolicyDenied("no")
+
+    selection = vault.select("Modality = 'CT'")
+    monkeypatch.setattr(type(vault.resources.policy), "decide", Nobody.decide)
+    for use in (lambda: len(selection), lambda: vault.select().df(), lambda: next(iter(vault.select()))):
+        with pytest.raises(PolicyDenied):
+            use()
+
+
+def test_uids_of_every_level_and_opaque_ids(vault: vv.Vault) -> None:
+    table = vault.select("PatientID = 'P1'").arrow()
+    series, study = table["SeriesInstanceUID"][0].as_py(), table["StudyInstanceUID"][0].as_py()
+    own = table["series_id"][0].as_py()
+    sop = vault.resources.catalog.query(
+        "select SOPInstanceUID as uid from instances where series_id = $id", {"id": own}
+    )["uid"].to_pylist()
+    for uids in ([series], [study], [series, study], sop, [own], [table["study_id"][0].as_py()]):
+        assert vault.select(uids).series_ids == (own,)
+    assert vault.select(series).series_ids == vault.select(uids=pa.array([series]).to_pylist()).series_ids
+    assert len(vault.select([table["subject_id"][0].as_py()])) == 2
+    assert len(vault.select([])) == 0
+    assert len(vault.select("Modality = 'CT'", uids=[study])) in (0, 1)
+    with pytest.raises(UnknownUID, match="2 of 3 UIDs") as caught:
+        len(vault.select([series, "1.2.3.4", "1.2.3.5"]))
+    assert "1.2.3.4" not in str(caught.value)
+    with pytest.raises(UsageError, match="text"):
+        vault.select([7])
+    with pytest.raises(UsageError, match="select by"):
+        vault.select(7)
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars", "arrow", "index", "result"])
+def test_data_frames(vault: vv.Vault, kind: str) -> None:
+    wanted = vault.select("Modality = 'MR'")
+    table = wanted.arrow().select(["SeriesInstanceUID", "StudyInstanceUID", "Modality"])
+    frame: object = {
+        "pandas": lambda: table.to_pandas(),
+        "polars": lambda: pl.from_arrow(table),
+        "arrow": lambda: table,
+        "index": lambda: table.to_pandas().set_index("SeriesInstanceUID"),
+        "result": lambda: vault.sql("select SeriesInstanceUID from series where Modality = 'MR'"),
+    }[kind]()
+    assert vault.select(frame).series_ids == wanted.series_ids
+    with pytest.raises(UsageError, match="no column named"):
+        vault.select(pd.DataFrame({"uid": ["1.2.3"]}))
+
+
+def test_a_uid_of_two_people_is_ambiguous(tmp_path: Path) -> None:
+    with made(tmp_path) as vault:
+        write(tmp_path / "in" / "a", 1, person(1))
+        write(tmp_path / "in" / "b", 1, person(2))
+        vault.ingest(tmp_path / "in", progress=False)
+        for uid in (synthetic.uid(1), synthetic.uid(1, 1), synthetic.uid(1, 1, 1)):
+            with pytest.raises(AmbiguousUID) as caught:
+                len(vault.select([uid]))
+            assert uid not in str(caught.value)
+        assert len(vault.select(vault.select().series_ids)) == 2
+
+
+def test_set_operations_and_samples(vault: vv.Vault) -> None:
+    ct, p1 = vault.select("Modality = 'CT'"), vault.select("PatientID = 'P1'")
+    everything = set(vault.select().series_ids)
+    assert set((ct & p1).series_ids) == set(ct.series_ids) & set(p1.series_ids)
+    assert set((ct | p1).series_ids) == set(ct.series_ids) | set(p1.series_ids)
+    assert set((vault.select() - ct).series_ids) == everything - set(ct.series_ids)
+    some = vault.select().sample(3, seed=5)
+    assert len(some) == 3
+    assert some.series_ids == vault.select().sample(3, seed=5).series_ids
+    assert {vault.select().sample(3, seed=seed).series_ids for seed in range(9)} != {some.series_ids}
+    assert set(some.series_ids) <= set(vault.select().sample(4, seed=5).series_ids)
+    assert len(vault.select().sample(99)) == 6
+    with pytest.raises(UsageError):
+        vault.select().sample(-1)
+
+
+def test_iteration_is_one_opening_and_closes_when_the_loop_ends(vault: vv.Vault) -> None:
+    before = len(vault.audit)
+    shapes, kept = [], []
+    for series in vault.select():
+        with series:
+            shapes.append(series.load().shape)
+        kept.append(series)
+    assert shapes == [(2, 16, 16)] * 6
+    told = [entry for entry in vault.audit.log()[before:] if entry.kind != Kind.QUERY]
+    assert [entry.kind for entry in told] == [Kind.HANDLE_OPENED, Kind.HANDLE_CLOSED]
+    assert told[1].counts["frames"] == 12
+    with pytest.raises(PolicyDenied, match="closed"):
+        kept[0].load()
+    for _ in vault.select():
+        break
+    assert vault.audit.log(1)[0].kind == Kind.HANDLE_CLOSED
+
+
+def test_tables_have_a_row_a_series_and_are_entered_as_identifying(vault: vv.Vault) -> None:
+    selection = vault.select("Modality = 'MR'")
+    frame = selection.df()
+    assert list(frame["series_id"]) == list(selection.series_ids)
+    assert {"PatientID", "StudyDescription", "Modality", "frame_count", "subject_id"} <= set(frame.columns)
+    assert "key_id" not in frame.columns
+    assert vault.audit.log(1)[0].kind == Kind.IDENTIFYING_READ
+    try:
+        assert selection.pl().height == 2
+    except MissingExtra:
+        pytest.skip("polars is not installed")
+    assert len(vault.select("false").df()) == 0
+
+
+def test_reprs_count_and_name_nobody(vault: vv.Vault) -> None:
+    selection = vault.select("PatientID = 'P1'")
+    assert repr(selection) == "<Selection: 2 series of 1 subject, CT 1, MR 1>"
+    shown = selection._repr_html_()
+    assert shown.count("<tr>") == 3
+    assert "image/png" in shown
+    shown = re.sub(r"base64,[^\"']*", "", shown)
+    for planted in ("PLANTED", "P1", synthetic.uid(2), synthetic.uid(2, 1)):
+        assert planted not in shown
+    assert vault.audit.log(1)[0].codes["type"] == ("gallery",)
+
+
+def test_a_selection_does_not_pickle(vault: vv.Vault) -> None:
+    with pytest.raises(TypeError, match="freeze"):
+        pickle.dumps(vault.select())
+
+
+def test_lazy_arrays_stay_open_until_the_vault_closes(tmp_path: Path) -> None:
+    with made(tmp_path) as vault:
+        for number in range(3):
+            write(tmp_path / "in", number, person(number))
+        vault.ingest(tmp_path / "in", progress=False)
+        volumes = vault.select().to_dask()
+        tree = vault.select().to_xarray()
+        assert sorted(volumes) == list(vault.select().series_ids) == sorted(tree.children)
+        for series_id, volume in volumes.items():
+            image = tree[series_id]["image"]
+            assert (volume.compute() == image.compute().values).all()
+            assert image.dims == ("slice", "row", "column")
+        kinds = [entry.kind for entry in vault.audit.log(2)]
+        assert Kind.HANDLE_CLOSED not in kinds
+    with pytest.raises(PolicyDenied):
+        next(iter(volumes.values())).compute()

@@ -1,0 +1,318 @@
+"""Joining a table of labels to series by a key: each row once, and nothing lost in silence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+
+from voxelvault.access import log_query
+from voxelvault.cohorts.labels import Labels, joined, of_series, reduced_value
+from voxelvault.cohorts.selecting import Chosen
+from voxelvault.cohorts.tables import to_table
+from voxelvault.errors import AmbiguousUID, UsageError
+from voxelvault.resources import Resources
+
+KEYS: Mapping[str, str] = {
+    "SeriesInstanceUID": "select SeriesInstanceUID as key, series_id as thing, series_id from series",
+    "StudyInstanceUID": "select StudyInstanceUID as key, study_id as thing, series_id from series",
+    "series_id": "select series_id as key, series_id as thing, series_id from series",
+    "study_id": "select study_id as key, study_id as thing, series_id from series",
+    "AccessionNumber": "select st.AccessionNumber as key, s.subject_id as thing, s.series_id"
+    " from series s join studies st using (study_id)",
+    "PatientID": "with recursive ended as (select subject_id as first, subject_id as last, 0 as steps"
+    " from patients union all select e.first, p.merged_into, e.steps + 1 from ended e join patients p"
+    " on p.subject_id = e.last where p.merged_into is not null and e.steps < 100)"
+    " select p.PatientID as key, s.subject_id as thing, s.series_id from ended e"
+    " join patients p on p.subject_id = e.first join series s on s.subject_id = e.last",
+    "subject_id": "with recursive ended as (select subject_id as first, subject_id as last, 0 as steps"
+    " from patients union all select e.first, p.merged_into, e.steps + 1 from ended e join patients p"
+    " on p.subject_id = e.last where p.merged_into is not null and e.steps < 100)"
+    " select e.first as key, s.subject_id as thing, s.series_id from ended e"
+    " join series s on s.subject_id = e.last",
+}
+"""Query by which a key of each kind finds series; `thing` is what it must mean one of."""
+
+BY_INSTANCE = "SOPInstanceUID"
+
+MISSING = ("report", "drop", "raise")
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """How a table of labels fitted the series.
+
+    Parameters
+    ----------
+    series, labelled : int
+        Series of the selection, and those of them that got a label.
+    rows, unmatched_rows, elsewhere, without_key : int
+        Rows of the table; those that fit no series of the selection, and of these those that fit
+        another series of the vault; those whose key is empty.
+    differing : int
+        Series whose instances have different labels, so that the series itself has none.
+    unmatched : tuple of str
+        The keys that fit no series of the selection; not shown in reprs.
+    unlabelled : tuple of str
+        Opaque ids of the series without a label.
+    """
+
+    series: int
+    labelled: int
+    rows: int
+    unmatched_rows: int = 0
+    elsewhere: int = 0
+    without_key: int = 0
+    differing: int = 0
+    unmatched: tuple[str, ...] = field(default=(), repr=False)
+    unlabelled: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def without_label(self) -> int:
+        """Number of series without a label."""
+        return len(self.unlabelled)
+
+    def __str__(self) -> str:
+        told = [f"{self.labelled} of {self.series} series labelled"]
+        told += [f"{self.without_label} without label"] if self.unlabelled else []
+        if self.unmatched_rows:
+            other = f" ({self.elsewhere} fit series outside)" if self.elsewhere else ""
+            told.append(f"{self.unmatched_rows} of {self.rows} rows fit none{other}")
+        told += [f"{self.without_key} rows without key"] if self.without_key else []
+        told += [f"{self.differing} series with different labels by instance"] if self.differing else []
+        return "; ".join(told)
+
+
+def label(
+    chosen: Chosen,
+    series_ids: Sequence[str],
+    source: Any,
+    on: str | None,
+    columns: Sequence[str] | None,
+    missing: str,
+    reduce: str,
+) -> tuple[Chosen, LabelReport]:
+    """Return a selection with a table's labels beside those that it has; see `Selection.with_labels`.
+
+    Raises
+    ------
+    UsageError
+        As for `join`; or series have no label and must.
+    """
+    if missing not in MISSING:
+        raise UsageError(f"missing= is one of {', '.join(MISSING)}")
+    found = join(chosen.resources, series_ids, source, on, columns, reduce)
+    report = found.report
+    if missing == "raise" and report.unlabelled:
+        raise UsageError(
+            f"{report.without_label} of {report.series} series have no label; pass missing='drop'"
+        )
+    kept = tuple(sorted(set(series_ids) - set(report.unlabelled))) if missing == "drop" else tuple(series_ids)
+    text = f"({chosen.text}) labelled" + (", those with labels" if missing == "drop" else "")
+    labels = joined([chosen.labels, found.labels])
+    # A cohort's own labels are frozen with it: with others it is a selection of its series.
+    return replace(chosen, text=text, find=lambda: kept, labels=labels), report
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What joining gave: labels, and how they fitted."""
+
+    labels: Labels
+    report: LabelReport
+
+
+def join(
+    resources: Resources,
+    series_ids: Sequence[str],
+    source: Any,
+    on: str | None = None,
+    columns: Sequence[str] | None = None,
+    reduce: str = "same",
+) -> Joined:
+    """Join a table's label columns to series.
+
+    Parameters
+    ----------
+    resources : Resources
+        The open vault.
+    series_ids : sequence of str
+        Opaque ids.
+    source : table or path
+        As for `tables.to_table`.
+    on : str, optional
+        The key column: one of `KEYS` or SOPInstanceUID; by default what the table itself says, or
+        SeriesInstanceUID.
+    columns : sequence of str, optional
+        Label columns; all that are no keys by default.
+    reduce : {"same", "max", "min", "mean"}
+        How labels by instance become one of the series.
+
+    Raises
+    ------
+    UsageError
+        There is no such key or column, two rows have one key, or a value is no plain value.
+    AmbiguousUID
+        A key means several studies or subjects.
+    """
+    key = on or getattr(source, "on", None) or "SeriesInstanceUID"
+    if key not in KEYS and key != BY_INSTANCE:
+        raise UsageError(f"on= is one of {', '.join([*KEYS, BY_INSTANCE])}")
+    reduced_value(reduce, [])
+    table = _keyed(to_table(source), key, columns)
+    log_query(resources, f"select series_id, {key} from series")  # noqa: S608 - a name of ours
+    if key == BY_INSTANCE:
+        return _by_instance(resources, series_ids, table, reduce)
+    return _by_series(resources, series_ids, key, table)
+
+
+@dataclass(frozen=True)
+class _Keyed:
+    """A table of labels by its key; rows whose key is empty are only counted."""
+
+    columns: tuple[str, ...]
+    rows: Mapping[str, Mapping[str, Any]]
+    without_key: int
+
+
+def _by_series(resources: Resources, series_ids: Sequence[str], key: str, table: _Keyed) -> Joined:
+    rows = table.rows
+    found = resources.catalog.query(KEYS[key]).to_pylist()
+    things: dict[str, set[str]] = {}
+    for row in found:
+        if row["key"] in rows:
+            things.setdefault(row["key"], set()).add(row["thing"])
+    _refuse_ambiguous(things, key)
+    chosen = set(series_ids)
+    matches: dict[str, dict[str, Any]] = {}
+    matched = set()
+    for row in found:
+        if row["key"] in rows and row["series_id"] in chosen:
+            matched.add(row["key"])
+            _add(matches, row["series_id"], rows[row["key"]])
+    labels = Labels(table.columns, matches)
+    return Joined(labels, _report(series_ids, table, matched, matches, things))
+
+
+def _by_instance(resources: Resources, series_ids: Sequence[str], table: _Keyed, reduce: str) -> Joined:
+    rows, names = table.rows, table.columns
+    found = resources.catalog.query(
+        "select SOPInstanceUID as key, instance_id as thing, series_id from instances where not superseded"
+        " and series_id in (select unnest($ids))",
+        {"ids": list(series_ids)},
+    ).to_pylist()
+    fitting = [row for row in found if row["key"] in rows]
+    things: dict[str, set[str]] = {}
+    by_series: dict[str, dict[str, Any]] = {}
+    for row in fitting:
+        things.setdefault(row["key"], set()).add(row["thing"])
+        by_series.setdefault(row["series_id"], {})[row["thing"]] = rows[row["key"]]
+    _refuse_ambiguous(things, BY_INSTANCE)
+    reduced = dict.fromkeys(names, reduce)
+    matches = {series_id: of_series(instances, reduced) for series_id, instances in by_series.items()}
+    instances = {row["thing"]: rows[row["key"]] for row in fitting}
+    labels = Labels(names, {key: row for key, row in matches.items() if row}, instances, reduced)
+    differing = sum(
+        any(any(name in row for row in by_series[key].values()) for name in names if name not in own)
+        for key, own in matches.items()
+    )
+    return Joined(labels, _report(series_ids, table, things, matches, {}, differing))
+
+
+def _keyed(table: pa.Table, key: str, columns: Sequence[str] | None) -> _Keyed:
+    """Return the label columns by key."""
+    names = list(table.column_names)
+    if key not in names:
+        raise UsageError(f"the table has no column {key!r}; name its key column so, or say on=")
+    wanted = list(columns) if columns is not None else [n for n in names if n not in (*KEYS, BY_INSTANCE)]
+    lacking = [name for name in wanted if name not in names]
+    if lacking or not wanted or len(set(wanted)) < len(wanted) or names.count(key) > 1:
+        raise UsageError("columns= names label columns of the table, each once, and there must be one")
+    keys = _as_text(table[key])
+    values = [[_plain(value, name) for value in table[name].to_pylist()] for name in wanted]
+    rows: dict[str, Any] = {}
+    twice = 0
+    for at, one in enumerate(keys):
+        if one:
+            twice += one in rows
+            found = {name: column[at] for name, column in zip(wanted, values, strict=True)}
+            rows[one] = {name: value for name, value in found.items() if value is not None}
+    if twice:
+        raise UsageError(
+            f"{twice} rows repeat a {key} of another row; keep one row each,"
+            f" such as by drop_duplicates({key!r}), or join on a finer key"
+        )
+    return _Keyed(tuple(wanted), rows, sum(not one for one in keys))
+
+
+def _as_text(column: pa.ChunkedArray) -> list[str]:
+    """Return keys as the catalog writes them; numbers (a PatientID read as one) without a fraction."""
+    values = column.to_pylist()
+    if any(isinstance(value, float) and value == value and value != int(value) for value in values):
+        raise UsageError("the key column holds fractions; read it as text")
+    whole = (int(v) if isinstance(v, float) and v == v else v for v in values)
+    return ["" if v is None or v != v else str(v).strip(" \0") for v in whole]
+
+
+def _plain(value: Any, name: str) -> Any:
+    """Return a label as bool, int, float or str; None for what is missing."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, date | datetime | time):
+        return value.isoformat()
+    raise UsageError(f"label column {name!r} holds more than numbers, texts and truth values; leave it out")
+
+
+def _add(matches: dict[str, dict[str, Any]], series_id: str, row: Mapping[str, Any]) -> None:
+    """Give a series a row; a second one (of a subject merged since) must not contradict."""
+    known = matches.setdefault(series_id, {})
+    if any(name in known and known[name] != value for name, value in row.items()):
+        raise UsageError(
+            "rows of two keys that mean one subject since a merge contradict each other; keep one of them"
+        )
+    known.update(row)
+
+
+def _refuse_ambiguous(things: Mapping[str, set[str]], key: str) -> None:
+    several = sum(len(found) > 1 for found in things.values())
+    if several:
+        what = {"PatientID": "subjects", "AccessionNumber": "subjects"}.get(key, "studies or subjects")
+        raise AmbiguousUID(
+            f"{several} values of {key} mean several {what} of this vault; join on subject_id or series_id,"
+            " or, where `conflicts` shows that they are one person, merge them"
+        )
+
+
+def _report(
+    series_ids: Sequence[str],
+    table: _Keyed,
+    matched: Iterable[str],
+    labelled: Mapping[str, Any],
+    known: Mapping[str, Any],
+    differing: int = 0,
+) -> LabelReport:
+    unmatched = tuple(sorted(table.rows.keys() - set(matched)))
+    unlabelled = tuple(one for one in series_ids if not labelled.get(one))
+    return LabelReport(
+        series=len(series_ids),
+        labelled=len(series_ids) - len(unlabelled),
+        rows=len(table.rows) + table.without_key,
+        unmatched_rows=len(unmatched),
+        elsewhere=sum(key in known for key in unmatched),
+        without_key=table.without_key,
+        differing=differing,
+        unmatched=unmatched,
+        unlabelled=unlabelled,
+    )
+
+
+__all__ = ["KEYS", "Joined", "LabelReport", "join"]
