@@ -11,7 +11,6 @@ from pathlib import Path
 
 from voxelvault import __version__
 from voxelvault.audit.events import Event, Kind, Outcome
-from voxelvault.cohorts.opening import one_by_one
 from voxelvault.display.progress import Progress
 from voxelvault.errors import (
     AuditError,
@@ -28,11 +27,15 @@ from voxelvault.formats.volumes import Volume, read_volume
 from voxelvault.intake.interrupt import interruptible
 from voxelvault.model import new_id
 from voxelvault.policy.access import Request, require
+from voxelvault.reading.many import open_many
 from voxelvault.resources import Resources
-from voxelvault.series import Series
+from voxelvault.series import Series, series_of
 
 NAMED = 256
 """Series ids that a log entry lists; of more it has the number and the digest alone."""
+
+AT_ONCE = 500
+"""Series under one handle: their frames' places are in memory together."""
 
 CALLER = 4
 """Frames between the warning and who called `Vault.export` or `Selection.export`."""
@@ -156,7 +159,7 @@ def export_volumes(
     ended = False
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _export(resources, folder, series_ids, chosen, resample, progress, advance)
+        _export(resources, folder, series_ids, chosen, resample, cohort_id, progress, advance)
         ended = True
     except OSError as error:
         raise disk_error(error) from None
@@ -193,23 +196,36 @@ def _export(
     series_ids: Sequence[str],
     chosen: Format,
     resample: bool,
+    cohort_id: str | None,
     progress: _Progress,
     advance: Callable[[int], object],
 ) -> None:
     with interruptible() as stop:
-        for series_id in series_ids:
+        for series_id, series in _opened(resources, series_ids, cohort_id):
+            if stop.is_set():
+                progress.stopped = "interrupted"
+                return
             try:
-                for series in one_by_one(resources, [series_id]):
-                    _write_series(series, series_id, folder, chosen, resample, progress)
+                _write_series(series, series_id, folder, chosen, resample, progress)
             except VoxelVaultError as error:
                 if _ends_all(error):
                     progress.stopped = str(error)
                     return
                 progress.skipped.append(Item(series_id, reason=str(error)))
             advance(1)
-            if stop.is_set() and series_id != series_ids[-1]:
-                progress.stopped = "interrupted"
-                return
+
+
+def _opened(
+    resources: Resources, series_ids: Sequence[str], cohort_id: str | None
+) -> Iterator[tuple[str, Series]]:
+    for start in range(0, len(series_ids), AT_ONCE):
+        batch = series_ids[start : start + AT_ONCE]
+        many = open_many(resources, batch, kind_code="export", cohort_id=cohort_id)
+        try:
+            for series_id in many.series_ids:
+                yield series_id, series_of(resources, many, series_id)
+        finally:
+            many.close()
 
 
 def _write_series(

@@ -117,7 +117,8 @@ class FormatReport:
         return card(f"Export as {self.format}", {**facts, "note": LEFT})
 
     def _lines(self) -> list[str]:
-        lines = [f"{self.files} {self.format} volumes, {self.bytes:,} bytes; {LEFT}"]
+        note = f"; {LEFT}" if self.written or self.kept else ""
+        lines = [f"{self.files} {self.format} volumes, {self.bytes:,} bytes{note}"]
         if self.kept:
             lines.append(f"{len(self.kept)} were there already and were left alone")
         if self.without_pixels:
