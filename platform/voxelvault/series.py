@@ -25,6 +25,7 @@ from voxelvault.reading.many import OpenedMany, find_series
 from voxelvault.reading.sources import SeriesSource
 from voxelvault.reading.stacks import FrameStack, choose
 from voxelvault.reading.volumes import Array, VolumeReader
+from voxelvault.reading.zarr_face import ZarrFace
 from voxelvault.resources import Resources
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def _lent_series(loan: Loan) -> Series:
     return Series(lent_source(loan), lent_reader(loan), loan.open())
 
 
-class Series(AbstractContextManager["Series"]):
+class Series(ZarrFace, AbstractContextManager["Series"]):
     """One series of a vault, open for reading.
 
     Arrays have the axes (slice, row, column), or (slice, row, column, sample) with RGB samples for

@@ -74,6 +74,10 @@ class VolumeReader:
     def __reduce__(self) -> tuple[Any, ...]:
         return lent_reader, (self.lender.loan(),)
 
+    def check(self) -> None:
+        """Refuse when reading is over; see `Guard`."""
+        self._guard.check()
+
     @property
     def lender(self) -> Lender:
         """What lends the series to other processes.
