@@ -5,7 +5,7 @@ Opening one takes one policy decision and one audit entry; every read under it i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     import dask.array
     import xarray
     from PIL import Image
+
+    from voxelvault.reading.segments import SegmentInfo
 
 
 def open_series(
@@ -325,6 +327,68 @@ class Series(ZarrFace, AbstractContextManager["Series"]):
         values, affine = self._resampled(chosen, units)
         steps = np.arange(values.shape[0])[:, None] * affine[:3, 2] + affine[:3, 3]
         return data_array(values, steps, affine, unit, self.modality)
+
+    @property
+    def segmentations(self) -> list[SegmentInfo]:
+        """Segments and regions in this vault that `mask` can lay on this series; one entry in the log.
+
+        Of SEG and RTSTRUCT objects of the same subject that name this series or lie in its frame of
+        reference; those that name it come first.
+        """
+        from voxelvault.reading.segments import segments_in_vault
+
+        self.handle.check()
+        series_id = str(self._row["series_id"])
+        return segments_in_vault(self._resources, [series_id])[series_id]
+
+    def mask(
+        self,
+        label: str | int | Sequence[str | int] | None = None,
+        *,
+        source: str | None = None,
+        stack: int | str | None = None,
+        fractional: bool = False,
+    ) -> Array:
+        """Lay segments or contours on this series' grid, by frame of reference and position.
+
+        Each voxel gets the nearest pixel of the nearest plane; slices without a frame stay empty. A
+        voxel is within contours when its centre is. Objects that name this series go before others
+        in its frame of reference.
+
+        Parameters
+        ----------
+        label : str, int or sequence of them, optional
+            Labels or numbers, as `segmentations` lists them; all labels by default.
+        source : str, optional
+            Opaque instance id of the object that is meant, where several have the label.
+        stack : int or str, optional
+            Which volume, where there are several.
+        fractional : bool
+            The stored fraction instead of what is at least half.
+
+        Returns
+        -------
+        ndarray
+            (slice, row, column) uint8: 1 within the segment; for several labels the place of each in
+            the sequence from 1, later ones over earlier. With `fractional` float32, 0 to 1.
+
+        Raises
+        ------
+        UsageError
+            No such label, or several objects have it.
+        GeometryError
+            It lies in another frame of reference, or one of the two has no place in the patient.
+
+        References
+        ----------
+        DICOM PS3.3 C.8.20.2 (segmentation), C.8.8.6 (ROI contour), C.7.4.1 (frame of reference).
+        """
+        from voxelvault.reading.segments import read_mask
+
+        self.handle.check()
+        chosen = choose(self._stacks, stack)
+        series_id = str(self._row["series_id"])
+        return read_mask(self._resources, series_id, chosen, label, source, fractional)
 
     def show(
         self, window: str | tuple[float, float] | None = None, *, stack: int | str | None = None
