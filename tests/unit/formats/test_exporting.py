@@ -358,3 +358,40 @@ def test_wrong_wishes_are_refused_before_anything_is_logged(
         vault.export(tmp_path / "out", format="nifti", progress=False)
     assert len(filled.outcomes()) == before
     assert not (tmp_path / "out").exists()
+
+
+def test_a_selection_and_a_cohort_export_what_they_are(filled: Filled, tmp_path: Path) -> None:
+    chosen = filled.vault.select(uids=[filled.uids["ct"], filled.uids["pet"]])
+    with pytest.warns(LeavesTheVault) as warned:
+        report = chosen.export(tmp_path / "nifti", format="nifti", progress=False)
+    assert [warning.filename for warning in warned] == [__file__]
+    assert isinstance(report, FormatReport)
+    assert {item.series_id for item in report.written} == {filled.ids["ct"], filled.ids["pet"]}
+    cohort = chosen.freeze("exported")
+    assert cohort.export(tmp_path / "files", progress=False).files == len(MADE["ct"]) + len(MADE["pet"])
+    with pytest.warns(LeavesTheVault):
+        cohort.export(tmp_path / "ome", format="ome-zarr", progress=False)
+    entries = [entry for entry in filled.vault.audit.log() if entry.kind == "export"][-4:]
+    assert {entry.ids["cohort"] for entry in entries} == {(cohort.cohort_id,)}
+
+
+def test_an_empty_selection_is_refused(filled: Filled, tmp_path: Path) -> None:
+    for format in ("dicom", "nifti"):
+        with pytest.raises(UsageError, match="widen"):
+            filled.vault.select("Modality = 'XX'").export(tmp_path / "out", format=format, progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_exports_volumes(
+    filled: Filled, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from voxelvault.interfaces.cli import main
+
+    line = ["--vault", str(filled.vault.path), "export", "--out", str(tmp_path), "--format", "nifti"]
+    assert main([*line, "--series", filled.uids["ct"]]) == 0
+    shown = capsys.readouterr()
+    assert "outside the vault" in shown.out
+    assert "Warning" not in shown.err
+    assert main([*line, "--series", filled.uids["colour"], "--json"]) == 3
+    document = json.loads(capsys.readouterr().out)
+    assert document["skipped"][0]["series_id"] == filled.ids["colour"]
