@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from voxelvault.catalog.user_sql import Result, UserSession
     from voxelvault.cohort import Cohort, Selection
     from voxelvault.cohorts.selecting import Closable
+    from voxelvault.derived.shelf import CacheInfo, EvictReport
     from voxelvault.export import ExportReport
     from voxelvault.formats.report import FormatReport
     from voxelvault.intake.ingest import IngestReport
@@ -417,6 +418,47 @@ class Vault(AbstractContextManager["Vault"]):
 
         merge_subjects(self.resources, subject_id, into, reason=reason)
         self._drop_session()
+
+    def caches(self) -> list[CacheInfo]:
+        """List what `cohort.cache` made, the last used first: size, series, how many are stale."""
+        from voxelvault.derived.shelf import caches
+
+        return caches(self.resources)
+
+    def evict(
+        self,
+        cache: str | None = None,
+        *,
+        stale: bool = False,
+        limit_bytes: int | None = None,
+        everything: bool = False,
+        dry_run: bool = False,
+    ) -> EvictReport:
+        """Remove cached copies; building them again brings them back.
+
+        Parameters
+        ----------
+        cache : str, optional
+            First digits of a cache of `caches()`.
+        stale : bool
+            Only what was made of other instances than there are now.
+        limit_bytes : int, optional
+            The longest unused, until so many bytes are left.
+        everything : bool
+            All there are.
+        dry_run : bool
+            Only say what would go.
+        """
+        from voxelvault.derived.shelf import evict
+
+        return evict(
+            self.resources,
+            cache,
+            stale=stale,
+            limit_bytes=limit_bytes,
+            everything=everything,
+            dry_run=dry_run,
+        )
 
     def summary(self) -> dict[str, object]:
         """Return counts by modality and transfer syntax, and sizes; nothing that names anybody."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -65,6 +66,7 @@ def _of_vault(session: Session, vault: Vault) -> dict[str, Any]:
         "codec": resources.settings.codec,
         "residency": resources.settings.residency,
         **vault.summary(),
+        "caches": [asdict(cache) for cache in vault.caches()],
         "bytes_at_rest": sum(info.length for info in resources.objects.list("")),
         "audit_entries": len(vault.audit),
         "key_generation": resources.keys.generation,
@@ -73,9 +75,15 @@ def _of_vault(session: Session, vault: Vault) -> dict[str, Any]:
     }
 
 
+def _cache(cache: Mapping[str, Any]) -> str:
+    stale = f", {cache['stale']} stale" if cache["stale"] else ""
+    return f"{cache['series']} series ({cache['recipe']}), {size(cache['bytes'])}{stale}"
+
+
 def _lines(found: Mapping[str, Any]) -> list[str]:
     about = {name.replace("_", " "): value for name, value in found.items() if value != ""}
     about["bytes"], about["bytes at rest"] = size(found["bytes"]), size(found["bytes_at_rest"])
+    about["caches"] = "; ".join(_cache(cache) for cache in found["caches"]) or "none"
     about["slots"] = ", ".join(slot.provider for slot in found["slots"])
     warnings = about.pop("warnings")
     return facts(about) + [f"warning: {warning}" for warning in warnings]

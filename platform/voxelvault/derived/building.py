@@ -1,0 +1,224 @@
+"""Building copies: what is missing or stale is made by threads or workers, and committed in groups.
+
+A build that was stopped, by Ctrl-C or worse, is taken up where it was by running it again: what is
+committed stays, and objects that nothing names are swept by a later build.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+
+from voxelvault.audit.events import Kind, Outcome
+from voxelvault.derived.cache import Cache, MaskPlans, mask_plans, sort_out
+from voxelvault.derived.committing import Committer, Finished
+from voxelvault.derived.making import Bench, Job, Made, copies, make, make_lent
+from voxelvault.derived.recipe import AnyRecipe
+from voxelvault.derived.shelf import derived_objects, remove, sweep, touch
+from voxelvault.errors import DicomError, UsageError
+from voxelvault.model import new_id
+from voxelvault.policy.access import Request, require
+from voxelvault.reading.lending import lend
+from voxelvault.reading.many import OpenedMany, open_many
+from voxelvault.readonly import require_writable
+from voxelvault.resources import Resources
+from voxelvault.storage.pack_reader import PackReader
+
+Advance = Callable[[int], object]
+Submit = Callable[[Job, Mapping[str, bytes]], Future[tuple[Made, ...]]]
+
+WINDOW = 3
+"""Jobs handed out for each worker: enough to keep it busy, few enough to stop soon."""
+
+
+def build_cache(
+    resources: Resources,
+    series_ids: Sequence[str],
+    recipe: AnyRecipe,
+    *,
+    cohort_id: str | None = None,
+    executor: Executor | None = None,
+    limit_bytes: int | None = None,
+    advance: Advance | None = None,
+) -> Cache:
+    """Make the copies that a recipe says, where there are no fresh ones.
+
+    Parameters
+    ----------
+    resources : Resources
+        The open vault.
+    series_ids : sequence of str
+        Opaque ids.
+    recipe : Recipe or FrameRecipe
+        What they become.
+    cohort_id : str, optional
+        The frozen cohort that they belong to; the log names it instead of them.
+    executor : concurrent.futures.Executor, optional
+        Threads, processes started by spawn or forkserver, or a Dask client's executor; by default
+        threads, one a core. Other processes get keys on loan, and must be of this one's family.
+    limit_bytes : int, optional
+        Most bytes that all copies of the vault may take; those used least recently make room.
+    advance : callable, optional
+        Called with the number of series done.
+
+    Returns
+    -------
+    Cache
+        The fresh copies, and which series were refused and why.
+
+    Raises
+    ------
+    PolicyDenied, AuditError
+        Then nothing was read.
+    NoSpace, StorageError, IntegrityError, KeyUnavailable
+        What was made before stays.
+    """
+    require(
+        resources.policy, Request(Kind.DERIVED_BUILT, tuple(series_ids), resources.purpose, resources.who)
+    )
+    require_writable(resources)
+    sweep(resources)
+    plans = mask_plans(resources, series_ids, recipe)
+    before = sort_out(resources, series_ids, recipe, plans)
+    touch(resources, [entry for several in before.kept.values() for entry in several])
+    spare = [entry for series_id in before.kept for entry in before.old.get(series_id, ())]
+    if spare:
+        remove(resources, spare, cohort_id)
+    advance = advance or (lambda _: None)
+    advance(len(before.kept) + len(plans.refused))
+    committer = Committer(resources, recipe, before, plans, cohort_id, limit_bytes)
+    if before.todo:
+        _build(resources, before.todo, recipe, plans, committer, cohort_id, executor, advance)
+    after = sort_out(resources, series_ids, recipe, plans)
+    return Cache(
+        recipe, after.kept, committer.built, len(before.kept), committer.refused, plans.without, resources
+    )
+
+
+def _build(
+    resources: Resources,
+    todo: Sequence[str],
+    recipe: AnyRecipe,
+    plans: MaskPlans,
+    committer: Committer,
+    cohort_id: str | None,
+    executor: Executor | None,
+    advance: Advance,
+) -> None:
+    with ExitStack() as held:
+        opened = open_many(resources, todo, kind_code="cache", cohort_id=cohort_id)
+        held.callback(opened.close)
+        wanted = [found for found in plans.series_ids if found not in opened.series_ids]
+        masks = open_many(resources, wanted, kind_code="mask") if wanted else None
+        if masks is not None:
+            held.callback(masks.close)
+        threads = resources.options.threads or os.cpu_count() or 1
+        if executor is None or isinstance(executor, ThreadPoolExecutor):
+            own = executor or held.enter_context(ThreadPoolExecutor(threads))
+            submit = _here(resources, opened, masks, own)
+        else:
+            submit = _elsewhere(resources, opened, masks, executor)
+        committer.begin(len(todo))
+        try:
+            _run(_jobs(opened, recipe, plans), submit, WINDOW * threads, committer, advance)
+        except BaseException:
+            committer.end(Outcome.PARTIAL)
+            raise
+        committer.end(Outcome.PARTIAL if committer.refused else Outcome.OK)
+
+
+def _jobs(opened: OpenedMany, recipe: AnyRecipe, plans: MaskPlans) -> Iterator[Job]:
+    for series_id in opened.series_ids:
+        plan = plans.plans.get(series_id)
+        ids = tuple(new_id() for _ in range(copies(opened.series(series_id), recipe, plan)))
+        yield Job(series_id, recipe, ids, plan)
+
+
+def _run(jobs: Iterator[Job], submit: Submit, window: int, committer: Committer, advance: Advance) -> None:
+    """Keep workers busy until all is done, or nothing more fits."""
+    running: dict[Future[tuple[Made, ...]], tuple[Job, Mapping[str, bytes]]] = {}
+    keys: Mapping[str, bytes]
+    try:
+        while True:
+            while len(running) < window and not committer.full:
+                job = next(jobs, None)
+                if job is None:
+                    break
+                keys = {derived_id: secrets.token_bytes(32) for derived_id in job.ids}
+                running[submit(job, keys)] = job, keys
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                _take(future, *running.pop(future), committer)
+                advance(1)
+    except BaseException:
+        for future in running:
+            future.cancel()
+        # Those at work are let finish, so that nothing made is lost.
+        for future, (job, keys) in running.items():
+            if not future.cancelled() and future.exception() is None:
+                committer.add(Finished(job, future.result(), keys))
+        raise
+    for job in jobs:
+        committer.refused[job.series_id] = "limit_bytes= is reached; raise it, or choose a smaller dtype"
+
+
+def _take(
+    future: Future[tuple[Made, ...]], job: Job, keys: Mapping[str, bytes], committer: Committer
+) -> None:
+    """Take what a worker made; a series that can't become this is refused, and the rest goes on."""
+    try:
+        made = future.result()
+    except (DicomError, UsageError) as error:
+        committer.refused[job.series_id] = str(error)
+        return
+    committer.add(Finished(job, made, keys))
+
+
+def _here(resources: Resources, opened: OpenedMany, masks: OpenedMany | None, executor: Executor) -> Submit:
+    """Return what does jobs in threads of this process."""
+    sealed = derived_objects(resources)
+
+    def submit(job: Job, keys: Mapping[str, bytes]) -> Future[tuple[Made, ...]]:
+        bench = Bench(_Packs(opened, masks), opened.handle, sealed, keys.__getitem__)
+        return executor.submit(make, opened.series(job.series_id), job, bench)
+
+    return submit
+
+
+def _elsewhere(
+    resources: Resources, opened: OpenedMany, masks: OpenedMany | None, executor: Executor
+) -> Submit:
+    """Return what sends jobs to other processes, each with a loan of what it needs."""
+    segments = {row["pack_id"]: row for row in (masks.pack_rows() if masks else [])}
+    segments |= {row["pack_id"]: row for row in opened.pack_rows()} if masks else {}
+
+    def submit(job: Job, keys: Mapping[str, bytes]) -> Future[tuple[Made, ...]]:
+        source = opened.series(job.series_id)
+        rows = {row["pack_id"]: row for row in source.packs}
+        rows |= {pack_id: segments[pack_id] for pack_id in (job.plan.pack_ids if job.plan else ())}
+        payload = pickle.dumps((source, job))
+        loan = lend(resources, opened.handle, rows.values(), payload, extra_keys=keys, mode="write")
+        return executor.submit(make_lent, loan)
+
+    return submit
+
+
+class _Packs:
+    """Packs of the series and of the segmentations on them."""
+
+    def __init__(self, opened: OpenedMany, masks: OpenedMany | None) -> None:
+        self._series = opened.packs
+        self._masks = masks.packs if masks else opened.packs
+        self._of_masks = {row["pack_id"] for row in masks.pack_rows()} if masks else set()
+
+    def reader(self, pack_id: str) -> PackReader:
+        """Return the reader of one pack."""
+        return (self._masks if pack_id in self._of_masks else self._series).reader(pack_id)
+
+
+__all__ = ["build_cache"]
