@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from voxelvault.dicom.frames import FrameAttributes
@@ -81,33 +82,36 @@ class FrameTable:
 
 def frame_table(rows: pa.Table) -> FrameTable:
     """Return rows of the catalog's `frames` by column."""
+    if not rows.num_rows:
+        return FrameTable(0, {name: [] for name in (*PLACE_COLUMNS, *FRAME_COLUMNS)})
     columns = {name: _column(rows.column(name)) for name in (*PLACE_COLUMNS, *FRAME_COLUMNS)}
     return FrameTable(rows.num_rows, columns)
 
 
 def _column(column: pa.ChunkedArray) -> Column:
-    import pyarrow as pa
-
-    array = column.combine_chunks()
-    values = _tuples(array) if pa.types.is_list(array.type) else array.to_pylist()
-    if values and all(value == values[0] for value in values):
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    values = _tuples(array) if hasattr(array, "offsets") else array.to_pylist()
+    if values and values.count(values[0]) == len(values):
         return Same(values[0])
     return values
 
 
 def _tuples(array: pa.ListArray) -> list[Any]:
     """Return lists as tuples; row by row the same takes ten times as long."""
-    flat = array.values.to_pylist()
     stops = array.offsets.to_pylist()
+    first = stops[0]
+    # The values below a slice are those of the whole table.
+    flat = array.values.slice(first, stops[-1] - first).to_pylist()
     missing = array.is_null().to_pylist()
     pairs = zip(stops, stops[1:], missing, strict=False)
-    return [None if none else tuple(flat[start:stop]) for start, stop, none in pairs]
+    return [None if none else tuple(flat[start - first : stop - first]) for start, stop, none in pairs]
 
 
 def _same(value: Any) -> Any:
     return value
 
 
+@lru_cache(maxsize=1024)
 def _marks(text: str | None) -> tuple[Any, ...]:
     return tuple((name, value) for name, value in json.loads(text)) if text else ()
 

@@ -36,3 +36,36 @@ def modules(loan: Loan) -> list[str]:
     """Return what a worker has imported that it has no use for."""
     loan.open()
     return sorted({"duckdb", "pyarrow", "pandas", "pydicom", "dask"} & set(sys.modules))
+
+
+def use_series(series: Any) -> dict[str, Any]:
+    """Return what a worker sees of a series."""
+    try:
+        series._resources
+        catalog = ""
+    except Exception as error:
+        catalog = f"{type(error).__name__}: {error}"
+    return {
+        "load": series.load(),
+        "frame": series.frame(1),
+        "volume": series.volume().compute(scheduler="synchronous"),
+        "affine": series.affine_ras,
+        "members": series.members(),
+        "repr": repr(series),
+        "header": [series.header(index).get("SOPInstanceUID") for index in range(len(series))],
+        "unit": series.unit(),
+        "uid": series.uid,
+        "catalog": catalog,
+        "pid": os.getpid(),
+        "heavy": sorted({"duckdb", "torch"} & set(sys.modules)),
+    }
+
+
+def suv(series: Any) -> Any:
+    """Return SUV, which needs the header."""
+    return series.load(units="suvbw")
+
+
+def returned(series: Any) -> Any:
+    """Send a series back."""
+    return series
