@@ -17,9 +17,9 @@ from voxelvault.training.carrying import Carried
 from voxelvault.training.collating import collate
 from voxelvault.training.dataset import Dataset, Draw
 from voxelvault.training.drawing import shuffled
-from voxelvault.training.workers import WorkerContext, ignore_interrupts, start_server
+from voxelvault.training.workers import WorkerContext, settle, start_server
 
-PRELOAD = ("torch", "voxelvault.training.loader")
+PRELOAD = ("torch", "numcodecs.blosc", "voxelvault.training.loader", "voxelvault.training.supply")
 """Modules that the fork server imports, once for all workers."""
 
 
@@ -183,7 +183,7 @@ class _Start:
         self.own = own
 
     def __call__(self, number: int) -> None:
-        ignore_interrupts()
+        settle()
         torch.set_num_threads(1)
         if self.own is not None:
             self.own(number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -64,6 +64,7 @@ class Wish:
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, KINDS)
         _one_of("sampling", self.sampling, SAMPLINGS)
+        object.__setattr__(self, "patch_size", tuple(int(length) for length in self.patch_size))
         if len(self.patch_size) != 3 or min(self.patch_size) < 1:
             raise UsageError("patch_size is three whole numbers above 0, one for each axis of the volume")
         if self.patches_per_volume < 1 or self.seed < 0 or not 0 <= self.foreground <= 1:
@@ -83,16 +84,16 @@ class Unit(Generic[M]):
     members : mapping of str to M
         What to read, by the key that it has in the sample.
     slices : int
-        Of the volume; counted where samples are slices.
-    label : object
-        What the sample's `label` is; None for no such entry.
+        Of the first member's volume; counted where samples are slices.
+    labels : tuple
+        What the samples' `label` is: one for each slice, or one for all; None for no such entry.
     """
 
     id: str
     subject_id: str
     members: dict[str, M]
     slices: int = 0
-    label: Any = None
+    labels: tuple[Any, ...] = (None,)
 
 
 @dataclass(frozen=True)
@@ -130,13 +131,13 @@ class Plan(Generic[M]):
         return self.wish.patches_per_volume if self.wish.kind == "patches" else 1
 
 
-def labels_of(labels: Sequence[dict[str, Any] | None], wanted: str | Sequence[str] | None) -> list[Any]:
+def labels_of(labels: Sequence[Mapping[str, Any]], wanted: str | Sequence[str] | None) -> list[Any]:
     """Return the label of each series as its sample has it.
 
     Parameters
     ----------
-    labels : sequence of mapping or None
-        By column; None for a series without.
+    labels : sequence of mapping
+        By column; empty for a series without.
     wanted : str or sequence of str, optional
         A column: its value. Several: a dictionary. By default the only column there is, or all.
 
@@ -145,7 +146,7 @@ def labels_of(labels: Sequence[dict[str, Any] | None], wanted: str | Sequence[st
     UsageError
         No such column, or a series lacks its value.
     """
-    columns = sorted({column for row in labels if row for column in row})
+    columns = sorted({column for row in labels for column in row})
     if wanted is None and not columns:
         return [None] * len(labels)
     chosen = [wanted] if isinstance(wanted, str) else list(wanted or columns)
@@ -153,15 +154,14 @@ def labels_of(labels: Sequence[dict[str, Any] | None], wanted: str | Sequence[st
         raise UsageError(
             f"no label column {', '.join(map(repr, unknown))}; there are: {', '.join(columns) or 'none'}"
         )
-    lacking = sum(1 for row in labels if row is None or any(row.get(name) is None for name in chosen))
+    lacking = sum(1 for row in labels if any(row.get(name) is None for name in chosen))
     if lacking:
         raise UsageError(
             f"{lacking} of {len(labels)} series have no label; leave them out"
             " (with_labels(..., missing='drop')), or name another column with label="
         )
     single = len(chosen) == 1 and (wanted is None or isinstance(wanted, str))
-    rows = [row or {} for row in labels]
-    return [row[chosen[0]] if single else {name: row[name] for name in chosen} for row in rows]
+    return [row[chosen[0]] if single else {name: row[name] for name in chosen} for row in labels]
 
 
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:

@@ -84,8 +84,9 @@ class SampleMaker(Generic[M]):
         made = {"slices": self._slice, "volumes": self._volume, "patches": self._patch}[kind](
             unit, part, generator
         )
-        if unit.label is not None:
-            made["label"] = unit.label
+        label = unit.labels[part if len(unit.labels) > 1 else 0]
+        if label is not None:
+            made["label"] = label
         return made | {"id": unit.id, "subject": unit.subject_id}
 
     def _slice(self, unit: Unit[M], part: int, _: np.random.Generator) -> dict[str, Any]:
@@ -98,11 +99,7 @@ class SampleMaker(Generic[M]):
         mask = self._mask(unit, own)
         if mask is not None:
             found["mask"] = mask.read((part, 0, 0), size, np.empty((1, *size), np.uint8))[:, 0]
-        affine = (
-            volume.slice_affine(part)
-            if isinstance(volume, FrameVolume)
-            else moved_affine(volume.affine_ras, (part, 0, 0))[:, [1, 2, 0, 3]]
-        )
+        affine = volume.slice_affine(part) if isinstance(volume, FrameVolume) else volume.affine_ras
         return found | {"affine_ras": affine, "slice": part}
 
     def _volume(self, unit: Unit[M], _: int, __: np.random.Generator) -> dict[str, Any]:

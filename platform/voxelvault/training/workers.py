@@ -7,13 +7,14 @@ doesn't have, and hangs now and then. The fork server is a process that has only
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
 import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import context, forkserver, popen_forkserver
+from multiprocessing import connection, context, forkserver, popen_forkserver
 from typing import Any
 
 _swapping = threading.Lock()
@@ -23,12 +24,42 @@ class _Deaf:
     """Whoever unpickles this ignores Ctrl-C from then on: the parent hears it, and ends its workers."""
 
     def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
-        return ignore_interrupts, ()
+        return _begin, ()
+
+
+def _begin() -> None:
+    ignore_interrupts()
+    sys.excepthook = _quiet
+
+
+def _quiet(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Say nothing of queues that vanished while they were handed over: the parent was interrupted."""
+    if not issubclass(kind, OSError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def ignore_interrupts() -> None:
     """Leave Ctrl-C to the parent process, which ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def settle() -> None:
+    """Make this process a worker: deaf to Ctrl-C, gone when its parent is, and nothing left behind then.
+
+    torch's own watch looks at the parent by process id, and that of a worker is the fork server: the
+    two would keep each other alive.
+    """
+    ignore_interrupts()
+    # Workers have no children, so their locks (numcodecs makes one) need no name that outlives them.
+    multiprocessing.set_start_method("fork", force=True)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_outlive, args=(parent.sentinel,), daemon=True).start()
+
+
+def _outlive(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
 
 
 class _Popen(popen_forkserver.Popen):
@@ -54,6 +85,7 @@ class WorkerProcess(context.ForkServerProcess):
 
 
 def _restore(_: None, kind: type[WorkerProcess], state: dict[str, Any]) -> WorkerProcess:
+    sys.excepthook = sys.__excepthook__
     process = kind.__new__(kind)
     process.__dict__.update(state)
     return process
@@ -91,4 +123,4 @@ def _without_main() -> Iterator[None]:
             sys.modules["__main__"] = main
 
 
-__all__ = ["WorkerContext", "WorkerProcess", "ignore_interrupts", "start_server"]
+__all__ = ["WorkerContext", "WorkerProcess", "settle", "start_server"]

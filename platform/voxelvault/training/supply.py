@@ -1,0 +1,301 @@
+"""Where a data set's samples come from: an open handle here, and what it lends to worker processes."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+from voxelvault.derived.brick_reader import BrickReader
+from voxelvault.model import SealedRef
+from voxelvault.reading.lending import LIFETIME, Loan, OpenLoan, lend
+from voxelvault.reading.masks import MaskPlan
+from voxelvault.reading.packs import PackSource
+from voxelvault.reading.sources import SeriesSource
+from voxelvault.reading.stacks import FrameStack, choose
+from voxelvault.storage.layout import DERIVED
+from voxelvault.storage.sealed_objects import SealedObjects
+from voxelvault.training.plan import Plan, Wish
+from voxelvault.training.samples import Opened, SampleMaker
+from voxelvault.training.volumes import Array, ArrayVolume, FrameVolume, Kept
+
+if TYPE_CHECKING:
+    from voxelvault.reading.many import OpenedMany
+    from voxelvault.resources import Resources
+
+KEPT_BRICKS = 512
+"""Open caches a process keeps; each holds its index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bricks:
+    """One object of a cache: where it is, and which key opens it."""
+
+    ref: SealedRef
+    key_id: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What one series of a sample is read from; travels sealed, since a source's rows identify people.
+
+    Parameters
+    ----------
+    series_id : str
+        Opaque id.
+    source : SeriesSource, optional
+        Its frames; None where a cache holds all.
+    mask : MaskPlan, optional
+        What its mask is painted from.
+    bricks, mask_bricks : Bricks, optional
+        Its cache.
+    """
+
+    series_id: str
+    source: SeriesSource | None = None
+    mask: MaskPlan | None = None
+    bricks: Bricks | None = None
+    mask_bricks: Bricks | None = None
+
+
+class Place(Protocol):
+    """What reads go through: the vault's own process, or an open loan."""
+
+    @property
+    def packs(self) -> PackSource:
+        """Opens packs."""
+
+    def check(self) -> None:
+        """Refuse after closing."""
+
+    def count(self, frames: int, size: int) -> None:
+        """Count a read."""
+
+    def sealed(self, area: str) -> SealedObjects:
+        """Return the sealed objects of an area."""
+
+    def key(self, key_id: str) -> bytes:
+        """Return a key by its id."""
+
+
+class OwnPlace:
+    """Reads in the vault's own process, under the handle of a data set.
+
+    Parameters
+    ----------
+    resources : Resources
+        The open vault.
+    opened : OpenedMany
+        The series, and those whose masks are laid on them.
+    keys : mapping of str to bytes
+        Of the cache's objects.
+    """
+
+    def __init__(self, resources: Resources, opened: OpenedMany, keys: Mapping[str, bytes]) -> None:
+        self._resources, self.opened, self.keys = resources, opened, keys
+        self.packs: PackSource = opened.packs
+
+    def check(self) -> None:
+        """Refuse after closing."""
+        self.opened.handle.check()
+
+    def count(self, frames: int, size: int) -> None:
+        """Count for the handle."""
+        self.opened.handle.count(frames, size)
+
+    def sealed(self, area: str) -> SealedObjects:
+        """Return the sealed objects of an area."""
+        return SealedObjects(self._resources.objects, self._resources.settings.vault_id, area)
+
+    def key(self, key_id: str) -> bytes:
+        """Return the key of a cache's object."""
+        return self.keys[key_id]
+
+
+class OwnSupply:
+    """Samples in the vault's own process; pickles as a loan, made when it is first needed.
+
+    Parameters
+    ----------
+    resources : Resources
+        The open vault.
+    place : OwnPlace
+        What reads go through.
+    plan : Plan
+        Which samples there are.
+    """
+
+    def __init__(self, resources: Resources, place: OwnPlace, plan: Plan[Member]) -> None:
+        self._resources, self._place, self._plan = resources, place, plan
+        self._loan: Loan | None = None
+        self._lock = threading.Lock()
+        self.keys = plan.keys
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LentSupply, (self.loan(), len(self._plan), self.keys)
+
+    @cached_property
+    def _maker(self) -> SampleMaker[Member]:
+        return _maker(self._plan, self._place)
+
+    def maker(self) -> SampleMaker[Member]:
+        """Return what makes samples here."""
+        self._place.check()
+        return self._maker
+
+    def loan(self) -> Loan:
+        """Return a loan of all that the samples need; the same one for half of its time.
+
+        Raises
+        ------
+        PolicyDenied
+            The data set is closed.
+        UsageError
+            The vault can't be lent to other processes.
+        """
+        self._place.check()
+        with self._lock:
+            if self._loan is None or self._loan.expires < time.time() + LIFETIME / 2:
+                frames = any(
+                    unit_needs_packs(member) for unit in self._plan.units for member in unit.members.values()
+                )
+                rows = self._place.opened.pack_rows() if frames else ()
+                payload = pickle.dumps(self._plan)
+                handle = self._place.opened.handle
+                self._loan = lend(self._resources, handle, rows, payload, self._place.keys)
+            return self._loan
+
+    def count(self, samples: int, size: int) -> None:
+        """Count what workers read."""
+        self._place.count(samples, size)
+
+    def close(self) -> None:
+        """Close the handle: the log gets its counts, and loans end."""
+        self._place.opened.close()
+
+
+class LentSupply:
+    """Samples in a process that was lent them.
+
+    Parameters
+    ----------
+    loan : Loan
+        Holds the plan.
+    count : int
+        Samples.
+    keys : tuple of str
+        Keys under which samples have images.
+    """
+
+    def __init__(self, loan: Loan, length: int, keys: tuple[str, ...]) -> None:
+        self._loan, self._length, self.keys = loan, length, keys
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LentSupply, (self._loan, self._length, self.keys)
+
+    def maker(self) -> SampleMaker[Member]:
+        """Return what makes samples here; opened once a process."""
+        return self._loan.open().once("samples", _lent_maker)
+
+    def count(self, samples: int, size: int) -> None:
+        """Count nothing: the lender does."""
+
+    def close(self) -> None:
+        """Do nothing: the lender closes."""
+
+
+def unit_needs_packs(member: Member) -> bool:
+    """Say whether a member is read from frames, or its mask from a stored segmentation."""
+    return member.bricks is None or (member.mask is not None and member.mask_bricks is None)
+
+
+def _lent_maker(loan: OpenLoan) -> SampleMaker[Member]:
+    # Safe: whoever could change the payload could change the pickle that it came in.
+    return _maker(pickle.loads(loan.payload), loan)  # noqa: S301
+
+
+def _maker(plan: Plan[Member], place: Place) -> SampleMaker[Member]:
+    return SampleMaker(plan, Opener(plan.wish, place))
+
+
+class Opener:
+    """Opens members: readers are kept, as many as bounded memory allows.
+
+    Parameters
+    ----------
+    wish : Wish
+        Which stack, units, fill.
+    place : Place
+        What reads go through.
+    """
+
+    def __init__(self, wish: Wish, place: Place) -> None:
+        self._wish, self._place = wish, place
+        self._bricks: Kept[BrickVolume] = Kept(KEPT_BRICKS, lambda _: 1)
+        self._frames: Kept[tuple[FrameVolume, FrameStack]] = Kept(KEPT_BRICKS, lambda _: 1)
+
+    def __call__(self, member: Member) -> Opened:
+        """Open one."""
+        self._place.check()
+        mask = None if member.mask_bricks is None else self._brick_volume(member.mask_bricks)
+        if member.bricks is not None:
+            return Opened(self._brick_volume(member.bricks), mask)
+        volume, chosen = self._frames.get(member.series_id, lambda: self._frame_volume(member))
+        painted = member.mask
+        if painted is None:
+            return Opened(volume, mask)
+        return Opened(volume, lambda: self._painted(painted, chosen, volume))
+
+    def _brick_volume(self, bricks: Bricks) -> BrickVolume:
+        return self._bricks.get(bricks.ref.object_id, lambda: BrickVolume(bricks, self._place))
+
+    def _frame_volume(self, member: Member) -> tuple[FrameVolume, FrameStack]:
+        assert member.source is not None  # noqa: S101 - a member has frames or bricks
+        chosen = choose(member.source.stacks, self._wish.stack)
+        reader = member.source.reader(self._place.packs, self._place, threads=1)
+        return FrameVolume(reader, chosen, self._wish.units, self._wish.fill), chosen
+
+    def _painted(self, plan: MaskPlan, chosen: FrameStack, volume: FrameVolume) -> ArrayVolume:
+        mask = plan.make(self._place.packs, chosen, guard=self._place)
+        return ArrayVolume(mask[None], volume.affine_ras)
+
+
+class BrickVolume:
+    """One volume of a cache.
+
+    Parameters
+    ----------
+    bricks : Bricks
+        Where it is.
+    place : Place
+        What reads go through.
+    """
+
+    channels = 1
+
+    def __init__(self, bricks: Bricks, place: Place) -> None:
+        sealed = place.sealed(DERIVED)
+        self._reader = BrickReader(sealed, bricks.ref, place.key(bricks.key_id), bricks.description)
+        self._place = place
+        self.shape: tuple[int, ...] = self._reader.shape
+        self.affine_ras, self.fill = self._reader.affine_ras, float(self._reader.fill)
+
+    def read(self, start: Sequence[int], size: Sequence[int], out: Array) -> Array:
+        """Fill `out` with a box."""
+        self._reader.read(start, size, out[0])
+        self._place.count(0, out.nbytes)
+        return out
+
+
+__all__ = ["Bricks", "LentSupply", "Member", "OwnPlace", "OwnSupply"]
