@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from fractions import Fraction
 from math import sqrt
+from types import SimpleNamespace
+from typing import Any
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from voxelvault.catalog.engine import bound
 from voxelvault.cohorts.groups import grouped
+from voxelvault.cohorts.labels import Labels
+from voxelvault.cohorts.parts import Recipe, assign, check
 from voxelvault.cohorts.splitting import by_dealing, by_hash, shares
-from voxelvault.errors import UsageError
+from voxelvault.errors import SplitViolation, UsageError
 
 PARTS = st.lists(st.integers(0, 20), min_size=1, max_size=5).filter(any)
 SUBJECTS = st.integers(1, 60)
@@ -102,3 +108,193 @@ def test_shares_are_exact_and_add_up() -> None:
     for wrong in ({}, {"a": 0.5}, {"a": 0.7, "b": 0.7}, {"a": -0.5, "b": 1.5}, {"a": float("nan")}):
         with pytest.raises(UsageError):
             shares(wrong)
+
+
+class People:
+    """The tables that a split looks at, with nothing behind them."""
+
+    def __init__(self) -> None:
+        self.connection = duckdb.connect()
+        for table, columns in (
+            ("patients", "subject_id, merged_into"),
+            ("conflicts", "kind, resolved boolean, subject_id, other_subject_id"),
+            ("studies", "study_id, subject_id, StudyInstanceUID"),
+            ("packs", "series_id, subject_id, created timestamp"),
+        ):
+            typed = [part if " " in part.strip() else f"{part} varchar" for part in columns.split(",")]
+            self.connection.execute(f"create table {table} ({', '.join(typed)})")
+        self.labels: dict[str, dict[str, Any]] = {}
+        self.subjects: list[str] = []
+
+    def query(self, sql: str, params: dict[str, Any] | None = None) -> Any:
+        return self.connection.execute(bound(sql, params)).to_arrow_table()
+
+    def run(self, sql: str, *values: object) -> None:
+        self.connection.execute(sql, values)
+
+    def person(self, strata: list[str], study: str = "") -> str:
+        """One more person, whose series of these strata come now."""
+        # Ids are random in life: here they neither grow nor fall with time.
+        subject = f"{hash((7, len(self.subjects))) & 0xFFFFFFFF:08x}-{len(self.subjects)}"
+        self.subjects.append(subject)
+        self.run("insert into patients values (?, null)", subject)
+        self.run("insert into studies values (?, ?, ?)", subject, subject, study)
+        for stratum in strata:
+            self.series(subject, stratum)
+        return subject
+
+    def series(self, subject: str, stratum: str) -> None:
+        number = len(self.labels)
+        series_id = f"{hash((number, 5)) & 0xFFFFFFFF:08x}-{number}"
+        self.labels[series_id] = {"y": stratum}
+        self.run(
+            "insert into packs values (?, ?, timestamp '2026-01-01' + to_seconds(?))",
+            series_id,
+            subject,
+            number,
+        )
+
+    def conflict(self, one: str, other: str) -> None:
+        self.run("insert into conflicts values ('subject', false, ?, ?)", one, other)
+
+    def merge(self, one: str, into: str) -> None:
+        one, into = self.final(one), self.final(into)
+        if one != into:
+            self.run("update patients set merged_into = ? where subject_id = ?", into, one)
+            self.run("update studies set subject_id = ? where subject_id = ?", into, one)
+            self.run("update packs set subject_id = ? where subject_id = ?", into, one)
+            self.run(
+                "update conflicts set resolved = true"
+                " where (subject_id, other_subject_id) in ((?, ?), (?, ?))",
+                one,
+                into,
+                into,
+                one,
+            )
+
+    def final(self, subject: str) -> str:
+        while found := self.connection.execute(
+            "select merged_into from patients where subject_id = ? and merged_into is not null", [subject]
+        ).fetchone():
+            subject = found[0]
+        return subject
+
+    def split(self, how: Recipe) -> dict[str, str]:
+        chosen = SimpleNamespace(
+            resources=SimpleNamespace(catalog=self), labels=Labels(("y",), dict(self.labels)), salt=""
+        )
+        return dict(assign(chosen, sorted(self.labels), how).part_of)  # type: ignore[arg-type]
+
+    def check(self, part_of: dict[str, str]) -> None:
+        check(SimpleNamespace(catalog=self), part_of)  # type: ignore[arg-type]
+
+    def parts(self, part_of: dict[str, str]) -> dict[str, set[str]]:
+        """Return who stands in which parts, by a walk of its own over all that ties people together."""
+        near: dict[str, set[str]] = {subject: {subject} for subject in self.subjects}
+        ties = self.connection.execute(
+            "select subject_id, merged_into from patients where merged_into is not null union all"
+            " select subject_id, other_subject_id from conflicts where not resolved union all"
+            " select a.subject_id, b.subject_id from studies a join studies b using (StudyInstanceUID)"
+            " where StudyInstanceUID != ''"
+        ).fetchall()
+        for _ in self.subjects:
+            for one, other in ties:
+                near[one] = near[other] = near[one] | near[other]
+        owners = dict(self.connection.execute("select series_id, subject_id from packs").fetchall())
+        return {
+            subject: {
+                part_of[one] for one, owner in owners.items() if owner in near[subject] and one in part_of
+            }
+            for subject in self.subjects
+        }
+
+
+STRATA = st.lists(st.sampled_from("ab"), min_size=1, max_size=3)
+STUDY = st.sampled_from(["", "", "", "1.2.3", "1.2.4"])
+ARRIVALS = st.lists(st.tuples(STRATA, STUDY), min_size=2, max_size=14)
+HOW = st.sampled_from(
+    [
+        Recipe({"train": 0.5, "test": 0.5}, seed, stratify)
+        for seed in (0, 1)
+        for stratify in (None, ("y",), ())
+    ]
+)
+PAIRS = st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99), st.booleans()), max_size=5)
+
+
+def tie(people: People, pairs: list[tuple[int, int, bool]]) -> None:
+    for one, other, merged in pairs:
+        pair = [people.subjects[at % len(people.subjects)] for at in (one, other)]
+        if pair[0] != pair[1]:
+            (people.merge if merged else people.conflict)(*pair)
+
+
+@given(ARRIVALS, PAIRS, HOW)
+@settings(max_examples=30, deadline=None)
+def test_nobody_stands_in_two_parts(
+    arrivals: list[tuple[list[str], str]], pairs: list[tuple[int, int, bool]], how: Recipe
+) -> None:
+    people = People()
+    for strata, study in arrivals:
+        people.person(strata, study)
+    tie(people, pairs)
+    try:
+        part_of = people.split(how)
+    except UsageError:
+        return
+    assert part_of.keys() == people.labels.keys()
+    assert all(len(parts) <= 1 for parts in people.parts(part_of).values())
+    people.check(part_of)
+
+
+@given(ARRIVALS, PAIRS, ARRIVALS, st.integers(0, 99), HOW)
+@settings(max_examples=30, deadline=None)
+def test_growth_moves_nobody(
+    arrivals: list[tuple[list[str], str]],
+    pairs: list[tuple[int, int, bool]],
+    more: list[tuple[list[str], str]],
+    known: int,
+    how: Recipe,
+) -> None:
+    people = People()
+    for strata, study in arrivals:
+        people.person(strata, study)
+    tie(people, pairs)
+    try:
+        before = people.split(how)
+    except UsageError:
+        return
+    old = people.final(people.subjects[known % len(people.subjects)])
+    for strata, _ in more:
+        people.person(strata)
+    # A known person's next series, and somebody new who contradicts him.
+    people.series(old, "b")
+    people.conflict(people.person(["a"]), old)
+    after = people.split(how)
+    assert after | before == after
+    assert all(len(parts) <= 1 for parts in people.parts(after).values())
+
+
+@given(ARRIVALS, PAIRS, PAIRS, HOW)
+@settings(max_examples=30, deadline=None)
+def test_a_later_tie_across_parts_is_a_violation_and_no_other_is(
+    arrivals: list[tuple[list[str], str]],
+    pairs: list[tuple[int, int, bool]],
+    later: list[tuple[int, int, bool]],
+    how: Recipe,
+) -> None:
+    people = People()
+    for strata, study in arrivals:
+        people.person(strata, study)
+    tie(people, pairs)
+    try:
+        part_of = people.split(how)
+    except UsageError:
+        return
+    tie(people, later)
+    violated = any(len(parts) > 1 for parts in people.parts(part_of).values())
+    if violated:
+        with pytest.raises(SplitViolation):
+            people.check(part_of)
+    else:
+        people.check(part_of)

@@ -195,6 +195,7 @@ def _by_series(resources: Resources, series_ids: Sequence[str], key: str, table:
         if row["key"] in rows and row["series_id"] in chosen:
             matched.add(row["key"])
             _add(matches, row["series_id"], rows[row["key"]])
+    matches = {series_id: row for series_id, row in matches.items() if row}
     labels = Labels(table.columns, matches)
     return Joined(labels, _report(series_ids, table, matched, matches, things))
 

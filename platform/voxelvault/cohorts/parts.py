@@ -267,7 +267,8 @@ def _store(resources: Resources, frozen: Frozen, found: Assigned) -> None:
         Request(Kind.COHORT_SPLIT, (frozen.cohort_id,), resources.purpose, resources.who),
     )
     require_writable(resources)
-    how = canonical(found.recipe.plain())
+    # Not sorted: the parts come back in the order they were given.
+    how = json.dumps(found.recipe.plain())
     with resources.catalog.lease() as lease:
         members = lease.query(
             "select cohort_id, instance_id, series_id, subject_id from cohort_members where cohort_id = $id",
