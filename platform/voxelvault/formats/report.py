@@ -126,7 +126,8 @@ class FormatReport:
         lines += [f"left out {item}" for item in self.skipped[:20]]
         if len(self.skipped) > 20:
             lines.append(f"and {len(self.skipped) - 20} more: {_reasons(self.skipped[20:])}")
-        lines += [f"note {item}" for item in self.written if item.reason]
+        noted = Counter(item.reason for item in self.written if item.reason)
+        lines += [f"note on {count} of those written: {reason}" for reason, count in noted.most_common()]
         if self.stopped:
             lines.append(f"stopped early: {self.stopped}; run it again for the rest")
         return lines

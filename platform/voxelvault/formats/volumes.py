@@ -127,10 +127,10 @@ def read_volume(
         raise UsageError("colour, and this format has one value a voxel; export it as ome-zarr or dicom")
     placeless = free and (group.orientation is None or group.pixel_spacing is None)
     if not group.regular and not placeless:
-        if not resample or colour:
-            raise GeometryError(
-                f"{group.reason}{'' if colour else '; resample=True interpolates where it can'}"
-            )
+        able = not colour and group.orientation is not None and group.pixel_spacing is not None
+        if not (resample and able):
+            other = "pass resample=True to interpolate, or export" if able and not resample else "export"
+            raise GeometryError(f"{group.reason}; {other} it as dicom")
         return _described(_resampled(series, stack), series, stack, unit, f"interpolated: {group.reason}")
     read = Volume(np.ascontiguousarray(series.load(stack))) if colour else _exact(series, stack, scaling)
     if placeless:
