@@ -7,9 +7,9 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 
-from voxelvault import __version__
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.display.progress import Progress
 from voxelvault.errors import (
@@ -242,7 +242,7 @@ def _write_series(
             facts = {
                 **volume.facts,
                 "ConversionSoftware": "voxelvault",
-                "ConversionSoftwareVersion": __version__,
+                "ConversionSoftwareVersion": version("voxelvault"),
             }
             size = chosen.write(replace(volume, facts=facts), path)
         except VoxelVaultError as error:
