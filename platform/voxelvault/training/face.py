@@ -12,6 +12,8 @@ from voxelvault.training.plan import Wish
 from voxelvault.training.roles import by_series, by_study
 
 if TYPE_CHECKING:
+    from voxelvault.derived.cache import Cache
+    from voxelvault.derived.recipe import AnyRecipe
     from voxelvault.resources import Resources
     from voxelvault.training.loader import Loader
 
@@ -59,8 +61,9 @@ class Trainable:
         stack: int | str | None = None,
         units: str | None = None,
         fill: float | None = None,
-        cache: object = None,
+        cache: Cache | AnyRecipe | None = None,
         masks: str | Sequence[str] | None = None,
+        unmasked: str = "raise",
         label: str | Sequence[str] | None = None,
         transform: Transform | None = None,
         arrays: str | None = None,
@@ -86,10 +89,13 @@ class Trainable:
         fill : float, optional
             In place of padding, and outside the volume: -1024 for Hounsfield units and else 0 by default.
         cache : Cache, optional
-            Read volumes and patches from bricks, as `cache` of this selection returned it.
+            Read volumes and patches from bricks, as `cache` returned them for these series or more. Fast
+            copies of frames (`cache_frames`) are used wherever there are some.
         masks : str or sequence of str, optional
             Labels of stored segmentations and structure sets; the mask has 1 for the first, 2 for the
-            second and so on.
+            second and so on. With a cache, the masks that it has.
+        unmasked : {"raise", "background"}
+            What becomes of series that have none of these labels: an error, or a mask of zeros.
         label : str or sequence of str, optional
             Label column, or several; by default the only one there is, or all.
         transform : callable, optional
@@ -234,7 +240,8 @@ _OF_WISH = (
     "seed",
     "memory",
 )
-_OF_DATASET = (*_OF_WISH, "cache", "masks", "label", "arrays", "group", "roles")
+_OF_REQUEST = ("cache", "masks", "unmasked", "label")
+_OF_DATASET = (*_OF_WISH, *_OF_REQUEST, "arrays", "group", "roles")
 
 
 def _made(selection: Chosen, options: Mapping[str, Any], default_arrays: str) -> Dataset:
@@ -245,18 +252,11 @@ def _made(selection: Chosen, options: Mapping[str, Any], default_arrays: str) ->
     request = Request(
         _groups(selection, given.get("group", "series"), given.get("roles")),
         selection.labels.of,
-        given.get("label"),
-        given.get("masks"),
-        selection.cohort_id,
+        cohort_id=selection.cohort_id,
+        **{name: given[name] for name in _OF_REQUEST if name in given},
     )
-    return make_dataset(
-        selection.resources,
-        wish,
-        request,
-        options.get("transform"),
-        given.get("arrays"),
-        default_arrays=default_arrays,
-    )
+    transform, arrays = options.get("transform"), given.get("arrays")
+    return make_dataset(selection.resources, wish, request, transform, arrays, default_arrays)
 
 
 def _groups(

@@ -11,33 +11,38 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from voxelvault.derived.brick_reader import BrickReader
+from voxelvault.derived.bricks import BrickLayout
+from voxelvault.derived.frames import CopiedPacks
 from voxelvault.model import SealedRef
 from voxelvault.reading.lending import LIFETIME, Loan, OpenLoan, lend
 from voxelvault.reading.masks import MaskPlan
 from voxelvault.reading.packs import PackSource
 from voxelvault.reading.sources import SeriesSource
-from voxelvault.reading.stacks import FrameStack, choose
+from voxelvault.reading.stacks import FrameStack, choose, frame_stacks
 from voxelvault.storage.layout import DERIVED
 from voxelvault.storage.sealed_objects import SealedObjects
 from voxelvault.training.plan import Plan, Wish
 from voxelvault.training.samples import Opened, SampleMaker
-from voxelvault.training.volumes import Array, ArrayVolume, FrameVolume, Kept
+from voxelvault.training.volumes import Array, ArrayVolume, EmptyVolume, FrameVolume, Kept
 
 if TYPE_CHECKING:
     from voxelvault.reading.many import OpenedMany
     from voxelvault.resources import Resources
 
-KEPT_BRICKS = 512
-"""Open caches a process keeps; each holds its index."""
+KEPT_BRICKS = 2048
+"""Open caches that a process keeps; each holds its index."""
+
+KEPT_FRAMES = 200_000
+"""Frames, of all series together, whose places and attributes a process keeps: some 60 MB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bricks:
-    """One object of a cache: where it is, and which key opens it."""
+    """One object of a cache: where it is, how it is laid out, and which key opens it."""
 
     ref: SealedRef
     key_id: str
-    description: str
+    layout: BrickLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,10 @@ class Member:
         What its mask is painted from.
     bricks, mask_bricks : Bricks, optional
         Its cache.
+    background : bool
+        Its mask, where there is none of the two, is background alone.
+    copies : tuple of Bricks
+        Of its frames, that decode faster.
     """
 
     series_id: str
@@ -61,6 +70,13 @@ class Member:
     mask: MaskPlan | None = None
     bricks: Bricks | None = None
     mask_bricks: Bricks | None = None
+    background: bool = False
+    copies: tuple[Bricks, ...] = ()
+
+    @property
+    def needs_packs(self) -> bool:
+        """It is read from frames, or its mask from a stored segmentation."""
+        return self.bricks is None or self.mask is not None
 
 
 class Place(Protocol):
@@ -144,7 +160,7 @@ class OwnSupply:
 
     @cached_property
     def _maker(self) -> SampleMaker[Member]:
-        return _maker(self._plan, self._place)
+        return SampleMaker(self._plan, Opener(self._plan.wish, self._place, self._resources.options.threads))
 
     def maker(self) -> SampleMaker[Member]:
         """Return what makes samples here."""
@@ -164,9 +180,7 @@ class OwnSupply:
         self._place.check()
         with self._lock:
             if self._loan is None or self._loan.expires < time.time() + LIFETIME / 2:
-                frames = any(
-                    unit_needs_packs(member) for unit in self._plan.units for member in unit.members.values()
-                )
+                frames = any(one.needs_packs for unit in self._plan.units for one in unit.members.values())
                 rows = self._place.opened.pack_rows() if frames else ()
                 payload = pickle.dumps(self._plan)
                 handle = self._place.opened.handle
@@ -215,18 +229,10 @@ class LentSupply:
         """Do nothing: the lender closes."""
 
 
-def unit_needs_packs(member: Member) -> bool:
-    """Say whether a member is read from frames, or its mask from a stored segmentation."""
-    return member.bricks is None or (member.mask is not None and member.mask_bricks is None)
-
-
 def _lent_maker(loan: OpenLoan) -> SampleMaker[Member]:
     # Safe: whoever could change the payload could change the pickle that it came in.
-    return _maker(pickle.loads(loan.payload), loan)  # noqa: S301
-
-
-def _maker(plan: Plan[Member], place: Place) -> SampleMaker[Member]:
-    return SampleMaker(plan, Opener(plan.wish, place))
+    plan: Plan[Member] = pickle.loads(loan.payload)  # noqa: S301
+    return SampleMaker(plan, Opener(plan.wish, loan, 1))
 
 
 class Opener:
@@ -238,32 +244,47 @@ class Opener:
         Which stack, units, fill.
     place : Place
         What reads go through.
+    threads : int, optional
+        That decode the frames of one read; the processors by default.
     """
 
-    def __init__(self, wish: Wish, place: Place) -> None:
-        self._wish, self._place = wish, place
+    def __init__(self, wish: Wish, place: Place, threads: int | None) -> None:
+        self._wish, self._place, self._threads = wish, place, threads
         self._bricks: Kept[BrickVolume] = Kept(KEPT_BRICKS, lambda _: 1)
-        self._frames: Kept[tuple[FrameVolume, FrameStack]] = Kept(KEPT_BRICKS, lambda _: 1)
+        self._frames: Kept[tuple[FrameVolume, FrameStack]] = Kept(KEPT_FRAMES, lambda pair: len(pair[1].refs))
 
     def __call__(self, member: Member) -> Opened:
         """Open one."""
         self._place.check()
-        mask = None if member.mask_bricks is None else self._brick_volume(member.mask_bricks)
         if member.bricks is not None:
-            return Opened(self._brick_volume(member.bricks), mask)
+            image = self._brick_volume(member.bricks)
+            if member.mask_bricks is not None:
+                return Opened(image, self._brick_volume(member.mask_bricks))
+            return Opened(image, EmptyVolume(image.shape, image.affine_ras) if member.background else None)
         volume, chosen = self._frames.get(member.series_id, lambda: self._frame_volume(member))
         painted = member.mask
         if painted is None:
-            return Opened(volume, mask)
+            shape, affine = volume.shape, volume.affine_ras
+            return Opened(volume, EmptyVolume(shape, affine) if member.background else None)
         return Opened(volume, lambda: self._painted(painted, chosen, volume))
 
     def _brick_volume(self, bricks: Bricks) -> BrickVolume:
-        return self._bricks.get(bricks.ref.object_id, lambda: BrickVolume(bricks, self._place))
+        return self._bricks.get(
+            bricks.ref.object_id, lambda: BrickVolume(self._brick_reader(bricks), self._place)
+        )
+
+    def _brick_reader(self, bricks: Bricks) -> BrickReader:
+        key = self._place.key(bricks.key_id)
+        return BrickReader(self._place.sealed(DERIVED), bricks.ref, key, bricks.layout)
 
     def _frame_volume(self, member: Member) -> tuple[FrameVolume, FrameStack]:
         assert member.source is not None  # noqa: S101 - a member has frames or bricks
-        chosen = choose(member.source.stacks, self._wish.stack)
-        reader = member.source.reader(self._place.packs, self._place, threads=1)
+        # Not the source's own `stacks`: those would stay for all series of the plan.
+        chosen = choose(frame_stacks(member.source.frames, member.source.layouts), self._wish.stack)
+        packs = self._place.packs
+        if member.copies:
+            packs = CopiedPacks(packs, [self._brick_reader(copy) for copy in member.copies])
+        reader = member.source.reader(packs, self._place, threads=self._threads)
         return FrameVolume(reader, chosen, self._wish.units, self._wish.fill), chosen
 
     def _painted(self, plan: MaskPlan, chosen: FrameStack, volume: FrameVolume) -> ArrayVolume:
@@ -276,20 +297,18 @@ class BrickVolume:
 
     Parameters
     ----------
-    bricks : Bricks
-        Where it is.
+    reader : BrickReader
+        Its bricks.
     place : Place
         What reads go through.
     """
 
     channels = 1
 
-    def __init__(self, bricks: Bricks, place: Place) -> None:
-        sealed = place.sealed(DERIVED)
-        self._reader = BrickReader(sealed, bricks.ref, place.key(bricks.key_id), bricks.description)
-        self._place = place
-        self.shape: tuple[int, ...] = self._reader.shape
-        self.affine_ras, self.fill = self._reader.affine_ras, float(self._reader.fill)
+    def __init__(self, reader: BrickReader, place: Place) -> None:
+        self._reader, self._place = reader, place
+        self.shape: tuple[int, ...] = reader.shape
+        self.affine_ras, self.fill = reader.affine_ras, float(reader.fill)
 
     def read(self, start: Sequence[int], size: Sequence[int], out: Array) -> Array:
         """Fill `out` with a box."""

@@ -68,6 +68,20 @@ class ArrayVolume:
         return out
 
 
+class EmptyVolume:
+    """Background alone: the mask of a series that has none."""
+
+    channels, fill = 1, 0.0
+
+    def __init__(self, shape: tuple[int, ...], affine_ras: Floats) -> None:
+        self.shape, self.affine_ras = shape, affine_ras
+
+    def read(self, start: Sequence[int], size: Sequence[int], out: Array) -> Array:
+        """Fill with zeros."""
+        out[...] = 0
+        return out
+
+
 class FrameVolume:
     """Frames of one stack on an even grid, axes (slice, row, column).
 
@@ -215,4 +229,4 @@ class Kept(Generic[T]):
         return value
 
 
-__all__ = ["AIR", "ArrayVolume", "FrameVolume", "Kept", "Volume", "slice_affine"]
+__all__ = ["AIR", "ArrayVolume", "EmptyVolume", "FrameVolume", "Kept", "Volume", "slice_affine"]

@@ -18,6 +18,7 @@ from voxelvault.training.making import Request, make_dataset
 from voxelvault.training.plan import Wish
 
 SHAPE = (6, 24, 20)
+ASKED = ("masks", "label", "labels", "groups", "unmasked")
 
 
 def files_of(seed: int) -> list[bytes]:
@@ -38,7 +39,8 @@ def files_of(seed: int) -> list[bytes]:
         seed=seed,
     )
     seg = renamed(seg, person)
-    return [*ct, seg, *synthetic.pet_series(4, 10, 12, seed=seed, attributes=person)]
+    elsewhere = person | {"FrameOfReferenceUID": synthetic.uid(seed, "another frame of reference")}
+    return [*ct, seg, *synthetic.pet_series(4, 10, 12, seed=seed, attributes=elsewhere)]
 
 
 def renamed(file: bytes, person: dict[str, str]) -> bytes:
@@ -82,7 +84,11 @@ def dataset(vault: vv.Vault, rows: list[dict[str, Any]]) -> Iterator[Callable[..
     made: list[Dataset] = []
 
     def make(modality: str = "CT", *, transform: Any = None, **wished: Any) -> Dataset:
-        asked = {key: wished.pop(key) for key in ("masks", "label", "labels", "groups") if key in wished}
+        asked = {
+            key: wished.pop(key)
+            for key in ("masks", "label", "labels", "groups", "cache", "unmasked")
+            if key in wished
+        }
         arrays = wished.pop("arrays", None)
         groups = [
             (row["series_id"], {"image": row["series_id"]}) for row in rows if row["Modality"] == modality

@@ -96,9 +96,17 @@ def test_masks_come_along_and_balanced_patches_find_them(dataset: Make) -> None:
         dataset(kind="patches", sampling="balanced")[0]
 
 
-def test_series_without_a_segmentation_are_refused_with_their_number(dataset: Make) -> None:
-    with pytest.raises(UsageError, match="4 of 4 series have no"):
-        dataset("PT", masks="liver")
+def test_series_without_the_label_are_refused_or_background(
+    dataset: Make, rows: list[dict[str, Any]]
+) -> None:
+    with pytest.raises(UsageError, match="none of these series has a segment 'liver'"):
+        dataset(masks="liver")
+    groups = [(row["series_id"], {"image": row["series_id"]}) for row in rows if row["Modality"] != "SEG"]
+    with pytest.raises(UsageError, match="4 of 8 series have none of these labels"):
+        dataset(groups=groups, masks="lesion")
+    samples = list(dataset(groups=groups, masks="lesion", unmasked="background"))
+    assert [int(sample["mask"].sum()) for sample in samples] == [1, 0] * 4
+    assert all(sample["mask"].shape == sample["image"].shape for sample in samples)
 
 
 def test_labels_by_series_and_by_slice(dataset: Make, rows: list[dict[str, Any]]) -> None:

@@ -1,0 +1,112 @@
+"""Which caches a data set reads: the bricks it was given, or fast copies of frames that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from voxelvault.derived.cache import Cache, find_cache
+from voxelvault.derived.recipe import AnyRecipe, FrameRecipe, Recipe, recipe_of
+from voxelvault.derived.shelf import Entry, entries
+from voxelvault.errors import UsageError
+from voxelvault.training.supply import Bricks
+
+if TYPE_CHECKING:
+    from voxelvault.resources import Resources
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Copies of the series of a data set.
+
+    Parameters
+    ----------
+    images, masks : mapping of str to Bricks
+        By series id.
+    frames : mapping of str to tuple of Bricks
+        Fast copies of stacks, by series id.
+    labels : tuple of str
+        Of the masks.
+    keys : mapping of str to bytes
+        By key id.
+    """
+
+    images: Mapping[str, Bricks] = field(default_factory=dict)
+    masks: Mapping[str, Bricks] = field(default_factory=dict)
+    frames: Mapping[str, tuple[Bricks, ...]] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+
+def copies_for(resources: Resources, series_ids: Sequence[str], asked: object, kind: str) -> Copies:
+    """Return the copies that a data set reads.
+
+    Parameters
+    ----------
+    resources : Resources
+        The open vault.
+    series_ids : sequence of str
+        Opaque ids.
+    asked : Cache, Recipe, FrameRecipe, or None
+        None: fast copies of frames, where all are fresh.
+    kind : str
+        Of the samples.
+
+    Raises
+    ------
+    UsageError
+        It is no cache, or lacks some of the series; or slices are wanted of bricks.
+    """
+    if asked is None:
+        found = _fast_frames(resources, series_ids)
+        return Copies() if found is None else _of_frames(found, series_ids)
+    cache = find_cache(resources, series_ids, asked) if isinstance(asked, Recipe | FrameRecipe) else asked
+    if not isinstance(cache, Cache):
+        raise UsageError("cache= takes what `cache(...)` of a selection returned")
+    lacking = len(set(series_ids) - set(cache.series_ids))
+    if lacking:
+        raise UsageError(
+            f"{lacking} of {len(series_ids)} series are not in this cache: build it for this selection, and"
+            " leave out those that its `refused` names"
+        )
+    if isinstance(cache.recipe, FrameRecipe):
+        return _of_frames(cache, series_ids)
+    if kind == "slices":
+        raise UsageError("slices are read from frames, not from bricks: leave cache= out, or `cache_frames`")
+    return _of_bricks(cache, cache.recipe, series_ids)
+
+
+def _of_bricks(cache: Cache, recipe: Recipe, series_ids: Sequence[str]) -> Copies:
+    masks = {series_id: cache.mask(series_id) for series_id in series_ids}
+    return Copies(
+        {series_id: _bricks(cache.image(series_id)) for series_id in series_ids},
+        {series_id: _bricks(entry) for series_id, entry in masks.items() if entry is not None},
+        labels=recipe.masks,
+        keys=cache.deks(series_ids),
+    )
+
+
+def _of_frames(cache: Cache, series_ids: Sequence[str]) -> Copies:
+    frames = {
+        series_id: tuple(_bricks(entry) for entry in cache.copies.get(series_id, ()))
+        for series_id in series_ids
+    }
+    return Copies(frames=frames, keys=cache.deks(series_ids))
+
+
+def _fast_frames(resources: Resources, series_ids: Sequence[str]) -> Cache | None:
+    """Return the copies of frames that were made last, as far as they are fresh."""
+    recipes: dict[str, AnyRecipe] = {
+        entry.recipe_sha256: recipe_of(entry.recipe)
+        for entry in entries(resources, None, series_ids)
+        if entry.kind == FrameRecipe.kind
+    }
+    return find_cache(resources, series_ids, next(iter(recipes.values()))) if recipes else None
+
+
+def _bricks(entry: Entry) -> Bricks:
+    return Bricks(entry.ref, entry.derived_id, entry.layout)
+
+
+__all__ = ["Copies", "copies_for"]

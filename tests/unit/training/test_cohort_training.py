@@ -1,0 +1,152 @@
+"""What a selection offers for training, through public names: caches, parts, studies, plain iteration."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import voxelvault as vv
+from voxelvault.derived.recipe import recipe
+from voxelvault.errors import MissingExtra, UsageError
+from voxelvault.training import samples as room
+
+SPACING = (0.8, 0.8, 2.0)
+
+
+@pytest.fixture(scope="module")
+def heads(vault: vv.Vault) -> Any:
+    return vault.select("Modality = 'CT'")
+
+
+def test_patches_of_a_cache_are_boxes_of_its_volumes(heads: Any) -> None:
+    cache = heads.cache(SPACING, "RAS", dtype="int16", chunks=8, masks=["lesion", "bleed"], progress=False)
+    box = (7, 9, 4)
+    with (
+        heads.dataset(cache=cache) as volumes,
+        heads.dataset("patches", cache=cache, patch_size=box) as small,
+    ):
+        volume, patch = volumes[2], small[2]
+        values, affine = cache.load(volume["id"])
+        assert volume["image"].dtype == np.float32
+        assert (volume["image"][0] == values).all()
+        assert np.allclose(volume["affine_ras"], affine)
+        assert (volume["mask"][0] == cache.load(volume["id"], mask=True)[0]).all()
+        assert volume["mask"].max() == 2
+        at = np.rint((np.linalg.inv(affine) @ patch["affine_ras"])[:3, 3]).astype(int)
+        a, b, c = (slice(first, first + size) for first, size in zip(at, box, strict=True))
+        assert (patch["image"][0] == values[a, b, c]).all()
+        assert patch["mask"].shape == (1, *box)
+        # Pickled, opened from the loan: the bricks' keys came along, no pack's did.
+        again = pickle.loads(pickle.dumps(small))
+        assert (again[2]["image"] == patch["image"]).all()
+        assert set(small._supply.loan().open()._grant.keys) == set(cache.deks())
+    with heads.dataset(
+        "patches", cache=cache, patch_size=(5, 5, 3), sampling="balanced", foreground=1
+    ) as drawn:
+        assert all(patch["mask"].any() for patch in drawn)
+
+
+def test_a_recipe_finds_what_was_built(heads: Any, vault: vv.Vault) -> None:
+    heads.cache(SPACING, "RAS", dtype="int16", chunks=8, progress=False)
+    with heads.dataset(cache=recipe(SPACING, "RAS", "int16", 8)) as found:
+        assert len(found) == 4
+        assert "mask" not in found[0]
+    with pytest.raises(UsageError, match="4 of 8 series are not in this cache"):
+        vault.select("Modality in ('CT', 'PT')").dataset(cache=recipe(SPACING, "RAS", "int16", 8))
+    with pytest.raises(UsageError, match="slices are read from frames"):
+        heads.dataset("slices", cache=recipe(SPACING, "RAS", "int16", 8))
+    with pytest.raises(UsageError, match="other masks"):
+        heads.dataset(cache=recipe(SPACING, "RAS", "int16", 8), masks="lesion")
+    with pytest.raises(UsageError, match="cache= takes"):
+        heads.dataset(cache="fast")
+
+
+def test_fast_copies_of_frames_are_read_where_there_are_any(vault: vv.Vault) -> None:
+    pets = vault.select("Modality = 'PT'")
+    with pets.dataset("slices") as plain:
+        expected = [sample["image"] for sample in plain]
+        assert not plain._supply._place.keys
+    pets.cache_frames("lz4", progress=False)
+    with pets.dataset("slices") as copied:
+        assert len(copied._supply._place.keys) == 4
+        for sample, want in zip(copied, expected, strict=True):
+            assert (sample["image"] == want).all()
+        again = pickle.loads(pickle.dumps(copied))
+        assert (again[5]["image"] == expected[5]).all()
+
+
+def test_labels_of_a_frozen_cohort_and_its_parts(heads: Any, rows: list[dict[str, Any]]) -> None:
+    own = [row for row in rows if row["Modality"] == "CT"]
+    table = pd.DataFrame(
+        {"SeriesInstanceUID": [row["SeriesInstanceUID"] for row in own], "grade": [0, 1, 0, 1]}
+    )
+    cohort = heads.with_labels(table).freeze("graded")
+    want = {row["series_id"]: grade for row, grade in zip(own, [0, 1, 0, 1], strict=True)}
+    train, test = cohort.split(train=0.5, test=0.5, stratify="grade")
+    with train.dataset() as first, test.dataset("slices") as second:
+        assert {sample["id"]: sample["label"] for sample in first}.items() <= want.items()
+        assert {sample["label"] for sample in second} == {0, 1}
+        assert not {sample["subject"] for sample in first} & {sample["subject"] for sample in second}
+
+
+def test_series_of_a_study_by_modality_or_condition(vault: vv.Vault) -> None:
+    both = vault.select("Modality in ('CT', 'PT')")
+    with both.dataset(group="study") as studies:
+        assert len(studies) == 4
+        assert {"ct", "pt"} <= set(studies[0])
+    roles = {"anatomy": "Modality = 'CT'", "uptake": "Modality = 'PT'"}
+    with both.dataset(roles=roles, masks="lesion") as studies:
+        sample = studies[3]
+        assert sample["anatomy"].shape == sample["mask"].shape == (1, 6, 24, 20)
+        assert set(sample["affine_ras"]) == {"anatomy", "uptake"}
+    with pytest.raises(UsageError, match="4 of 4 studies have several series for 'any'"):
+        both.dataset(roles={"any": "true"})
+    with pytest.raises(UsageError, match="4 of 4 studies have no series for 'mr'"):
+        both.dataset(roles={"mr": "Modality = 'MR'"})
+    with pytest.raises(UsageError, match="own key"):
+        both.dataset(roles={"label": "true"})
+
+
+def test_plain_iteration_reads_ahead_in_order(heads: Any) -> None:
+    with heads.dataset("slices") as slices:
+        expected = list(slices)
+    found = list(heads.iterate(kind="slices"))
+    assert [sample["id"] for sample in found] == [sample["id"] for sample in expected]
+    assert all((a["image"] == b["image"]).all() for a, b in zip(found, expected, strict=True))
+    batches = list(heads.iterate(5, kind="slices", shuffle=True, epoch=1))
+    assert [len(batch["id"]) for batch in batches] == [5, 5, 5, 5, 4]
+    assert sorted(name for batch in batches for name in batch["id"]) == [s["id"] for s in expected]
+    stopped = heads.iterate(kind="slices")
+    next(stopped)
+    stopped.close()
+
+
+def test_a_loader_of_a_selection(heads: Any) -> None:
+    pytest.importorskip("torch")
+    with heads.loader(2, transform=lambda sample: sample["image"].mean(), shuffle=True, seed=4) as batches:
+        assert [batch.shape[0] for batch in batches] == [2, 2]
+    with pytest.raises(TypeError, match="nonsense"):
+        heads.loader(nonsense=1)
+
+
+def test_without_torch_the_extra_is_named(heads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.delitem(sys.modules, "voxelvault.training.loader", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtra, match=r"voxelvault\[train\]"):
+        heads.loader()
+
+
+def test_foreground_is_looked_for_once(heads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    real = room.foreground_of
+    monkeypatch.setattr(room, "foreground_of", lambda *given: (calls.append(1), real(*given))[1])
+    options = {"patch_size": (2, 4, 4), "patches_per_volume": 3, "sampling": "balanced", "masks": "bleed"}
+    with heads.dataset("patches", **options) as patches:
+        list(patches)
+    assert len(calls) == 4
