@@ -1,0 +1,313 @@
+"""Caches of a vault: built, kept, stale, resumed, bound, evicted, and gone with whom they are of."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import voxelvault as vv
+from voxelvault.crypto.streaming_aead import Kind
+from voxelvault.derived import building, making, shelf
+from voxelvault.derived.cache import Cache, find_cache
+from voxelvault.derived.frames import CopiedPacks
+from voxelvault.derived.recipe import frame_recipe, recipe
+from voxelvault.derived.shelf import derived_objects, entries, sweep
+from voxelvault.dicom.slices import LPS_TO_RAS
+from voxelvault.errors import NoSpace, UsageError
+from voxelvault.model import new_id
+from voxelvault.reading.many import open_many
+from voxelvault.testing import synthetic
+from voxelvault.testing.synthetic_segmentation import segmentation_of
+from voxelvault.testing.synthetic_series import slice_positions
+
+MARKER_LPS = (-16.4, -9.4, 9.0)
+OBLIQUE = (0.96, 0.28, 0.0, -0.28, 0.96, 0.0)
+
+
+def person(number: str) -> dict[str, object]:
+    return {"PatientID": number, "PatientName": f"PLANTED^{number}", "PatientBirthDate": None}
+
+
+def ingest(vault: vv.Vault, folder: Path, *files: bytes) -> None:
+    folder.mkdir(parents=True)
+    for number, data in enumerate(files):
+        (folder / f"{number}.dcm").write_bytes(data)
+    assert not vault.ingest(folder, progress=False).quarantined
+
+
+@pytest.fixture
+def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[vv.Vault]:
+    """Four CT series of four people, the first with a marker."""
+    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "configuration"))
+    with vv.create(tmp_path / "vault", codec="fast") as made:
+        files = [
+            data
+            for seed in range(4)
+            for data in synthetic.ct_series(
+                5, 20, 16, seed=seed, marker=MARKER_LPS if seed == 0 else None, attributes=person(f"P{seed}")
+            )
+        ]
+        ingest(made, tmp_path / "inbox", *files)
+        yield made
+
+
+def cache(vault: vv.Vault, **how: Any) -> Cache:
+    return vault.select("Modality = 'CT'").cache(progress=False, **how)
+
+
+def names(vault: vv.Vault) -> set[str]:
+    return {info.name for info in vault.resources.objects.list("derived/")}
+
+
+def marker_of(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Return where a volume is brightest, mm, LPS."""
+    brightest = np.unravel_index(np.argmax(volume), volume.shape)
+    return np.asarray((LPS_TO_RAS @ affine @ [*brightest, 1])[:3])
+
+
+def test_built_once_kept_and_found_again(vault: vv.Vault) -> None:
+    made = cache(vault, dtype="int16")
+    assert (len(made), made.built, made.kept, dict(made.refused)) == (4, 4, 0, {})
+    before = names(vault)
+    again = cache(vault, dtype="int16")
+    assert (again.built, again.kept) == (0, 4)
+    assert names(vault) == before
+    found = find_cache(vault.resources, made.series_ids, recipe(dtype="int16"))
+    assert set(found.series_ids) == set(made.series_ids)
+    assert len(find_cache(vault.resources, made.series_ids, recipe(dtype="uint8"))) == 0
+    assert vault.caches()[0].series == 4
+    assert "RAS" in repr(vault.caches()[0])
+
+
+@pytest.mark.parametrize("shape", [{}, {"orientation": OBLIQUE}, {"tilt": 15.0}, {"uneven": (2, 2, 3, 2)}])
+def test_a_marker_stays_where_it_is(vault: vv.Vault, tmp_path: Path, shape: dict[str, Any]) -> None:
+    known = set(vault.select("Modality = 'CT'").series_ids)
+    row, column = np.array(shape.get("orientation", (1, 0, 0, 0, 1, 0)), float).reshape(2, 3)
+    point = slice_positions(5, **shape)[2] + 7 * 0.8 * column + 5 * 0.6 * row
+    files = synthetic.ct_series(5, 20, 16, seed=9, marker=tuple(point), **shape)
+    ingest(vault, tmp_path / "more", *files)
+    more = vault.select("Modality = 'CT'")
+    made = cache(vault, spacing=0.5)
+    (series_id,) = set(more.series_ids) - known
+    volume, affine = made.load(series_id)
+    assert np.isfinite(volume).all()
+    assert np.allclose(np.linalg.norm(affine[:3, :3], axis=0), 0.5)
+    # Half a new voxel; where slices are interpolated first, half an old one comes on top.
+    resampled = {"tilt", "uneven"} & shape.keys()
+    assert np.abs(marker_of(volume, affine) - point).max() < (0.26 if not resampled else 0.7)
+
+
+def test_values_are_those_of_the_series(vault: vv.Vault) -> None:
+    made = cache(vault, spacing=None, orientation=None, dtype="float32", chunks=8)
+    for series in vault.select("Modality = 'CT'"):
+        source = [found for found in made.series_ids if series.members()[0][0] in _instances(vault, found)]
+        volume, affine = made.load(source[0])
+        assert np.array_equal(volume, series.load())
+        assert np.allclose(affine, series.affine_ras[:, [2, 1, 0, 3]])
+
+
+def _instances(vault: vv.Vault, series_id: str) -> set[str]:
+    found = vault.resources.catalog.query(
+        "select instance_id from instances where series_id = $id", {"id": series_id}
+    )
+    return {row["instance_id"] for row in found.to_pylist()}
+
+
+def test_a_series_that_grew_is_cached_anew_and_the_old_copy_goes(vault: vv.Vault, tmp_path: Path) -> None:
+    made = cache(vault)
+    old = {entry.ref.object_id for several in made.copies.values() for entry in several}
+    ingest(vault, tmp_path / "more", *synthetic.ct_series(7, 20, 16, seed=1, attributes=person("P1"))[5:])
+    assert vault.caches()[0].stale == 1
+    assert len(find_cache(vault.resources, made.series_ids, made.recipe)) == 3
+    again = cache(vault)
+    assert (again.built, again.kept) == (1, 3)
+    assert vault.caches()[0].stale == 0
+    left = {entry.ref.object_id for entry in entries(vault.resources)}
+    assert len(left & old) == 3
+    assert {name[-32:] for name in names(vault)} == left
+
+
+def test_a_build_that_is_stopped_is_taken_up(vault: vv.Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault.options.threads = 1
+    calls = []
+
+    def stop(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return making.make(*arguments)
+
+    monkeypatch.setattr(building, "make", stop)
+    with pytest.raises(KeyboardInterrupt):
+        cache(vault)
+    kept = {entry.ref.object_id for entry in entries(vault.resources)}
+    assert len(kept) >= 2
+    monkeypatch.setattr(building, "make", making.make)
+    again = cache(vault)
+    assert (again.built, again.kept) == (4 - len(kept), len(kept))
+    assert vault.verify(progress=False).ok
+
+
+def test_a_full_disk_leaves_what_there_was(vault: vv.Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = names(vault)
+
+    def full(*_: Any) -> Any:
+        raise NoSpace("the vault's disk is full: free some space, then run again")
+
+    monkeypatch.setattr(building, "make", full)
+    with pytest.raises(NoSpace):
+        cache(vault)
+    assert names(vault) == before
+    assert entries(vault.resources) == []
+    assert vault.verify(progress=False).ok
+
+
+def test_what_can_not_be_cached_is_refused_and_the_rest_goes_on(vault: vv.Vault) -> None:
+    made = cache(vault, dtype="uint8")
+    assert made.built == 0
+    assert len(made.refused) == 4
+    assert all("float32" in reason for reason in made.refused.values())
+    assert "4 refused" in repr(made)
+    with pytest.raises(UsageError, match="not in the cache"):
+        made.load(next(iter(made.refused)))
+
+
+def test_the_limit_makes_the_longest_unused_go(vault: vv.Vault) -> None:
+    first = cache(vault, dtype="float32", codec="raw", chunks=8)
+    limit = int(first.nbytes * 1.5)
+    second = cache(vault, dtype="int16", codec="raw", chunks=(8, 8, 8), limit_bytes=limit)
+    assert second.built == 4
+    assert sum(info.bytes for info in vault.caches()) <= limit
+    assert len(find_cache(vault.resources, first.series_ids, first.recipe)) < 4
+    none = cache(vault, codec="zstd", limit_bytes=10)
+    assert none.built == 0
+    assert all("limit_bytes" in reason for reason in none.refused.values())
+    assert len(names(vault)) == len(entries(vault.resources))
+
+
+def test_evicting(vault: vv.Vault) -> None:
+    made, frames = cache(vault), cache(vault, codec="fast")
+    with pytest.raises(UsageError, match="say what"):
+        vault.evict()
+    with pytest.raises(UsageError, match="six or more"):
+        vault.evict("abc")
+    plan = vault.evict(made.recipe.sha256[:8], dry_run=True)
+    assert (plan.copies, plan.bytes) == (4, made.nbytes)
+    assert len(names(vault)) == 8
+    assert vault.evict(made.recipe.sha256[:8]).copies == 4
+    assert [info.recipe for info in vault.caches()] == [str(frames.recipe)]
+    assert vault.evict(limit_bytes=frames.nbytes // 2).copies >= 2
+    assert vault.evict(stale=True).copies == 0
+    vault.evict(everything=True)
+    assert names(vault) == set()
+    log = vault.sql("select kind, outcome from audit where kind like 'derived%'").fetchall()
+    assert {(str(kind), str(outcome)) for kind, outcome in log} >= {
+        ("derived.built", "ok"),
+        ("derived.removed", "intent"),
+        ("derived.removed", "ok"),
+    }
+
+
+def test_what_a_killed_build_left_is_swept_when_it_is_old(vault: vv.Vault) -> None:
+    sealed = derived_objects(vault.resources)
+    made = cache(vault)
+    left = sealed.put(Kind.DERIVED, bytes(32), new_id(), [b"left behind"])
+    assert sweep(vault.resources) == 0
+    time.sleep(0.01)
+    assert sweep(vault.resources, grace=0.0) == 1
+    assert sealed.name(left.object_id) not in names(vault)
+    assert len(cache(vault)) == len(made)
+
+
+def test_the_key_lies_below_the_studys(vault: vv.Vault) -> None:
+    made = cache(vault)
+    series_id = made.series_ids[0]
+    entry = made.image(series_id)
+    rows = vault.resources.catalog.query(
+        "select t.key_id, s.study_id, s.subject_id from series s join studies t using (study_id)"
+        " where series_id = $id",
+        {"id": series_id},
+    ).to_pylist()
+    assert entry.key_id == rows[0]["key_id"]
+    other = next(
+        row["subject_id"]
+        for row in vault.resources.catalog.query("select subject_id from patients").to_pylist()
+        if row["subject_id"] != rows[0]["subject_id"]
+    )
+    vault.merge_subjects(rows[0]["subject_id"], other)
+    again = cache(vault)
+    assert (again.built, again.kept) == (0, 4)
+    assert again.load(series_id)[0].shape == entry.layout.shape
+
+
+def test_masks_lie_on_the_images_and_are_made_anew_with_them(vault: vv.Vault, tmp_path: Path) -> None:
+    files = synthetic.ct_series(5, 20, 16, seed=7)
+    pixels = np.zeros((5, 20, 16), bool)
+    pixels[1:3, 6:12, 4:9] = True
+    seg = segmentation_of(
+        pixels,
+        slice_positions(5),
+        orientation=(1, 0, 0, 0, 1, 0),
+        spacing=(0.8, 0.6),
+        on=files,
+        seed=7,
+    )
+    ingest(vault, tmp_path / "seg", *files, seg)
+    made = cache(vault, spacing=None, orientation="RAS", masks=["nowhere", "lesion"])
+    assert len(made.without_mask) == 4
+    (series_id,) = set(made.series_ids) - set(made.without_mask)
+    mask, affine = made.load(series_id, mask=True)
+    assert mask.dtype == np.uint8
+    assert set(np.unique(mask)) == {0, 2}
+    assert int((mask == 2).sum()) == int(pixels.sum())
+    assert np.allclose(affine, made.load(series_id)[1])
+    laid = np.transpose(pixels, (2, 1, 0))[::-1, ::-1]
+    assert np.array_equal(mask == 2, laid)
+    with pytest.raises(UsageError, match="no mask"):
+        made.load(made.without_mask[0], mask=True)
+    assert cache(vault, spacing=None, orientation="RAS", masks=["nowhere", "lesion"]).kept == 5
+
+
+def test_frames_from_copies_are_the_frames(vault: vv.Vault) -> None:
+    made = cache(vault, codec="fast")
+    assert made.recipe == frame_recipe()
+    resources = vault.resources
+    opened = open_many(resources, made.series_ids, kind_code="loader")
+    sealed = derived_objects(resources)
+    for series_id in made.series_ids:
+        source = opened.series(series_id)
+        readers = [entry.open(sealed, entry.dek(resources)) for entry in made.copies[series_id]]
+        packs = CopiedPacks(opened.packs, readers)
+        plain = source.reader(opened.packs, opened.handle)
+        copied = source.reader(packs, opened.handle)
+        for units in (None, "stored"):
+            expected = plain.load(source.stacks[0], units=units)
+            found = copied.load(source.stacks[0], units=units)
+            assert np.array_equal(found, expected, equal_nan=True)
+        pack_id = source.stacks[0].refs[0].pack_id
+        assert type(packs.reader(pack_id)) is not type(opened.packs.reader(pack_id))
+        with pytest.raises(UsageError, match="no such frame"):
+            packs.reader(pack_id).read(0, [99], np.empty((1, 20, 16), np.uint16))
+    opened.close()
+
+
+def test_other_processes_build_on_loans(vault: vv.Vault) -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        made = vault.select("Modality = 'CT'").cache(dtype="int16", executor=pool, progress=False)
+    assert made.built == 4
+    assert {shelf.is_stale(made.image(found), shelf.members(vault.resources)) for found in made.copies} == {
+        False
+    }
+    series_id = made.series_ids[0]
+    elsewhere, affine = made.load(series_id)
+    vault.evict(everything=True)
+    here, same = cache(vault, dtype="int16").load(series_id)
+    assert np.array_equal(elsewhere, here)
+    assert np.array_equal(affine, same)
