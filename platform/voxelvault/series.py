@@ -5,7 +5,7 @@ Opening one takes one policy decision and one audit entry; every read under it i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from voxelvault.dicom.frames import pixel_aspect
 from voxelvault.dicom.read import Header
 from voxelvault.dicom.resample import resample_regular
 from voxelvault.dicom.slices import FrameGroup
@@ -22,6 +21,7 @@ from voxelvault.reading.handles import Handle
 from voxelvault.reading.lending import Loan, OpenLoan
 from voxelvault.reading.lent import lent_reader, lent_source
 from voxelvault.reading.many import OpenedMany, find_series
+from voxelvault.reading.picture_face import PictureFace
 from voxelvault.reading.sources import SeriesSource
 from voxelvault.reading.stacks import FrameStack, choose
 from voxelvault.reading.volumes import Array, VolumeReader
@@ -31,7 +31,6 @@ from voxelvault.resources import Resources
 if TYPE_CHECKING:
     import dask.array
     import xarray
-    from PIL import Image
 
     from voxelvault.reading.segments import SegmentInfo
 
@@ -53,7 +52,7 @@ def _lent_series(loan: Loan) -> Series:
     return Series(lent_source(loan), lent_reader(loan), loan.open())
 
 
-class Series(ZarrFace, AbstractContextManager["Series"]):
+class Series(PictureFace, ZarrFace, AbstractContextManager["Series"]):
     """One series of a vault, open for reading.
 
     Arrays have the axes (slice, row, column), or (slice, row, column, sample) with RGB samples for
@@ -390,75 +389,6 @@ class Series(ZarrFace, AbstractContextManager["Series"]):
         series_id = str(self._row["series_id"])
         return read_mask(self._resources, series_id, chosen, label, source, fractional)
 
-    def show(
-        self, window: str | tuple[float, float] | None = None, *, stack: int | str | None = None
-    ) -> object:
-        """Show the volume: in a notebook with a slice slider and window presets, elsewhere a contact sheet.
-
-        Parameters
-        ----------
-        window : str or (centre, width), optional
-            A preset such as ``brain``, ``bone``, ``lung``, or values in the unit of the series.
-        stack : int or str, optional
-            Which volume.
-
-        Returns
-        -------
-        ipywidgets.VBox or PIL.Image.Image
-            What a notebook displays, or a picture with `save` and `show`.
-
-        Raises
-        ------
-        MissingExtra
-            In a notebook without ipywidgets.
-        """
-        from voxelvault.display.progress import in_notebook
-        from voxelvault.display.viewer import viewer
-
-        if not in_notebook():
-            return self.contact_sheet(window, stack=stack)
-        chosen = choose(self._stacks, stack)
-        return viewer(self._slice_reader(chosen), len(chosen.refs), window=window, **self._look(chosen))
-
-    def contact_sheet(
-        self,
-        window: str | tuple[float, float] | None = None,
-        *,
-        stack: int | str | None = None,
-        count: int = 20,
-    ) -> Image.Image:
-        """Draw slices of the volume, evenly spread, on one sheet; nothing on it names anybody.
-
-        Parameters
-        ----------
-        window, stack
-            As for `show`.
-        count : int
-            Slices on the sheet, at most.
-
-        Returns
-        -------
-        PIL.Image.Image
-            `.save("sheet.png")` writes it.
-        """
-        from voxelvault.display.viewer import sheet
-
-        chosen = choose(self._stacks, stack)
-        reader = self._slice_reader(chosen)
-        return sheet(reader, len(chosen.refs), window=window, shown=count, **self._look(chosen))
-
-    def _slice_reader(self, chosen: FrameStack) -> Callable[[int], Array]:
-        def read(index: int) -> Array:
-            self.handle.check()
-            shape = self._reader.shape(chosen)[1:]
-            out = np.empty((1, *shape), self._reader.dtype(chosen, None))
-            self._reader.read(chosen, [index], out, None, mask=True)
-            if chosen.layout.colour and out.dtype != np.uint8:
-                return np.asarray(out[0] >> max(0, self._reader.bits(chosen) - 8)).astype(np.uint8)
-            return np.asarray(out[0])
-
-        return read
-
     def _affine(self, chosen: FrameStack) -> npt.NDArray[np.float64] | None:
         return chosen.group.affine_lps if chosen.group.regular else None
 
@@ -469,21 +399,3 @@ class Series(ZarrFace, AbstractContextManager["Series"]):
             raise UsageError("colour is not resampled; use `load` and `geometry`")
         done = resample_regular(self.load(self._stacks.index(chosen), units=units), chosen.group)
         return done.volume, done.affine_lps
-
-    def _look(self, chosen: FrameStack) -> dict[str, Any]:
-        """Return how a volume wants to be shown: its own window, aspect ratio, sides of the body."""
-        from voxelvault.display.window import Window
-
-        middle = chosen.attributes[len(chosen.attributes) // 2]
-        own = None
-        if middle.window_center is not None and middle.window_width:
-            own = Window(middle.window_center, middle.window_width, middle.window_function)
-        spacing, orientation = chosen.group.pixel_spacing, chosen.group.orientation
-        header = self._reader.header(chosen.refs[0].instance_id)
-        return {
-            "header": own,
-            "hounsfield": middle.rescale_type == "HU",
-            "aspect": spacing[0] / spacing[1] if spacing else pixel_aspect(header),
-            "orientation": None if orientation is None else [float(cosine) for cosine in orientation],
-            "inverted": chosen.layout.inverted,
-        }

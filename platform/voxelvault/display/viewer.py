@@ -1,10 +1,9 @@
-"""Leafing through slices in a notebook: a slider, window presets, centre and width."""
+"""Leafing through slices: a viewer in a notebook, a contact sheet elsewhere."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +11,16 @@ from PIL import Image
 
 from voxelvault.display.contact_sheet import contact_sheet, pick
 from voxelvault.display.image import annotate, edge_letters, png, shape_on_screen, to_image
+from voxelvault.display.overlay import OPACITY, as_labels, blend
 from voxelvault.display.progress import in_notebook
-from voxelvault.display.window import PRESETS, Window, WindowChoice, auto_window, choose_window, to_uint8
+from voxelvault.display.window import PRESETS, Window, WindowChoice, choose_window, to_uint8
 from voxelvault.errors import MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from voxelvault.display.slice_widget import SliceViewer
 
 SliceAt: TypeAlias = Callable[[int], npt.NDArray[Any]]
 
-_OWN = "as acquired"
-_AUTO = "auto"
-_CUSTOM = "custom"
 _SHEET = 20
 
 
@@ -33,6 +33,9 @@ def render(
     text: str = "",
     size: int = 512,
     inverted: bool = False,
+    mask: npt.NDArray[np.uint8] | None = None,
+    opacity: float = OPACITY,
+    outline: bool = True,
 ) -> bytes:
     """Return one slice as PNG.
 
@@ -52,12 +55,17 @@ def render(
         Longest side, screen pixels.
     inverted : bool
         MONOCHROME1.
+    mask : ndarray, optional
+        (row, column) uint8 labels over it.
+    opacity, outline : float, bool
+        As in `blend`.
     """
     coloured = plane.ndim == 3 and plane.dtype == np.uint8
     if not coloured and (plane.ndim != 2 or window is None):
         raise UsageError("a viewer shows one plane at a time, (row, column) or (row, column, 3) uint8")
     grey = plane if window is None or coloured else to_uint8(plane, window, inverted=inverted)
-    return png(annotate(to_image(grey, aspect, size), letters, text))
+    drawn = grey if mask is None else blend(grey, mask, opacity, outline)
+    return png(annotate(to_image(drawn, aspect, size), letters, text))
 
 
 def viewer(
@@ -70,10 +78,18 @@ def viewer(
     aspect: float = 1.0,
     orientation: Sequence[float] | None = None,
     inverted: bool = False,
+    unit: str = "",
+    mask_at: SliceAt | None = None,
+    names: Mapping[int, str] | None = None,
+    opacity: float = OPACITY,
+    title: str = "",
     start: int | None = None,
     size: int = 512,
-) -> Any:
+) -> SliceViewer:
     """Return a widget that shows one slice at a time.
+
+    Mouse wheel and arrow keys move through the slices; dragging changes the window, with shift it moves
+    the picture, ctrl and wheel zoom. Under the pointer it reads place and value.
 
     Parameters
     ----------
@@ -93,6 +109,16 @@ def viewer(
         Direction cosines, for the letters at the edges.
     inverted : bool
         MONOCHROME1.
+    unit : str
+        Of the values, for the reading under the pointer.
+    mask_at : callable, optional
+        Index to (row, column): bool, or labels 0 to 255.
+    names : mapping, optional
+        Label to its name; free of identifiers.
+    opacity : float
+        Of the mask.
+    title : str
+        Above it; free of identifiers.
     start : int, optional
         First slice shown; the middle one by default.
     size : int
@@ -100,77 +126,91 @@ def viewer(
 
     Returns
     -------
-    ipywidgets.VBox
-        Its children are the picture and the controls.
+    SliceViewer
+        A widget; its values can be set from Python too: `index`, `preset`, `center`, `width`, `opacity`.
 
     Raises
     ------
     MissingExtra
-        ipywidgets is not installed.
+        anywidget is not installed.
     UsageError
         There is nothing to show, or no such window.
     """
     if count < 1:
         raise UsageError("there are no slices to show; choose a series with pixels")
-    return _Viewer(
-        slice_at, count, window, header, hounsfield, aspect, edge_letters(orientation), inverted, start, size
-    ).box
+    slice_viewer = _widget()
+    first = count // 2 if start is None else min(max(start, 0), count - 1)
+    plane = slice_at(first)
+    chosen = choose_window(window, plane, header, hounsfield=hounsfield)
+    named = window if isinstance(window, str) else ("as acquired" if window is None else "custom")
+    made: SliceViewer = slice_viewer(
+        slice_at,
+        None if mask_at is None else lambda index: as_labels(np.asarray(mask_at(index))),
+        header,
+        lambda shown: _still(shown, aspect, size),
+        count=count,
+        index=first,
+        shape=list(shape_on_screen(plane.shape[0], plane.shape[1], aspect, size)),
+        title=title,
+        unit=unit,
+        letters=list(edge_letters(orientation)),
+        coloured=plane.ndim == 3,
+        inverted=inverted,
+        presets=["as acquired", "auto", *(PRESETS if hounsfield else ()), "custom"],
+        preset=named,
+        center=float(chosen.center),
+        width=float(chosen.width),
+        function=chosen.function,
+        names={str(label): name for label, name in (names or {}).items()},
+        opacity=opacity,
+    )
+    return made
 
 
-def show(
-    slice_at: SliceAt,
-    count: int,
-    *,
-    spacing: tuple[float, float] = (1.0, 1.0),
-    window: WindowChoice = None,
-    header: Window | None = None,
-    orientation: Sequence[float] | None = None,
-    unit: str | None = None,
-    inverted: bool = False,
-) -> Any:
+def _still(shown: SliceViewer, aspect: float, size: int) -> bytes:
+    """Return the slice at hand as the widget shows it, but whole."""
+    mask = None
+    if shown.mask_at is not None and shown.overlay:
+        labels = shown.mask_at(shown.index)
+        mask = np.where(np.isin(labels, shown.hidden), 0, labels).astype(np.uint8)
+    left, right, top, bottom = shown.letters
+    return render(
+        shown.slice_at(shown.index),
+        None if shown.coloured else shown.window,
+        aspect=aspect,
+        letters=(left, right, top, bottom),
+        text=f"[{shown.index}] of {shown.count}",  # the index, as arrays count: volume[index]
+        size=size,
+        inverted=shown.inverted,
+        mask=mask,
+        opacity=shown.opacity,
+        outline=shown.outline,
+    )
+
+
+def show(slice_at: SliceAt, count: int, **look: Any) -> Any:
     """Return a viewer in a notebook, elsewhere a contact sheet.
 
     Parameters
     ----------
-    slice_at, count, window, header, orientation, inverted
+    slice_at, count : callable, int
         As in `viewer`.
-    spacing : tuple
-        (row, column) mm; only their ratio matters.
-    unit : str, optional
-        Unit of the values; window presets are for HU, and for values whose unit is not told.
+    **look
+        Further parameters of `viewer`.
 
     Returns
     -------
-    ipywidgets.VBox or PIL.Image.Image
+    SliceViewer or PIL.Image.Image
         What a notebook displays, or a picture with `save` and `show`.
 
     Raises
     ------
     MissingExtra
-        In a notebook without ipywidgets.
+        In a notebook without anywidget.
     """
-    aspect, hounsfield = spacing[0] / spacing[1], unit in (None, "HU")
     if in_notebook():
-        return viewer(
-            slice_at,
-            count,
-            window=window,
-            header=header,
-            hounsfield=hounsfield,
-            aspect=aspect,
-            orientation=orientation,
-            inverted=inverted,
-        )
-    return sheet(
-        slice_at,
-        count,
-        window=window,
-        header=header,
-        hounsfield=hounsfield,
-        aspect=aspect,
-        orientation=orientation,
-        inverted=inverted,
-    )
+        return viewer(slice_at, count, **look)
+    return sheet(slice_at, count, **{name: value for name, value in look.items() if name in _ON_A_SHEET})
 
 
 def sheet(
@@ -183,16 +223,24 @@ def sheet(
     aspect: float = 1.0,
     orientation: Sequence[float] | None = None,
     inverted: bool = False,
+    mask_at: SliceAt | None = None,
+    opacity: float = OPACITY,
+    indexes: Sequence[int] | None = None,
+    across: int | None = None,
     shown: int = _SHEET,
 ) -> Image.Image:
     """Return a contact sheet of slices, evenly spread, all under one window.
 
     Parameters
     ----------
-    slice_at, count, window, header, hounsfield, aspect, orientation, inverted
+    slice_at, count, window, header, hounsfield, aspect, orientation, inverted, mask_at, opacity
         As in `viewer`.
+    indexes : sequence of int, optional
+        Which slices; evenly spread ones by default.
+    across : int, optional
+        Tiles in a row.
     shown : int
-        Slices on the sheet, at most.
+        Slices on the sheet, at most, where they are not named.
 
     Raises
     ------
@@ -201,117 +249,30 @@ def sheet(
     """
     if count < 1:
         raise UsageError("there are no slices to show; choose a series with pixels")
-    indexes = pick(count, shown)
+    indexes = pick(count, shown) if indexes is None else indexes
     planes = [slice_at(index) for index in indexes]
     if planes[0].ndim == 2:
         chosen = choose_window(window, planes[len(planes) // 2], header, hounsfield=hounsfield)
         planes = [to_uint8(plane, chosen, inverted=inverted) for plane in planes]
+    if mask_at is not None:
+        masks = [as_labels(np.asarray(mask_at(index))) for index in indexes]
+        planes = [blend(plane, mask, opacity) for plane, mask in zip(planes, masks, strict=True)]
     letters = [edge_letters(orientation)] * len(planes)
     captions = [f"[{index}] of {count}" for index in indexes]
-    return contact_sheet(planes, captions, aspects=aspect, letters=letters)
+    return contact_sheet(planes, captions, aspects=aspect, letters=letters, across=across)
 
 
-class _Viewer:
-    """The state behind the widget: the slice at hand and its window."""
-
-    def __init__(
-        self,
-        slice_at: SliceAt,
-        count: int,
-        window: WindowChoice,
-        header: Window | None,
-        hounsfield: bool,
-        aspect: float,
-        letters: tuple[str, str, str, str],
-        inverted: bool,
-        start: int | None,
-        size: int,
-    ) -> None:
-        widgets = _widgets()
-        self._slice_at, self._count, self._header = slice_at, count, header
-        self._aspect, self._letters, self._inverted, self._size = aspect, letters, inverted, size
-        first = count // 2 if start is None else min(max(start, 0), count - 1)
-        self._index, self._plane = first, slice_at(first)
-        self._coloured = self._plane.ndim == 3
-        self._window = choose_window(window, self._plane, header, hounsfield=hounsfield)
-        self._busy = False
-        width, height = shape_on_screen(self._plane.shape[0], self._plane.shape[1], aspect, size)
-        self.picture = widgets.Image(format="png", width=width, height=height)
-        self.slider = widgets.IntSlider(first, 0, count - 1, description="slice", continuous_update=True)
-        self.slider.layout.width = f"{max(width, 300)}px"
-        names = [_OWN, _AUTO, *(PRESETS if hounsfield else ()), _CUSTOM]
-        chosen = window if isinstance(window, str) else (_CUSTOM if window is not None else _OWN)
-        self.preset = widgets.Dropdown(options=names, value=chosen, description="window")
-        self.center = widgets.FloatText(self._window.center, description="center")
-        self.width = widgets.FloatText(self._window.width, description="width")
-        self._watch()
-        grey = [] if self._coloured else [widgets.HBox([self.preset, self.center, self.width])]
-        self.box = _box_of(self.picture)([self.picture, *([self.slider] if count > 1 else []), *grey])
-        self._draw()
-
-    def _watch(self) -> None:
-        self.slider.observe(self._move, names="value")
-        self.preset.observe(self._preset, names="value")
-        self.center.observe(self._numbers, names="value")
-        self.width.observe(self._numbers, names="value")
-
-    def _move(self, change: Any) -> None:
-        self._index, self._plane = int(change["new"]), self._slice_at(int(change["new"]))
-        self._draw()
-
-    def _preset(self, change: Any) -> None:
-        if self._busy or change["new"] == _CUSTOM:
-            return
-        self._window = self._named(str(change["new"]))
-        self._busy = True  # the numbers follow the preset, not the other way round
-        self.center.value, self.width.value = self._window.center, self._window.width
-        self._busy = False
-        self._draw()
-
-    def _named(self, name: str) -> Window:
-        if name in PRESETS:
-            return PRESETS[name]
-        return choose_window(None, self._plane, self._header) if name == _OWN else auto_window(self._plane)
-
-    def _numbers(self, _: Any) -> None:
-        if self._busy or not self.width.value > 0:
-            return
-        self._window = Window(float(self.center.value), float(self.width.value))
-        self._busy = True
-        self.preset.value = _CUSTOM
-        self._busy = False
-        self._draw()
-
-    def _draw(self) -> None:
-        self.picture.value = render(
-            self._plane,
-            None if self._coloured else self._window,
-            aspect=self._aspect,
-            letters=self._letters,
-            text=f"[{self._index}] of {self._count}",  # the index, as arrays count: volume[index]
-            size=self._size,
-            inverted=self._inverted,
-        )
+_ON_A_SHEET = (
+    "window header hounsfield aspect orientation inverted mask_at opacity indexes across shown".split()
+)
 
 
-def _box_of(picture: Any) -> Any:
-    """Return a VBox class that shows the picture alone where no widgets run, as on a web page."""
-
-    class Box(_widgets().VBox):  # type: ignore[misc]
-        def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-            bundle = super()._repr_mimebundle_(**kwargs)
-            still = {"image/png": base64.b64encode(picture.value).decode()}
-            return bundle if bundle is None else {**bundle, **still}
-
-    return Box
-
-
-def _widgets() -> Any:
+def _widget() -> Any:
     try:
-        import ipywidgets
+        from voxelvault.display.slice_widget import SliceViewer
     except ImportError as error:
-        raise MissingExtra("the viewer needs ipywidgets; run: pip install 'voxelvault[notebook]'") from error
-    return ipywidgets
+        raise MissingExtra("the viewer needs anywidget; run: pip install 'voxelvault[notebook]'") from error
+    return SliceViewer
 
 
-__all__ = ["render", "show", "viewer"]
+__all__ = ["render", "sheet", "show", "viewer"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import sys
+import zlib
 from html.parser import HTMLParser
+from typing import Any
 
-import ipywidgets
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,82 +18,144 @@ import voxelvault.display.viewer as viewer_module
 from voxelvault.display.contact_sheet import contact_sheet
 from voxelvault.display.html import card, series_html, table, vault_html
 from voxelvault.display.progress import Progress, progress_bar
+from voxelvault.display.slice_widget import STATIC, SliceViewer, encode
 from voxelvault.display.viewer import render, show, viewer
 from voxelvault.display.window import PRESETS, Window
 from voxelvault.errors import MissingExtra, UsageError
 
 
-def pixels(box: ipywidgets.VBox) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(box.children[0].value)).convert("L"))
+def still(shown: Any) -> np.ndarray:
+    """Return what a page without widgets shows."""
+    data = shown._repr_mimebundle_()[0]["image/png"]
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("L"))
 
 
-def part(box: ipywidgets.VBox, kind: type, description: str) -> ipywidgets.Widget:
-    flat = [
-        w
-        for child in box.children
-        for w in (child.children if isinstance(child, ipywidgets.HBox) else [child])
-    ]
-    return next(w for w in flat if isinstance(w, kind) and w.description == description)
+def asked(
+    shown: Any, monkeypatch: pytest.MonkeyPatch, content: Any
+) -> list[tuple[dict[str, Any], list[bytes]]]:
+    """Return what the kernel answers to a message of the browser."""
+    sent: list[tuple[dict[str, Any], list[bytes]]] = []
+    monkeypatch.setattr(shown, "send", lambda message, buffers=(): sent.append((message, list(buffers))))
+    shown._handle_custom_msg(content, [])
+    return sent
 
 
 @pytest.fixture
 def volume() -> np.ndarray:
-    """Slice k holds k x 10 in the middle: dark to bright in the brain window."""
+    """Slice k holds k x 10: dark to bright in the brain window."""
     return np.stack([np.full((40, 20), 10.0 * k) for k in range(9)])
 
 
-def test_slider_shows_the_slice_it_names(volume: np.ndarray) -> None:
-    box = viewer(lambda k: volume[k], 9, window="brain", hounsfield=True, aspect=2.0, start=0)
-    seen = []
-    for k in range(9):
-        part(box, ipywidgets.IntSlider, "slice").value = k
-        shown = pixels(box)
-        assert shown.shape == (512, 128)
-        seen.append(int(shown[200, 64]))
-    assert seen == sorted(seen)
-    assert (seen[0], seen[8]) == (0, 255)
-    assert len(set(seen)) == 9
+def test_the_browser_gets_the_slice_it_asks_for(volume: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = viewer(lambda k: volume[k], 9, window="brain", hounsfield=True, aspect=2.0, start=0)
+    assert shown.shape == [128, 512]
+    for k in (8, 3):
+        [(message, [data])] = asked(shown, monkeypatch, {"slice": k})
+        assert message == {"slice": k, "rows": 40, "columns": 20, "kind": "int16"}
+        values = np.frombuffer(zlib.decompress(data), "<i2").reshape(40, 20)
+        np.testing.assert_array_equal(values, volume[k])
+    for nonsense in ({"slice": 9}, {"slice": -1}, {"slice": "1"}, {}, None):
+        assert asked(shown, monkeypatch, nonsense) == []
+
+
+def test_values_travel_unchanged() -> None:
+    holes = np.array([[np.nan, 1.0]], np.float32)
+    for plane, kind in (
+        (np.array([[-1024.0, 3071.0]]), "int16"),
+        (np.array([[0.25, 3.0]]), "float32"),
+        (np.array([[40000.0, 0.0]]), "float32"),
+        (holes, "float32"),
+        (np.full((2, 2, 3), 7, np.uint8), "rgb"),
+    ):
+        found, values = encode(plane)
+        assert found == kind
+        np.testing.assert_array_equal(values, plane)
+        assert values.flags.c_contiguous
+
+
+def test_masks_travel_beside_the_slice(volume: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = np.zeros(volume.shape, bool)
+    mask[4, 10:20, 5:9] = True
+    shown = viewer(lambda k: volume[k], 9, window="brain", hounsfield=True, mask_at=mask.__getitem__)
+    [(_, [_, labels])] = asked(shown, monkeypatch, {"slice": 4})
+    np.testing.assert_array_equal(np.frombuffer(zlib.decompress(labels), np.uint8).reshape(40, 20), mask[4])
+    shown.opacity, coloured = 1.0, still(shown)
+    shown.overlay = False
+    assert (still(shown) != coloured).any()
+    shown.overlay, shown.hidden = True, [1]
+    assert (still(shown) != coloured).any()
+
+
+def test_a_closed_series_says_so_in_the_viewer(volume: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_now = [True]
+
+    def read(k: int) -> np.ndarray:
+        if not open_now:
+            raise UsageError("this series is closed; open it again")
+        return volume[k]
+
+    shown = viewer(read, 9)
+    open_now.clear()
+    assert asked(shown, monkeypatch, {"slice": 1}) == [
+        ({"slice": 1, "problem": "this series is closed; open it again"}, [])
+    ]
 
 
 def test_presets_and_numbers_follow_each_other(volume: np.ndarray) -> None:
-    box = viewer(lambda k: volume[k], 9, hounsfield=True, header=Window(40, 400), start=8)
-    preset = part(box, ipywidgets.Dropdown, "window")
-    center, width = part(box, ipywidgets.FloatText, "center"), part(box, ipywidgets.FloatText, "width")
-    assert (preset.value, center.value, width.value) == ("as acquired", 40, 400)
-    before = pixels(box)
-    preset.value = "brain"
-    assert (center.value, width.value) == (PRESETS["brain"].center, PRESETS["brain"].width)
-    assert pixels(box)[200, 128] == 255 != before[200, 128]
-    center.value = 80
-    assert preset.value == "custom"
-    assert 120 < pixels(box)[200, 128] < 135
-    width.value = 0  # typing: ignored until it makes sense
-    assert 120 < pixels(box)[200, 128] < 135
-    preset.value = "as acquired"
-    np.testing.assert_array_equal(pixels(box), before)
+    shown = viewer(lambda k: volume[k], 9, hounsfield=True, header=Window(40, 400), start=8)
+    assert (shown.preset, shown.center, shown.width) == ("as acquired", 40, 400)
+    before = still(shown)
+    shown.preset = "brain"
+    assert shown.window == PRESETS["brain"]
+    assert still(shown)[200, 128] == 255 != before[200, 128]
+    shown.center = 80
+    assert shown.preset == "custom"
+    assert 120 < still(shown)[200, 128] < 135
+    shown.width = 0  # ignored: nothing has such a window
+    assert shown.width == 80
+    shown.preset = "as acquired"
+    np.testing.assert_array_equal(still(shown), before)
+    shown.window = Window(0, 10)
+    assert (shown.preset, shown.center, shown.width) == ("custom", 0, 10)
+    shown.index = 99
+    assert shown.index == 8
 
 
 def test_presets_are_for_hounsfield_units_only(volume: np.ndarray) -> None:
-    box = viewer(lambda k: volume[k], 9)
-    assert part(box, ipywidgets.Dropdown, "window").options == ("as acquired", "auto", "custom")
+    assert viewer(lambda k: volume[k], 9).presets == ["as acquired", "auto", "custom"]
     with pytest.raises(UsageError, match="Hounsfield"):
         viewer(lambda k: volume[k], 9, window="brain")
 
 
-def test_one_slice_has_no_slider_and_colour_no_window() -> None:
+def test_colour_has_no_window_and_nothing_no_viewer() -> None:
     colour = np.zeros((8, 8, 3), np.uint8)
-    box = viewer(lambda _: colour, 1)
-    assert len(box.children) == 1
+    assert viewer(lambda _: colour, 1).coloured
     with pytest.raises(UsageError, match="no slices"):
         viewer(lambda _: colour, 0)
     with pytest.raises(UsageError, match="one plane"):
         render(np.zeros((2, 2, 2, 2)), Window(0, 1))
 
 
-def test_without_ipywidgets_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, volume: np.ndarray) -> None:
-    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+def test_without_anywidget_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, volume: np.ndarray) -> None:
+    monkeypatch.delitem(sys.modules, "voxelvault.display.slice_widget", raising=False)
+    monkeypatch.setitem(sys.modules, "anywidget", None)
     with pytest.raises(MissingExtra, match=r"voxelvault\[notebook\]"):
         viewer(lambda k: volume[k], 9)
+
+
+def test_no_slice_is_kept_as_widget_state(volume: np.ndarray) -> None:
+    """nbconvert and papermill save widget state into the notebook."""
+    shown = viewer(lambda k: volume[k], 9, mask_at=lambda k: volume[k] > 50)
+    state = shown.get_state()
+    assert not any(isinstance(value, bytes | memoryview) for value in state.values())
+    assert len(str({name: value for name, value in state.items() if name not in ("_esm", "_css")})) < 4000
+
+
+def test_the_browser_half_loads_nothing() -> None:
+    for path in STATIC.iterdir():
+        text = path.read_text()
+        assert not re.search(r"https?:|//[a-z]+\.|url\(|@import|fetch\(|XMLHttp|innerHTML", text), path.name
+        assert text
 
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>&amp;"
@@ -172,27 +236,30 @@ def test_summaries_with_tables_inside() -> None:
 
 
 def test_outside_a_notebook_a_picture_comes_back(volume: np.ndarray) -> None:
-    picture = show(lambda k: volume[k], 9, spacing=(2.0, 1.0), window="brain", orientation=(1, 0, 0, 0, 1, 0))
+    picture = show(
+        lambda k: volume[k], 9, aspect=2.0, window="brain", hounsfield=True, orientation=(1, 0, 0, 0, 1, 0)
+    )
     assert isinstance(picture, Image.Image)
-    assert isinstance(show(lambda _: np.zeros((4, 4, 3), np.uint8), 30), Image.Image)
+    assert isinstance(show(lambda _: np.zeros((4, 4, 3), np.uint8), 30, unit=""), Image.Image)
     with pytest.raises(UsageError, match="Hounsfield"):
-        show(lambda k: volume[k], 9, window="brain", unit="BQML")
+        show(lambda k: volume[k], 9, window="brain")
 
 
 def test_in_a_notebook_the_viewer_comes_back(volume: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(viewer_module, "in_notebook", lambda: True)
-    assert isinstance(show(lambda k: volume[k], 9, window="brain"), ipywidgets.VBox)
+    assert isinstance(show(lambda k: volume[k], 9, window="brain", hounsfield=True), SliceViewer)
 
 
 def test_a_page_without_widgets_shows_the_slice_at_hand(volume: np.ndarray) -> None:
-    """The bundle carries a still beside the widget; it follows the slider."""
-    box = viewer(lambda k: volume[k], 9, window="brain", hounsfield=True, start=8)
-    bundle = box._repr_mimebundle_()
-    assert "application/vnd.jupyter.widget-view+json" in bundle
-    still = Image.open(io.BytesIO(base64.b64decode(bundle["image/png"])))
-    np.testing.assert_array_equal(np.asarray(still.convert("L")), pixels(box))
-    part(box, ipywidgets.IntSlider, "slice").value = 0
-    assert box._repr_mimebundle_()["image/png"] != bundle["image/png"]
+    """The bundle carries a still beside the widget; it follows the viewer."""
+    shown = viewer(lambda k: volume[k], 9, window="brain", hounsfield=True, start=8)
+    assert "application/vnd.jupyter.widget-view+json" in shown._repr_mimebundle_()[0]
+    levels = []
+    for k in range(9):
+        shown.index = k
+        levels.append(int(still(shown)[200, 128]))
+    assert (levels[0], levels[8]) == (0, 255)
+    assert levels == sorted(set(levels))
 
 
 def test_wide_slices_lie_close_on_a_sheet() -> None:
