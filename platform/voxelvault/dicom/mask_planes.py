@@ -223,20 +223,35 @@ def _paint_leaning(
     volume = np.stack([pixels[layer[place]].max(axis=0) for place in places])
     corners = np.stack([inverse @ planes.origins[chosen[layer[place][0]]] for place in places])
     starts, stops = low[places], high[places]
+    filled = [np.flatnonzero(volume.any(axis=axes)) for axes in ((1, 2), (0, 1), (0, 2))]
+    if not all(map(len, filled)):
+        return
+    # Where anything is, in (mm along the normal, column, row), half a pixel included: most voxels are out.
+    least = (
+        starts[filled[0][0]],
+        filled[1][0] - 1 + corners[:, 0].min(),
+        filled[2][0] - 1 + corners[:, 1].min(),
+    )
+    most = (
+        stops[filled[0][-1]],
+        filled[1][-1] + 1 + corners[:, 0].max(),
+        filled[2][-1] + 1 + corners[:, 1].max(),
+    )
     rows, columns = np.arange(grid.rows)[:, None], np.arange(grid.columns)
     for k, start in enumerate(grid.positions @ inverse.T):
-        depth = start[2] + across[2] * columns + down[2] * rows
-        if depth.max() < starts[0] or depth.min() >= stops[-1]:
-            continue
+        near = np.ones((grid.rows, grid.columns), np.bool_)
+        for axis, from_, to in zip((2, 0, 1), least, most, strict=True):
+            along = (start[axis] + across[axis] * columns) + down[axis] * rows
+            near &= (along >= from_) & (along <= to)
+        r, c = np.nonzero(near)
+        depth, u, v = (start[axis] + across[axis] * c + down[axis] * r for axis in (2, 0, 1))
         at = np.clip(np.searchsorted(starts, depth, side="right") - 1, 0, len(places) - 1)
-        r, c = np.nonzero((depth >= starts[at]) & (depth < stops[at]))
-        at = at[r, c]
-        u = _nearest(start[0] + across[0] * c + down[0] * r - corners[at, 0])
-        v = _nearest(start[1] + across[1] * c + down[1] * r - corners[at, 1])
-        inside = (u >= 0) & (u < volume.shape[2]) & (v >= 0) & (v < volume.shape[1])
-        found = volume[at[inside], v[inside], u[inside]]
-        there = out[k][r[inside], c[inside]]
-        out[k][r[inside], c[inside]] = np.where(_over(found, there), found, there)
+        u, v = _nearest(u - corners[at, 0]), _nearest(v - corners[at, 1])
+        inside = (depth >= starts[at]) & (depth < stops[at])
+        inside &= (u >= 0) & (u < volume.shape[2]) & (v >= 0) & (v < volume.shape[1])
+        r, c = r[inside], c[inside]
+        found, there = volume[at[inside], v[inside], u[inside]], out[k][r, c]
+        out[k][r, c] = np.where(_over(found, there), found, there)
 
 
 def _over(found: Array, there: Array) -> npt.NDArray[np.bool_]:
