@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.heads import Heads, make_heads
 from benchmarks.measure import Measured, Place, pin
 
-CLAIMS = ("ingest", "load", "sealing", "size", "frame", "start")
+CLAIMS = ("ingest", "load", "sealing", "size", "frame", "start", "loaders")
 AT_ONE_CORE_ONLY = ("size", "start")
 
 

@@ -97,7 +97,7 @@ class Selection(Trainable):
         return len(self.series_ids)
 
     def __iter__(self) -> Iterator[Series]:
-        """Yield the series, open for reading until the loop ends: one entry in the log."""
+        """Yield the series, open for reading as long as any of them is in use: one entry in the log."""
         from voxelvault.cohorts.opening import one_by_one
 
         return one_by_one(self._chosen, self.readable_ids())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import finalize
 
 from voxelvault.cohorts.selecting import Chosen
 from voxelvault.reading.handles import Handle
@@ -18,11 +20,45 @@ AT_ONCE = 1000
 """Series under one handle of a loop: their frames' places are in memory together."""
 
 
+class _Loop:
+    """Series opened for a loop: closed when none of them is in use any more, or with the vault.
+
+    A finalizer can run in the middle of anything, so it only notes what is to be closed; the next
+    loop closes it.
+    """
+
+    _left: ClassVar[deque[_Loop]] = deque()
+
+    def __init__(self, many: OpenedMany) -> None:
+        self._many: OpenedMany | None = many
+
+    def watch(self, user: object) -> None:
+        """Note when the object through which the series are used is gone."""
+        finalize(user, self._left.append, self).atexit = False
+
+    def close(self) -> None:
+        """Close them, once."""
+        many, self._many = self._many, None
+        if many is not None:
+            many.close()
+
+    @classmethod
+    def close_left(cls) -> None:
+        """Close what is no longer in use."""
+        while cls._left:
+            cls._left.popleft().close()
+
+
+class _Use:
+    """What all series of a loop hold on to."""
+
+
 class _Shared(Handle):
     """The handle of many series as one of them sees it: closing that one leaves the others open."""
 
-    def __init__(self, whole: Handle) -> None:
+    def __init__(self, whole: Handle, use: _Use | None = None) -> None:
         self._whole = whole
+        self._use = use
 
     def check(self) -> None:
         """Refuse reads after the closing of all."""
@@ -38,13 +74,14 @@ class _Shared(Handle):
 
 def opened(chosen: Chosen, series_ids: Sequence[str]) -> OpenedMany:
     """Open series under one handle: one decision, one entry in the log."""
+    _Loop.close_left()
     cohort_id = chosen.frozen.cohort_id if chosen.frozen else None
     kind = "cohort" if cohort_id else "selection"
     return open_many(chosen.resources, series_ids, kind_code=kind, cohort_id=cohort_id)
 
 
 def one_by_one(chosen: Chosen, series_ids: Sequence[str]) -> Iterator[Series]:
-    """Yield the series, open for reading until the loop ends.
+    """Yield the series, open for reading as long as one of them is in use.
 
     Raises
     ------
@@ -55,15 +92,16 @@ def one_by_one(chosen: Chosen, series_ids: Sequence[str]) -> Iterator[Series]:
     """
     for start in range(0, len(series_ids), AT_ONCE):
         many = opened(chosen, series_ids[start : start + AT_ONCE])
-        try:
-            yield from (_series(chosen, many, series_id) for series_id in many.series_ids)
-        finally:
-            many.close()
+        loop, use = _Loop(many), _Use()
+        chosen.keep(loop)
+        loop.watch(use)
+        for series_id in many.series_ids:
+            yield _series(chosen, many, series_id, use)
 
 
-def _series(chosen: Chosen, many: OpenedMany, series_id: str) -> Series:
+def _series(chosen: Chosen, many: OpenedMany, series_id: str, use: _Use | None = None) -> Series:
     one = series_of(chosen.resources, many, series_id)
-    one.handle = _Shared(many.handle)
+    one.handle = _Shared(many.handle, use)
     return one
 
 

@@ -74,7 +74,7 @@ def segmentation_of(
     ----------
     DICOM PS3.3 C.8.20.2 and C.8.20.3.
     """
-    attributes = {"SegmentationType": kind, **_space(begun)}
+    attributes = {"SegmentationType": kind, **_space(begun), **begun.pop("attributes", {})}
     sop_class = LABEL_MAP if kind == "LABELMAP" else SEGMENTATION
     made = header("SEG", sop_class=sop_class, **{"series": 50, **begun}, attributes=attributes)
     if kind == "FRACTIONAL":
