@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +39,25 @@ def put(vault: vv.Vault, inbox: Path, seed: int, who: Mapping[str, object], **mo
     vault.ingest(*write(inbox, seed, who, **more), progress=False)
 
 
+@cache
+def blank() -> Path:
+    """Return a folder with an empty vault and the configuration that opens it: making one takes long."""
+    place = Path(tempfile.mkdtemp(prefix="voxelvault-blank-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOXELVAULT_CONFIG_HOME", str(place / "configuration"))
+        vv.create(place / "vault").close()
+    return place
+
+
 @contextmanager
-def made(folder: Path) -> Iterator[vv.Vault]:
+def made(folder: Path, source: Path | None = None) -> Iterator[vv.Vault]:
+    """Open a copy of an empty vault, or of the one at `source`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VOXELVAULT_CONFIG_HOME", str(folder / "configuration"))
-        with vv.create(folder / "vault") as vault:
+        for name in ("configuration", "vault"):
+            shutil.copytree((source or blank()) / name, folder / name)
+        with vv.open(folder / "vault") as vault:
             yield vault
 
 
