@@ -10,16 +10,16 @@ import os
 import pickle
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 
 from voxelvault.audit.events import Kind, Outcome
 from voxelvault.derived.cache import Cache, MaskPlans, mask_plans, sort_out
 from voxelvault.derived.committing import Committer, Finished
-from voxelvault.derived.making import Bench, Job, Made, copies, make, make_lent
+from voxelvault.derived.making import Bench, Job, Made, attempt, attempt_lent, copies
 from voxelvault.derived.recipe import AnyRecipe
 from voxelvault.derived.shelf import derived_objects, remove, sweep, touch
-from voxelvault.errors import DicomError, UsageError
+from voxelvault.errors import WorkerDied
 from voxelvault.model import new_id
 from voxelvault.policy.access import Request, require
 from voxelvault.reading.lending import lend
@@ -29,7 +29,8 @@ from voxelvault.resources import Resources
 from voxelvault.storage.pack_reader import PackReader
 
 Advance = Callable[[int], object]
-Submit = Callable[[Job, Mapping[str, bytes]], Future[tuple[Made, ...]]]
+Outcomes = tuple[Made, ...] | str
+Submit = Callable[[Job, Mapping[str, bytes]], Future[Outcomes]]
 
 WINDOW = 3
 """Jobs handed out for each worker: enough to keep it busy, few enough to stop soon."""
@@ -74,7 +75,7 @@ def build_cache(
     ------
     PolicyDenied, AuditError
         Then nothing was read.
-    NoSpace, StorageError, IntegrityError, KeyUnavailable
+    NoSpace, StorageError, IntegrityError, KeyUnavailable, WorkerDied
         What was made before stays.
     """
     require(
@@ -140,7 +141,7 @@ def _jobs(opened: OpenedMany, recipe: AnyRecipe, plans: MaskPlans) -> Iterator[J
 
 def _run(jobs: Iterator[Job], submit: Submit, window: int, committer: Committer, advance: Advance) -> None:
     """Keep workers busy until all is done, or nothing more fits."""
-    running: dict[Future[tuple[Made, ...]], tuple[Job, Mapping[str, bytes]]] = {}
+    running: dict[Future[Outcomes], tuple[Job, Mapping[str, bytes]]] = {}
     keys: Mapping[str, bytes]
     try:
         while True:
@@ -161,31 +162,31 @@ def _run(jobs: Iterator[Job], submit: Submit, window: int, committer: Committer,
         # Those at work are let finish, so that nothing made is lost.
         for future, (job, keys) in running.items():
             if not future.cancelled() and future.exception() is None:
-                committer.add(Finished(job, future.result(), keys))
+                _take(future, job, keys, committer)
         raise
     for job in jobs:
         committer.refused[job.series_id] = "limit_bytes= is reached; raise it, or choose a smaller dtype"
 
 
-def _take(
-    future: Future[tuple[Made, ...]], job: Job, keys: Mapping[str, bytes], committer: Committer
-) -> None:
+def _take(future: Future[Outcomes], job: Job, keys: Mapping[str, bytes], committer: Committer) -> None:
     """Take what a worker made; a series that can't become this is refused, and the rest goes on."""
     try:
         made = future.result()
-    except (DicomError, UsageError) as error:
-        committer.refused[job.series_id] = str(error)
-        return
-    committer.add(Finished(job, made, keys))
+    except BrokenExecutor:
+        raise WorkerDied("a worker process was killed; build again: what was made before is kept") from None
+    if isinstance(made, str):
+        committer.refused[job.series_id] = made
+    else:
+        committer.add(Finished(job, made, keys))
 
 
 def _here(resources: Resources, opened: OpenedMany, masks: OpenedMany | None, executor: Executor) -> Submit:
     """Return what does jobs in threads of this process."""
     sealed = derived_objects(resources)
 
-    def submit(job: Job, keys: Mapping[str, bytes]) -> Future[tuple[Made, ...]]:
+    def submit(job: Job, keys: Mapping[str, bytes]) -> Future[Outcomes]:
         bench = Bench(_Packs(opened, masks), opened.handle, sealed, keys.__getitem__)
-        return executor.submit(make, opened.series(job.series_id), job, bench)
+        return executor.submit(attempt, opened.series(job.series_id), job, bench)
 
     return submit
 
@@ -197,13 +198,13 @@ def _elsewhere(
     segments = {row["pack_id"]: row for row in (masks.pack_rows() if masks else [])}
     segments |= {row["pack_id"]: row for row in opened.pack_rows()} if masks else {}
 
-    def submit(job: Job, keys: Mapping[str, bytes]) -> Future[tuple[Made, ...]]:
+    def submit(job: Job, keys: Mapping[str, bytes]) -> Future[Outcomes]:
         source = opened.series(job.series_id)
         rows = {row["pack_id"]: row for row in source.packs}
         rows |= {pack_id: segments[pack_id] for pack_id in (job.plan.pack_ids if job.plan else ())}
         payload = pickle.dumps((source, job))
         loan = lend(resources, opened.handle, rows.values(), payload, extra_keys=keys, mode="write")
-        return executor.submit(make_lent, loan)
+        return executor.submit(attempt_lent, loan)
 
     return submit
 

@@ -20,7 +20,7 @@ from voxelvault.derived.recipe import AnyRecipe, FrameRecipe, Recipe
 from voxelvault.derived.resampling import Regrid, regrid, stored
 from voxelvault.dicom.resample import resample_regular
 from voxelvault.dicom.slices import LPS_TO_RAS, FrameGroup
-from voxelvault.errors import NoPixels
+from voxelvault.errors import DicomError, NoPixels, UsageError
 from voxelvault.model import SealedRef
 from voxelvault.reading.lending import Loan
 from voxelvault.reading.masks import MaskPlan
@@ -103,12 +103,21 @@ def make(source: SeriesSource, job: Job, bench: Bench) -> tuple[Made, ...]:
     return _bricks(source, job, job.recipe, bench)
 
 
-def make_lent(loan: Loan) -> tuple[Made, ...]:
-    """Do the job that a loan carries, in a worker process; raises as `make` does."""
+def attempt(source: SeriesSource, job: Job, bench: Bench) -> tuple[Made, ...] | str:
+    """Make the copies of one series, or say why it can't become what the recipe says."""
+    try:
+        return make(source, job, bench)
+    except (DicomError, UsageError) as error:
+        # As a value: a cluster's workers write what is raised into their own logs.
+        return str(error)
+
+
+def attempt_lent(loan: Loan) -> tuple[Made, ...] | str:
+    """Do the job that a loan carries, in a worker process; see `attempt`."""
     opened = loan.open()
     # Safe: whoever could change the payload could change the pickle that it came in.
     source, job = pickle.loads(opened.payload)  # noqa: S301
-    return make(source, job, Bench(opened.packs, opened, opened.sealed(DERIVED), opened.key))
+    return attempt(source, job, Bench(opened.packs, opened, opened.sealed(DERIVED), opened.key))
 
 
 def _bricks(source: SeriesSource, job: Job, recipe: Recipe, bench: Bench) -> tuple[Made, ...]:
@@ -202,4 +211,4 @@ def _put(kind: str, derived_id: str, values: Array, layout: BrickLayout, bench: 
     return Made(kind, derived_id, ref, layout.to_json())
 
 
-__all__ = ["AIR", "MASKS", "Bench", "Job", "Made", "copies", "make", "make_lent", "stacks_of"]
+__all__ = ["AIR", "MASKS", "Bench", "Job", "Made", "attempt", "attempt_lent", "copies", "make", "stacks_of"]

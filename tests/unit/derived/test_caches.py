@@ -142,14 +142,14 @@ def test_a_build_that_is_stopped_is_taken_up(vault: vv.Vault, monkeypatch: pytes
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return making.make(*arguments)
+        return making.attempt(*arguments)
 
-    monkeypatch.setattr(building, "make", stop)
+    monkeypatch.setattr(building, "attempt", stop)
     with pytest.raises(KeyboardInterrupt):
         cache(vault)
     kept = {entry.ref.object_id for entry in entries(vault.resources)}
     assert len(kept) >= 2
-    monkeypatch.setattr(building, "make", making.make)
+    monkeypatch.setattr(building, "attempt", making.attempt)
     again = cache(vault)
     assert (again.built, again.kept) == (4 - len(kept), len(kept))
     assert vault.verify(progress=False).ok
@@ -161,7 +161,7 @@ def test_a_full_disk_leaves_what_there_was(vault: vv.Vault, monkeypatch: pytest.
     def full(*_: Any) -> Any:
         raise NoSpace("the vault's disk is full: free some space, then run again")
 
-    monkeypatch.setattr(building, "make", full)
+    monkeypatch.setattr(building, "attempt", full)
     with pytest.raises(NoSpace):
         cache(vault)
     assert names(vault) == before
