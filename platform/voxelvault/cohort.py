@@ -130,8 +130,9 @@ class Selection(Trainable):
         columns: Sequence[str] | None = None,
         missing: str = "report",
         reduce: str = "same",
+        from_: str | None = None,
     ) -> Selection:
-        """Return the same series with labels from a table.
+        """Return the same series with labels from a table, or from what the vault holds.
 
         Parameters
         ----------
@@ -147,6 +148,9 @@ class Selection(Trainable):
         reduce : {"same", "max", "min", "mean"}
             How labels by instance become the series': ``same`` leaves it without one where its
             instances differ.
+        from_ : {"SEG", "RTSTRUCT", "SR"}, optional
+            Instead of a table: a column `segments` or `regions`, each series' labels as a list; or a
+            column for each coded measurement and finding of reports.
 
         Raises
         ------
@@ -157,7 +161,7 @@ class Selection(Trainable):
         """
         from voxelvault.cohorts.labelling import label
 
-        chosen, report = label(self._chosen, self.series_ids, source, on, columns, missing, reduce)
+        chosen, report = label(self._chosen, self.series_ids, source, on, columns, missing, reduce, from_)
         return Selection(chosen, report)
 
     def df(self) -> Any:

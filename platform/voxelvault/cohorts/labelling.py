@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from voxelvault.access import log_query
+from voxelvault.cohorts.found_labels import found_labels
 from voxelvault.cohorts.labels import Labels, joined, of_series, reduced_value
 from voxelvault.cohorts.selecting import Chosen
 from voxelvault.cohorts.tables import to_table
@@ -96,6 +97,7 @@ def label(
     columns: Sequence[str] | None,
     missing: str,
     reduce: str,
+    from_: str | None = None,
 ) -> tuple[Chosen, LabelReport]:
     """Return a selection with a table's labels beside those that it has; see `Selection.with_labels`.
 
@@ -106,7 +108,14 @@ def label(
     """
     if missing not in MISSING:
         raise UsageError(f"missing= is one of {', '.join(MISSING)}")
-    found = join(chosen.resources, series_ids, source, on, columns, reduce)
+    if (source is None) == (from_ is None):
+        raise UsageError(
+            "labels come from a table, or with from_= from what the vault holds: pass one of them"
+        )
+    if from_ is not None:
+        found = _of_vault(chosen.resources, series_ids, from_)
+    else:
+        found = join(chosen.resources, series_ids, source, on, columns, reduce)
     report = found.report
     if missing == "raise" and report.unlabelled:
         raise UsageError(
@@ -178,6 +187,13 @@ class _Keyed:
     columns: tuple[str, ...]
     rows: Mapping[str, Mapping[str, Any]]
     without_key: int
+
+
+def _of_vault(resources: Resources, series_ids: Sequence[str], source: str) -> Joined:
+    labels = found_labels(resources, series_ids, source)
+    unlabelled = tuple(one for one in series_ids if not labels.of(one))
+    size = len(series_ids)
+    return Joined(labels, LabelReport(size, size - len(unlabelled), rows=0, unlabelled=unlabelled))
 
 
 def _by_series(resources: Resources, series_ids: Sequence[str], key: str, table: _Keyed) -> Joined:

@@ -150,7 +150,10 @@ def one_view(ask: Ask, condition: str = "") -> str:
     )
     if "frame_count" in condition.lower():
         columns["frame_count"] = "coalesce(f.n, 0)"
-        joins += " LEFT JOIN (SELECT series_id, count(*) AS n FROM frames GROUP BY ALL) f USING (series_id)"
+        joins += (
+            " LEFT JOIN (SELECT series_id, count(*) AS n FROM frames SEMI JOIN (FROM instances WHERE"
+            " NOT superseded) USING (instance_id) GROUP BY ALL) f USING (series_id)"
+        )
     if "instance_count" in condition.lower():
         columns["instance_count"] = "coalesce(i.n, 0)"
         joins += (
