@@ -176,10 +176,22 @@ def translated(doing: str, failure: Callable[[], VoxelVaultError | None] | None 
     raise ours from None
 
 
+def interrupted(error: BaseException) -> bool:
+    """Say whether Ctrl-C ended a query: DuckDB turns it into an error of its own.
+
+    Parameters
+    ----------
+    error : BaseException
+        What the query raised.
+    """
+    return type(error) is RuntimeError and str(error) == "Query interrupted"
+
+
 __all__ = [
     "Connection",
     "connect",
     "extension_file",
+    "interrupted",
     "literal",
     "private_folder",
     "quoted",

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from voxelvault.catalog.catalog_file import CatalogFile, FileState
-from voxelvault.catalog.engine import Connection, bound, quoted
+from voxelvault.catalog.engine import Connection, bound, interrupted, quoted
 
 Params = Mapping[str, Any] | None
 
@@ -69,10 +69,12 @@ class Readers:
             cursor = cursor or self._begun(version)
             yield cursor, version.alias
             version.idle.append(cursor)
-        except BaseException:
+        except BaseException as error:
             # An error ends the transaction, and an interrupt may leave anything behind.
             if cursor is not None:
                 cursor.close()
+            if interrupted(error):
+                raise KeyboardInterrupt from None
             raise
         finally:
             with self._guard:

@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from voxelvault.catalog.catalog import CommitInfo
-from voxelvault.catalog.engine import Connection, literal, quoted, safe_message
+from voxelvault.catalog.engine import Connection, interrupted, literal, quoted, safe_message
 from voxelvault.errors import MissingExtra, QueryError
 
 _SHOWN = 20
@@ -183,6 +183,10 @@ def _user_errors() -> Iterator[None]:
         message = safe_message(error) if reads else "the catalog is only read here: use a select"
     except duckdb.Error as error:
         message = f"the query failed: {safe_message(error)}"
+    except RuntimeError as error:
+        if interrupted(error):
+            raise KeyboardInterrupt from None
+        raise
     else:
         return
     raise QueryError(message) from None

@@ -111,8 +111,9 @@ class IngestReport:
     series: int = 0
     dry_run: bool = False
     interrupted: bool = False
-    quarantined: list[Quarantined] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
+    # Not in the repr, which notebooks keep: these hold paths.
+    quarantined: list[Quarantined] = field(default_factory=list, repr=False)
+    refused: list[str] = field(default_factory=list, repr=False)
 
     @property
     def complete(self) -> bool:
