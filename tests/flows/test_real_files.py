@@ -33,7 +33,6 @@ DIRECTORIES = (
 ASIDE = dict.fromkeys(DIRECTORIES, "media_directory") | {
     f"{TEST_FILES}/no_meta.dcm": "unrecognised",
     f"{TEST_FILES}/rtplan_truncated.dcm": "malformed",
-    "pydicom+pydicom-data/data_store/data/bad_sequence.dcm": "invalid_uid",
 }
 """Every real file that is no instance, and why."""
 

@@ -93,13 +93,15 @@ _UIDS = (
     "SeriesInstanceUID",
     "FrameOfReferenceUID",
 )
-_UID = re.compile(r"[0-9.]{1,64}")
+_UID = re.compile(r"(?=.*[0-9])[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 
 
 def valid_uids(header: Header) -> bool:
-    """Tell whether the identifying UIDs are absent or made of digits and dots (PS3.5 9.1).
+    """Tell whether the identifying UIDs are absent, or safe to go by.
 
-    Leading zeros in a component are against the standard, but common and harmless.
+    The standard wants digits and dots (PS3.5 9.1). Public data sets have hashes and words such as
+    ``ID_0a1b2c3d`` all the same: common and harmless, as leading zeros are. What could be a path, or
+    markup, is not.
     """
     found = (str(header.get(keyword) or "").strip(" \0") for keyword in _UIDS)
     return all(_UID.fullmatch(uid) for uid in found if uid)

@@ -39,7 +39,7 @@ class Reason(Enum):
     )
     INVALID_UID = (
         "invalid_uid",
-        "an identifying UID has characters that no UID has (PS3.5 9.1)",
+        "an identifying UID is too long, or has other characters than letters, digits and ._- (PS3.5 9.1)",
         "correct the UID at the source and ingest the corrected file",
     )
     DECODER_CRASHED = (

@@ -155,9 +155,14 @@ def _header(**values: str) -> Header:
     return Header(model)
 
 
-@pytest.mark.parametrize("uid", ["../1", "1.2/3", "1.2.3\n", "a", "1" * 65, "1.2.3;drop"])
+@pytest.mark.parametrize("uid", ["../1", "..1", "1.2/3", "1.2.3\n", "a", "1" * 65, "1.2.3;drop", "1 2", "<b>1"])
 def test_uids_that_are_none(uid: str) -> None:
     assert not valid_uids(_header(StudyInstanceUID=uid))
+
+
+@pytest.mark.parametrize("uid", ["1.2.840.01", "ID_0a1b2c3d", "dccc9599087131742838", "1.2.3a-b"])
+def test_uids_that_will_do(uid: str) -> None:
+    assert valid_uids(_header(StudyInstanceUID=uid))
 
 
 def test_who_is_meant_without_an_id() -> None:
