@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from voxelvault.errors import ForkedProcess, MissingExtra, UsageError
+from voxelvault.reading.lending import Loan
 from voxelvault.training.carrying import Carried
 from voxelvault.training.drawing import item_generator, seeded
 from voxelvault.training.plan import ARRAYS
@@ -36,6 +37,9 @@ class Supply(Protocol):
 
     def maker(self) -> SampleMaker[Any]:
         """Return what makes samples in this process; opened at the first call."""
+
+    def loan(self) -> Loan:
+        """Return what workers get; another one when half of its time is over."""
 
     def count(self, samples: int, size: int) -> None:
         """Count what a worker read, for the log."""
@@ -77,11 +81,11 @@ class Dataset:
         self.seed, self.epoch = seed, 0
         self._supply = supply
         self._transform = None if transform is None else Carried(transform)
-        self._arrays, self._note, self._pid = arrays, note, os.getpid()
+        self.arrays, self._note, self._pid = arrays, note, os.getpid()
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._check()
-        return _restored, (self._supply, self._transform, self._arrays, self.seed, self._note, self.epoch)
+        return _restored, (self._supply, self._transform, self.arrays, self.seed, self._note, self.epoch)
 
     def __len__(self) -> int:
         return len(self._supply)
@@ -112,11 +116,6 @@ class Dataset:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """Modules that workers need beside the package: MONAI's, where its tensors are made."""
-        return ("voxelvault.training.monai_bridge", "monai.transforms") if self._arrays == "monai" else ()
-
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch plain indexes are drawn in; a `Loader` counts epochs by itself.
 
@@ -131,6 +130,10 @@ class Dataset:
             max((len(image) for image in images), default=0), sum(image.nbytes for image in images)
         )
 
+    def grant_id(self) -> str:
+        """Return the id of the loan that workers which start now get; an old loan is made anew."""
+        return self._supply.loan().grant_id
+
     def close(self) -> None:
         """Close the handle; the log gets what was read."""
         self._supply.close()
@@ -144,7 +147,7 @@ class Dataset:
 
     def _turned(self, sample: dict[str, Any], seed: int) -> Any:
         images = [key for key in (*self._supply.keys, "mask") if key in sample]
-        turned = _AS[self._arrays](sample, images)
+        turned = _AS[self.arrays](sample, images)
         if self._transform is None:
             return turned
         with seeded(seed):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from voxelvault.errors import MissingExtra, UsageError
-from voxelvault.training.dataset import Dataset, Transform
+from voxelvault.training.dataset import Dataset, Transform, arrays_for
 from voxelvault.training.making import Request, make_dataset
 from voxelvault.training.plan import Wish
 from voxelvault.training.roles import by_series, by_study
@@ -178,10 +178,16 @@ class Trainable:
             As `dataset` does.
         """
         try:
-            from voxelvault.training.loader import Loader
+            from voxelvault.training.loader import Loader, worker_context
         except ModuleNotFoundError as error:
             raise MissingExtra("a loader needs PyTorch: pip install 'voxelvault[train]'") from error
         own = {name: options.pop(name) for name in _OF_DATASET if name in options}
+        if num_workers:
+            # Its fork server imports while the series are opened here.
+            asked = options.get("multiprocessing_context")
+            options["multiprocessing_context"] = worker_context(
+                asked, own.get("arrays") or arrays_for(transform, "torch")
+            )
         dataset = _made(self, {"kind": kind, "transform": transform, **own}, "torch")  # type: ignore[arg-type]
         try:
             return Loader(dataset, batch_size, shuffle, num_workers, **options)

@@ -22,6 +22,8 @@ from voxelvault.training.workers import WorkerContext, settle, start_server
 PRELOAD = ("torch", "numcodecs.blosc", "voxelvault.training.loader", "voxelvault.training.supply")
 """Modules that the fork server imports, once for all workers."""
 
+_MONAI = ("voxelvault.training.monai_bridge", "monai.transforms")
+
 
 class Epochs(Sampler[Any]):
     """Which sample comes when: an order for each epoch, drawn from the data set's seed.
@@ -110,7 +112,7 @@ class Loader(DataLoader[Any]):
             chosen = {"sampler": Epochs(dataset, shuffle, sampler), "batch_size": batch_size}
         if num_workers:
             options = {"persistent_workers": True} | options
-            options["multiprocessing_context"] = _context(multiprocessing_context, dataset.modules)
+            options["multiprocessing_context"] = worker_context(multiprocessing_context, dataset.arrays)
         super().__init__(
             dataset,  # type: ignore[arg-type]
             num_workers=num_workers,
@@ -119,7 +121,7 @@ class Loader(DataLoader[Any]):
             **chosen,
             **options,
         )
-        self._source = dataset
+        self._source, self._lent = dataset, ""
         self._epochs: Epochs = next(iter(chosen.values()))
 
     def set_epoch(self, epoch: int) -> None:
@@ -135,6 +137,7 @@ class Loader(DataLoader[Any]):
             A worker process was killed; iterate again to start others.
         """
         batches = None
+        self._renew()
         try:
             batches = super().__iter__()
             for batch in batches:
@@ -167,6 +170,13 @@ class Loader(DataLoader[Any]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _renew(self) -> None:
+        """Let workers go that would outlive their loan: a training may take weeks."""
+        if self.num_workers:
+            before, self._lent = self._lent, self._source.grant_id()
+            if before not in ("", self._lent):
+                self._end(self._iterator)
+
     def _end(self, batches: Any) -> None:
         self._iterator = None
         if hasattr(batches, "_shutdown_workers"):
@@ -189,13 +199,26 @@ class _Start:
             self.own(number)
 
 
-def _context(asked: Any, modules: Sequence[str]) -> Any:
-    """Return the multiprocessing context of the workers; the fork server starts at once."""
+def worker_context(asked: Any, arrays: str) -> Any:
+    """Return the multiprocessing context of the workers; the fork server begins to import at once.
+
+    Parameters
+    ----------
+    asked : context, str or None
+        A start method; None for a fork server whose workers don't import the caller's script.
+    arrays : str
+        What samples hold: MetaTensors need MONAI in every worker.
+
+    Raises
+    ------
+    UsageError
+        It is fork.
+    """
     name = asked if isinstance(asked, str) else getattr(asked, "_name", None)
     if name == "fork":
         raise UsageError("forked workers would hang on what they inherit; leave multiprocessing_context out")
     if name == "forkserver" or asked is None:
-        start_server((*PRELOAD, *modules))
+        start_server((*PRELOAD, *_MONAI) if arrays == "monai" else PRELOAD)
     return WorkerContext() if asked is None else asked
 
 
@@ -217,4 +240,4 @@ def _plain(error: VoxelVaultError) -> VoxelVaultError:
     return type(error)(text.rstrip().rsplit("\n", 1)[-1].partition(": ")[2])
 
 
-__all__ = ["Epochs", "Loader"]
+__all__ = ["Epochs", "Loader", "worker_context"]

@@ -222,6 +222,10 @@ class LentSupply:
         """Return what makes samples here; opened once a process."""
         return self._loan.open().once("samples", _lent_maker)
 
+    def loan(self) -> Loan:
+        """Return the loan as it came."""
+        return self._loan
+
     def count(self, samples: int, size: int) -> None:
         """Count nothing: the lender does."""
 

@@ -21,10 +21,16 @@ from voxelvault.training.dataset import Dataset
 
 torch = pytest.importorskip("torch")
 
-from voxelvault.training.loader import Loader  # noqa: E402 - needs torch
+from voxelvault.training.loader import Loader, worker_context  # noqa: E402 - needs torch
 
 Make = Callable[..., Dataset]
 PATCHES = {"kind": "patches", "patch_size": (2, 6, 5), "patches_per_volume": 3}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> None:
+    """One fork server for all tests: what it imports first, it has for the rest of the session."""
+    worker_context(None, "monai")
 
 
 @pytest.fixture
@@ -201,6 +207,18 @@ def test_a_killed_worker_is_an_error_and_the_next_epoch_works(loader: Callable[.
         list(moving)
     assert time.monotonic() - began < 15
     assert len(epoch(batches)) == 24
+
+
+def test_workers_are_started_anew_before_their_loan_ends(
+    loader: Callable[..., Loader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = loader(num_workers=1)
+    first = epoch(batches)
+    pid = batches._iterator._workers[0].pid
+    later = time.time() + 5 * 86_400
+    monkeypatch.setattr("voxelvault.training.supply.time.time", lambda: later)
+    assert epoch(batches) == first
+    assert batches._iterator._workers[0].pid != pid
 
 
 def test_errors_of_workers_are_one_line(loader: Callable[..., Loader]) -> None:

@@ -48,6 +48,7 @@ def test_a_passphrase_vault_feeds_workers(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker:UserWarning")
 def test_memory_of_four_workers_over_a_thousand_series_is_flat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
