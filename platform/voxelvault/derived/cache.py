@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
+from voxelvault.derived.entry import Entry
 from voxelvault.derived.making import MASKS
 from voxelvault.derived.recipe import AnyRecipe, Recipe
-from voxelvault.derived.shelf import Entry, derived_objects, digest_of, entries, members, touch
+from voxelvault.derived.shelf import derived_objects, digest_of, entries, members, touch
 from voxelvault.errors import UsageError
 from voxelvault.reading.many import open_many
 from voxelvault.reading.masks import MaskPlan
