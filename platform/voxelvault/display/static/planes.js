@@ -115,6 +115,10 @@ async function render({ model, el }) {
     const [x, y, z] = model.get("extent");
     return Math.round(Math.min(Math.max((stage.clientWidth / (2 * x + y)) * Math.max(y, z), 160), 720)) + 2 * MARGIN;
   };
+  const hair = () => { // mm that are a line of 1.5 pixels
+    const [x, y] = model.get("extent");
+    return (1.5 * (2 * x + y)) / Math.max(stage.clientWidth, 300);
+  };
   const inner = new LocalModel({
     height: height(), meshes: [], this_model_id: "", background_masks_overlays: 0, draw_lut: null,
     draw_opacity: 0.8, draw_fill_overwrites: true, graph: null, scene: { crosshairPos: model.get("cross") },
@@ -126,7 +130,7 @@ async function render({ model, el }) {
       isRadiologicalConvention: true, sagittalNoseLeft: true, viewModeHotKey: "", clipPlaneHotKey: "",
       cycleClipPlaneHotKey: "", dragAndDropEnabled: false, dragMode: 2, showLegend: false, isColorbar: false,
       showAllOrientationMarkers: true, crosshairColor: [0.35, 0.75, 0.35, 1], crosshairWidthUnit: "mm",
-      crosshairWidth: Math.max(...model.get("extent")) / 500, fontColor: [1, 0.84, 0.4, 1], fontMinPx: 15,
+      crosshairWidth: hair(), fontColor: [1, 0.84, 0.4, 1], fontMinPx: 15,
       tileMargin: MARGIN, atlasOutline: 1, isNearestInterpolation: false, logLevel: "error", loadingText: "",
     },
   }, heard);
