@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from voxelvault.cohorts import combining, parts
 from voxelvault.cohorts.selecting import Chosen, Parameters
+from voxelvault.derived.face import Cacheable
 from voxelvault.resources import Resources
 from voxelvault.training.face import Trainable
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     import dask.array
     import pyarrow as pa
     import xarray
@@ -30,13 +29,12 @@ if TYPE_CHECKING:
     from voxelvault.cohorts.labelling import LabelReport
     from voxelvault.cohorts.labels import Labels
     from voxelvault.cohorts.split import Split
-    from voxelvault.derived.cache import Cache
     from voxelvault.export import ExportReport
     from voxelvault.formats.report import FormatReport
     from voxelvault.series import Series
 
 
-class Selection(Trainable):
+class Selection(Trainable, Cacheable):
     """Series that were asked for; found at the first use, and the same from then on.
 
     Made by `vault.select`. `a & b`, `a | b` and `a - b` are selections again.
@@ -279,127 +277,6 @@ class Selection(Trainable):
         from voxelvault.cohorts.opening import to_xarray
 
         return to_xarray(self._chosen, self.readable_ids(), stack, units)
-
-    def cache(
-        self,
-        spacing: float | Sequence[float] | None = (1.0, 1.0, 1.0),
-        orientation: str | None = "RAS",
-        dtype: str = "float32",
-        chunks: int | Sequence[int] = 32,
-        *,
-        masks: str | Sequence[str] = (),
-        units: str | None = None,
-        stack: int | str | None = None,
-        codec: str = "raw",
-        fill: float | None = None,
-        executor: Executor | None = None,
-        progress: bool = True,
-        limit_bytes: int | None = None,
-    ) -> Cache:
-        """Resample each series once into sealed bricks, from which loaders read 3D patches fast.
-
-        What was cached by the same recipe before is kept, so a build that was stopped is taken up by
-        running it again; what was made of other instances than there are now is made anew. Grids are
-        those of MONAI's `Orientationd` and then `Spacingd`: closest axes, no rotation, linear for
-        images and nearest for masks. `vault.caches()` lists caches, `vault.evict` removes them.
-
-        Parameters
-        ----------
-        spacing : float, sequence of float, or None
-            mm along the new axes; None leaves it as it is.
-        orientation : str or None
-            Letters to which the axes grow; None keeps (slice, row, column).
-        dtype : {"float32", "float16", "int16", "uint8"}
-            Of the bricks. Patches come as float32; `int16` rounds to whole units, takes half the
-            room and is read fastest.
-        chunks : int or sequence of int
-            Edge of a brick in voxels, about; or its exact shape.
-        masks : str or sequence of str
-            Labels of segmentations to be cached beside the images: 1 is the first of them.
-        units : {"modality", "stored", "real_world", "suvbw"}, optional
-            As of `Series.load`.
-        stack : int or str, optional
-            Which volume, where series have several.
-        codec : {"raw", "lz4", "zstd", "fast"}
-            `raw` is fastest, `lz4` takes less room for whole numbers, `zstd` least. `fast` copies
-            the frames as they are instead, for loaders of slices: `cache_frames`.
-        fill : float, optional
-            Instead of padding and outside; by default -1024 for Hounsfield units, else 0.
-        executor : concurrent.futures.Executor, optional
-            Where the work is done: threads by default; processes started by spawn or forkserver, or
-            a Dask client's `get_executor()`, get keys on loan.
-        progress : bool
-            Show a progress bar.
-        limit_bytes : int, optional
-            Most bytes that all caches of the vault may take; those longest unused make room.
-
-        Returns
-        -------
-        Cache
-            Give it to `loader` and `dataset`; `.refused` says which series can't be cached, and why.
-
-        Raises
-        ------
-        UsageError
-            An argument is none that can be.
-        NoSpace
-            The disk is full; what was made before stays.
-        """
-        from voxelvault.derived.calling import cache_series
-        from voxelvault.derived.recipe import recipe
-
-        if codec == "fast":
-            return self.cache_frames(executor=executor, progress=progress, limit_bytes=limit_bytes)
-        how = recipe(
-            spacing,
-            orientation,
-            dtype,
-            chunks,
-            units=units,
-            stack=stack,
-            masks=masks,
-            codec=codec,
-            fill=fill,
-        )
-        return cache_series(
-            self.resources,
-            self.readable_ids(),
-            how,
-            cohort_id=self.cohort_id,
-            executor=executor,
-            progress=progress,
-            limit_bytes=limit_bytes,
-        )
-
-    def cache_frames(
-        self,
-        codec: str = "fast",
-        *,
-        executor: Executor | None = None,
-        progress: bool = True,
-        limit_bytes: int | None = None,
-    ) -> Cache:
-        """Copy the stored frames into a codec that decodes faster: for shuffled slices.
-
-        Parameters
-        ----------
-        codec : {"fast", "lz4", "raw"}
-            `fast` is Blosc-Zstd; the others are faster and larger.
-        executor, progress, limit_bytes
-            As for `cache`.
-        """
-        from voxelvault.derived.calling import cache_series
-        from voxelvault.derived.recipe import frame_recipe
-
-        return cache_series(
-            self.resources,
-            self.readable_ids(),
-            frame_recipe(codec),
-            cohort_id=self.cohort_id,
-            executor=executor,
-            progress=progress,
-            limit_bytes=limit_bytes,
-        )
 
     def export(
         self,
