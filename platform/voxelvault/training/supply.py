@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import threading
 import time
@@ -29,11 +30,17 @@ if TYPE_CHECKING:
     from voxelvault.reading.many import OpenedMany
     from voxelvault.resources import Resources
 
-KEPT_BRICKS = 2048
-"""Open caches that a process keeps; each holds its index."""
+KEPT_BRICKS = 64 << 20
+"""Bytes of open caches that a process keeps: each has an index."""
+
+BRICK_BYTES = 128
+"""Of one entry of such an index, about."""
 
 KEPT_FRAMES = 200_000
 """Frames, of all series together, whose places and attributes a process keeps: some 60 MB."""
+
+SERIES_FRAMES = 60
+"""An open series takes as much memory, beside its frames, as so many frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +261,10 @@ class Opener:
 
     def __init__(self, wish: Wish, place: Place, threads: int | None) -> None:
         self._wish, self._place, self._threads = wish, place, threads
-        self._bricks: Kept[BrickVolume] = Kept(KEPT_BRICKS, lambda _: 1)
-        self._frames: Kept[tuple[FrameVolume, FrameStack]] = Kept(KEPT_FRAMES, lambda pair: len(pair[1].refs))
+        self._bricks: Kept[BrickVolume] = Kept(KEPT_BRICKS, lambda volume: volume.held)
+        self._frames: Kept[tuple[FrameVolume, FrameStack]] = Kept(
+            KEPT_FRAMES, lambda pair: len(pair[1].refs) + SERIES_FRAMES
+        )
 
     def __call__(self, member: Member) -> Opened:
         """Open one."""
@@ -313,6 +322,7 @@ class BrickVolume:
         self._reader, self._place = reader, place
         self.shape: tuple[int, ...] = reader.shape
         self.affine_ras, self.fill = reader.affine_ras, float(reader.fill)
+        self.held = BRICK_BYTES * (math.prod(reader.layout.grid) + 64)
 
     def read(self, start: Sequence[int], size: Sequence[int], out: Array) -> Array:
         """Fill `out` with a box."""
