@@ -133,7 +133,7 @@ def _rates(loader: Iterable[Any], repeats: int, earlier: Sequence[float] = ()) -
 
 
 def _torchio(material: Material, workers: int) -> Iterable[Any]:
-    """A queue that draws one patch of each volume it reads, as independent as ours are."""
+    """Return a queue that draws one patch of each volume it reads, as independent as ours are."""
     import torchio
 
     subjects = [torchio.Subject(image=torchio.ScalarImage(path)) for path in material.nifti] * 2
@@ -149,7 +149,7 @@ def _torchio(material: Material, workers: int) -> Iterable[Any]:
 
 
 def _monai(material: Material, workers: int) -> Iterable[Any]:
-    """Volumes decoded once into memory, and cropped from there."""
+    """Return what crops from volumes that were decoded once into memory."""
     from monai.data import CacheDataset, DataLoader
     from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandSpatialCropd
 

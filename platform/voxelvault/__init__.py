@@ -8,7 +8,8 @@ Not a medical device.
 """
 
 from voxelvault import errors
-from voxelvault.vault import Vault, create, open
+from voxelvault.entering import create, open
+from voxelvault.vault import Vault
 
 __version__ = "0.1.0"
 

@@ -27,106 +27,6 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 
-def create(
-    path: PathLike,
-    *,
-    purpose: str | None = None,
-    key_file: PathLike | None = None,
-    passphrase: str | None = None,
-    codec: str = "htj2k",
-    residency: str = "",
-) -> Vault:
-    """Make a vault in a new or empty folder and open it.
-
-    Parameters
-    ----------
-    path : path
-        On a local disk.
-    purpose : str, optional
-        Code of the purpose of use, such as a study's number; stands in every audit entry.
-    key_file : path, optional
-        Where the private key goes; by default into the user's configuration folder.
-    passphrase : str, optional
-        Makes a passphrase slot instead of a key file.
-    codec : {"htj2k", "fast", "raw"}
-        How native pixels are stored; lossless all of them.
-    residency : str
-        Region where the data must stay; public.
-
-    Returns
-    -------
-    Vault
-        Its `recovery_code` is to be written down: it is kept nowhere else.
-
-    Raises
-    ------
-    VaultExists, UsageError, NetworkFileSystem, StorageError
-        Then nothing was made that could be taken for a vault.
-    """
-    from voxelvault.opening import Ways, create_vault
-
-    made = create_vault(path, Ways(key_file, passphrase), purpose=purpose, codec=codec, residency=residency)
-    vault = Vault(made.resources, Path(path).expanduser())
-    vault.recovery_code, vault.warnings = made.recovery_code, made.warnings
-    return vault
-
-
-def open(
-    path: PathLike | None = None,
-    *,
-    purpose: str | None = None,
-    key_file: PathLike | None = None,
-    passphrase: str | None = None,
-    recovery_code: str | None = None,
-    fingerprint: str | None = None,
-    checkpoint: str | None = None,
-    accept_restore: bool = False,
-) -> Vault:
-    """Open a vault; never makes one, and never asks without a terminal.
-
-    Parameters
-    ----------
-    path : path, optional
-        Of the vault; by default the one that `VOXELVAULT` or the configuration names.
-    purpose : str, optional
-        Code of the purpose of use; stands in every audit entry.
-    key_file, passphrase, recovery_code : optional
-        Keys at hand, beside the default key file and the environment's `VOXELVAULT_KEY`.
-    fingerprint : str, optional
-        Whose vault it must be; needed with a recipient's key.
-    checkpoint : str, optional
-        A signed checkpoint kept elsewhere, which the audit log must extend.
-    accept_restore : bool
-        Accept an older copy that was put back; an audit entry of its own.
-
-    Returns
-    -------
-    Vault
-        Close it, or use it in a `with` statement.
-
-    Raises
-    ------
-    NotAVault, KeyUnavailable, WrongPassphrase, RollbackDetected, NewerFormat, IntegrityError
-        Each message says what to do.
-    """
-    from voxelvault.config import default_vault
-    from voxelvault.errors import NotAVault
-    from voxelvault.opening import Ways, open_vault
-
-    where = path if path is not None else default_vault()
-    if where is None:
-        raise NotAVault("no vault was named; give a path, or set VOXELVAULT")
-    resources = open_vault(
-        where,
-        Ways(key_file, passphrase, recovery_code),
-        purpose=purpose,
-        fingerprint=fingerprint,
-        checkpoint=checkpoint,
-        accept=accept_restore,
-    )
-    return Vault(resources, Path(where).expanduser())
-
-
 class Vault(AbstractContextManager["Vault"]):
     """An open vault. Made by `create` and `open`.
 
@@ -495,4 +395,4 @@ class Vault(AbstractContextManager["Vault"]):
             self._session = None
 
 
-__all__ = ["Vault", "create", "open"]
+__all__ = ["Vault"]

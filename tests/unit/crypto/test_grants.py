@@ -76,9 +76,7 @@ def test_another_family_gets_nothing() -> None:
     with pytest.raises(KeyUnavailable, match="multiprocessing"):
         open_grant(sealed, family_key(), 0.0)
     code = "from voxelvault.crypto.grants import family_key; print(family_key().seed.hex())"
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() != seed().hex()
 
 

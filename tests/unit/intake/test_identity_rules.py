@@ -155,7 +155,9 @@ def _header(**values: str) -> Header:
     return Header(model)
 
 
-@pytest.mark.parametrize("uid", ["../1", "..1", "1.2/3", "1.2.3\n", "a", "1" * 65, "1.2.3;drop", "1 2", "<b>1"])
+@pytest.mark.parametrize(
+    "uid", ["../1", "..1", "1.2/3", "1.2.3\n", "a", "1" * 65, "1.2.3;drop", "1 2", "<b>1"]
+)
 def test_uids_that_are_none(uid: str) -> None:
     assert not valid_uids(_header(StudyInstanceUID=uid))
 
