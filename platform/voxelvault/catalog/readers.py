@@ -71,9 +71,13 @@ class Readers:
             version.idle.append(cursor)
         except BaseException as error:
             # An error ends the transaction, and an interrupt may leave anything behind.
+            stopped = interrupted(error)
             if cursor is not None:
+                if stopped:
+                    # The engine's threads are still at it, and closing would wait for them.
+                    cursor.interrupt()
                 cursor.close()
-            if interrupted(error):
+            if stopped:
                 raise KeyboardInterrupt from None
             raise
         finally:

@@ -158,7 +158,7 @@ class UserSession:
             The SQL was refused or failed.
         """
         # Not a cursor: a cursor starts without the search path, and the configuration is locked.
-        with self._guard, _user_errors():
+        with self._guard, _user_errors(self._connection):
             return Result(self._connection.execute(text, params).to_arrow_table(), identifying)
 
     def close(self) -> None:
@@ -173,7 +173,7 @@ class UserSession:
 
 
 @contextmanager
-def _user_errors() -> Iterator[None]:
+def _user_errors(connection: Connection) -> Iterator[None]:
     try:
         yield
     except duckdb.PermissionException:
@@ -185,6 +185,8 @@ def _user_errors() -> Iterator[None]:
         message = f"the query failed: {safe_message(error)}"
     except RuntimeError as error:
         if interrupted(error):
+            # The engine's threads are still at it; the next query would wait for them.
+            connection.interrupt()
             raise KeyboardInterrupt from None
         raise
     else:
