@@ -173,7 +173,7 @@ def join(
     if key not in KEYS and key != BY_INSTANCE:
         raise UsageError(f"on= is one of {', '.join([*KEYS, BY_INSTANCE])}")
     reduced_value(reduce, [])
-    table = _keyed(to_table(source), key, columns)
+    table = _keyed(to_table(source, (*KEYS, BY_INSTANCE)), key, columns)
     log_query(resources, f"select series_id, {key} from series")  # noqa: S608 - a name of ours
     if key == BY_INSTANCE:
         return _by_instance(resources, series_ids, table, reduce)

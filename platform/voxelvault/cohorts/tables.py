@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet
 
+from voxelvault.cohorts.text_tables import file_text, text_table, typed
 from voxelvault.errors import StorageError, UsageError
-
-_UID_COLUMNS = ("UID", "_id", "ID")
 
 
 def is_table(what: Any) -> bool:
@@ -22,14 +20,15 @@ def is_table(what: Any) -> bool:
     return isinstance(what, pa.RecordBatch) or any(hasattr(what, name) for name in shown) or _is_pandas(what)
 
 
-def to_table(what: Any) -> pa.Table:
+def to_table(what: Any, keys: Collection[str] = ()) -> pa.Table:
     """Return a table as arrow.
 
     Parameters
     ----------
     what : pandas, polars or pyarrow table, mapping of lists, or path
-        A path ends in ``.csv``, ``.tsv`` or ``.parquet``. In text files columns of UIDs and ids are
-        read as text, so that ``007`` stays what it is.
+        A path ends in ``.csv``, ``.tsv`` or ``.parquet``.
+    keys : collection of str
+        Columns that stay text when a text file is read, so that ``42`` and ``0042`` are two keys.
 
     Raises
     ------
@@ -39,7 +38,7 @@ def to_table(what: Any) -> pa.Table:
         The file can't be read.
     """
     if isinstance(what, str | os.PathLike):
-        return _read(Path(what).expanduser())
+        return _read(Path(what).expanduser(), keys)
     try:
         if isinstance(what, pa.Table):
             return what
@@ -71,29 +70,22 @@ def _named(frame: Any) -> Any:
     return frame.reset_index() if named else frame
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path, keys: Collection[str]) -> pa.Table:
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".tsv", ".parquet", ".pq"):
         raise UsageError("a file of labels ends in .csv, .tsv or .parquet")
+    if suffix in (".csv", ".tsv"):
+        table = text_table(file_text(path))
+        columns = {name: table[name] for name in table.column_names}
+        return pa.table({name: c if name in keys else typed(c) for name, c in columns.items()})
     try:
-        return pyarrow.parquet.read_table(path) if suffix in (".parquet", ".pq") else _read_text(path, suffix)
+        return pyarrow.parquet.read_table(path)
     except OSError:
         raise StorageError("the file of labels can't be read; check its path and who may read it") from None
-    except (pa.ArrowInvalid, UnicodeDecodeError):
-        raise UsageError("the file of labels is no table that can be read; check its delimiter") from None
-
-
-def _read_text(path: Path, suffix: str) -> pa.Table:
-    with path.open(encoding="utf-8-sig") as file:
-        first = file.readline()
-    delimiter = "\t" if suffix == ".tsv" else max(",;\t", key=first.count)
-    names = [name.strip().strip('"') for name in first.rstrip("\r\n").split(delimiter)]
-    as_text = {name: pa.string() for name in names if name.endswith(_UID_COLUMNS)}
-    return pyarrow.csv.read_csv(
-        path,
-        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        convert_options=pyarrow.csv.ConvertOptions(column_types=as_text, strings_can_be_null=True),
-    )
+    except pa.ArrowInvalid:
+        raise UsageError(
+            "the file of labels is no table that can be read; write it again as Parquet"
+        ) from None
 
 
 __all__ = ["is_table", "to_table"]

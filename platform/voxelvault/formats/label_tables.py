@@ -7,18 +7,15 @@ Segmentation Decathlon and of MONAI.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.csv
 
+from voxelvault.cohorts.text_tables import file_text, text_table, typed
 from voxelvault.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,9 +23,6 @@ if TYPE_CHECKING:
     import polars
 
 PathLike = str | os.PathLike[str]
-
-DELIMITERS = ",\t;|"
-"""What may part the columns; the one that the header line has most of does."""
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     "SOPInstanceUID": ("sopinstanceuid", "sopuid", "instanceuid", "imageuid"),
@@ -46,6 +40,7 @@ SUBTYPES = ("epidural", "intraparenchymal", "intraventricular", "subarachnoid", 
 """Columns of the RSNA 2019 challenge, in the order of its file."""
 
 RSNA_ROW = r"^\s*(?P<image>.+)_(?P<subtype>[A-Za-z]+)\s*$"
+"""An ID of its rows."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +110,9 @@ def read_label_table(path: PathLike, *, on: str | None = None) -> LabelTable:
     Raises
     ------
     UsageError
-        There is no such file, no header, no key column, or a row doesn't fit.
+        There is no header, no key column, or a row doesn't fit.
+    StorageError
+        The file can't be read.
 
     Examples
     --------
@@ -125,12 +122,12 @@ def read_label_table(path: PathLike, *, on: str | None = None) -> LabelTable:
     >>> read_label_table(file)
     <LabelTable (wide): 2 rows on SeriesInstanceUID; bleed>
     """
-    text = _text(Path(path).expanduser())
+    text = file_text(Path(path).expanduser())
     if text.lstrip()[:1] in ("{", "["):
         from voxelvault.formats.data_lists import data_list
 
         return LabelTable(*data_list(text), "dataset.json")
-    table = _columns(text)
+    table = text_table(text)
     names = table.column_names
     if on is None and [name.strip().lower() for name in names] == ["id", "label"]:
         return LabelTable(rsna_wide(table), "SOPInstanceUID", "rsna-2019")
@@ -163,9 +160,7 @@ def rsna_wide(table: pa.Table) -> pa.Table:
     import numpy as np
     import pyarrow.compute as pc
 
-    parts = pc.extract_regex(
-        table.column(0).combine_chunks(), r"^\s*(?P<image>.+)_(?P<subtype>[A-Za-z]+)\s*$"
-    )
+    parts = pc.extract_regex(table.column(0).combine_chunks(), RSNA_ROW)
     bad = parts.null_count
     if bad:
         raise UsageError(f"{bad} rows have no ID like ID_<image>_<subtype>; is this stage_2_train.csv?")
@@ -239,46 +234,6 @@ def _numbers(column: pa.ChunkedArray) -> list[float]:
         raise UsageError("a reading is no number; is this CQ500's reads.csv?") from None
 
 
-def _text(path: Path) -> str:
-    """Return the text of a file, whichever byte order mark it has."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        raise UsageError("the file with the labels can't be read; check its path and permissions") from None
-    coding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return data.decode(coding)
-    except UnicodeDecodeError:
-        # Excel's "CSV" in Western Europe and the Americas.
-        return data.decode("cp1252", "replace")
-
-
-def _columns(text: str) -> pa.Table:
-    """Return every column of a CSV as text, empty fields as null."""
-    text = text.lstrip("\r\n")
-    line = text.partition("\n")[0]
-    delimiter = max(DELIMITERS, key=line.count)
-    names = [name.strip() for name in next(csv.reader(io.StringIO(line), delimiter=delimiter), [])]
-    if not any(names) or delimiter not in line:
-        raise UsageError("there is no header with several columns; the first line must name key and labels")
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise UsageError(f"{len(twice)} columns have a name that another has too; rename them in the header")
-    options = pa.csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()),
-        strings_can_be_null=True,
-        null_values=["", "NA", "N/A", "NaN", "nan", "null", "NULL"],
-    )
-    read = pa.csv.ReadOptions(column_names=names, skip_rows=1)
-    parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    try:
-        return pa.csv.read_csv(io.BytesIO(text.encode()), read, parse, options)
-    except pa.ArrowInvalid:
-        raise UsageError(
-            "a row has more or fewer columns than the header; quote fields that hold the delimiter"
-        ) from None
-
-
 def _key(names: Sequence[str], on: str | None) -> tuple[str, str]:
     """Return the key column's header and the name that `with_labels` knows it by."""
     known = {name: found for name in names if (found := _canonical(name))}
@@ -319,22 +274,6 @@ def _wide(table: pa.Table, key: str, canonical: str) -> pa.Table:
     if len(columns) == 1:
         raise UsageError("the file has a key and no label; add a column")
     return pa.table(columns)
-
-
-def typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column of text as whole numbers, numbers or truth values where all of it is."""
-    import pyarrow.compute as pc
-
-    text = pc.utf8_trim_whitespace(column)
-    # A code such as 007 is no number.
-    if pc.any(pc.match_substring_regex(text, r"^[+-]?0[0-9]")).as_py():
-        return column
-    for kind in (pa.int64(), pa.float64(), pa.bool_()):
-        try:
-            return pc.cast(text, kind)
-        except pa.ArrowInvalid:
-            continue
-    return column
 
 
 __all__ = ["KEYS", "LabelTable", "cq500_majority", "read_label_table", "rsna_wide"]

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from cohort_support import made, person, subject, write
+from cohort_support import made, person, put, subject, write
 
 import voxelvault as vv
 from voxelvault.audit.events import Kind
@@ -112,6 +112,20 @@ def test_leading_zeros_of_a_csv_stay(vault: vv.Vault, tmp_path: Path) -> None:
     labelled = vault.select().with_labels(tmp_path / "p.csv", on="PatientID")
     assert labelled.label_report is not None
     assert labelled.label_report.unmatched == ("007",)
+
+
+@pytest.mark.parametrize("key", ["AccessionNumber", "PatientID"])
+def test_every_key_of_a_text_file_stays_text(tmp_path: Path, key: str) -> None:
+    with made(tmp_path) as vault:
+        for number, value in enumerate(("42", "0042")):
+            put(vault, tmp_path / str(number), number, person(number, **{key: value}))
+        (tmp_path / "p.csv").write_text(f"{key};score;site\n0042;7;01\n42;8;02\n", encoding="utf-16")
+        labelled = vault.select().with_labels(tmp_path / "p.csv", on=key)
+        found = dict(
+            zip(labelled.arrow()[key].to_pylist(), labelled.arrow()["score"].to_pylist(), strict=True)
+        )
+        assert found == {"0042": 7, "42": 8}
+        assert values(labelled, "site") == ["01", "02"]
 
 
 def test_two_rows_for_one_key_are_refused_without_naming_it(vault: vv.Vault) -> None:
