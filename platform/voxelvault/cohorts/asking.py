@@ -46,11 +46,19 @@ def _one(resources: Resources, ask: Ask, what: Any, parameters: Parameters) -> C
         if _UID.fullmatch(bare) or OPAQUE.fullmatch(bare):
             return by_uids(resources, ask, [bare])
         return by_condition(resources, ask, what, parameters)
+    if _is_column(what):
+        return by_uids(resources, ask, list(what.to_list() if hasattr(what, "to_list") else what.to_pylist()))
     if is_table(what):
         return by_table(resources, ask, what)
     if isinstance(what, Iterable):
         return by_uids(resources, ask, what)
     raise UsageError("select by a SQL condition, a list of UIDs, or a data frame with a column of UIDs")
+
+
+def _is_column(what: Any) -> bool:
+    """Tell whether this is one column of a table: of pandas, polars or pyarrow."""
+    listed = hasattr(what, "to_list") or hasattr(what, "to_pylist")
+    return listed and not hasattr(what, "columns")
 
 
 __all__ = ["select"]

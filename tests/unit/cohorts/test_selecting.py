@@ -262,3 +262,10 @@ def test_lazy_arrays_stay_open_until_the_vault_closes(tmp_path: Path) -> None:
         assert Kind.HANDLE_CLOSED not in kinds
     with pytest.raises(PolicyDenied):
         next(iter(volumes.values())).compute()
+
+
+@pytest.mark.parametrize("form", ["pandas", "polars", "pyarrow"])
+def test_one_column_of_a_table_is_a_list_of_uids(vault: vv.Vault, form: str) -> None:
+    heads = vault.select("Modality = 'CT'")
+    column = {"pandas": heads.df, "polars": heads.pl, "pyarrow": heads.arrow}[form]()["SeriesInstanceUID"]
+    assert vault.select(uids=column).series_ids == heads.series_ids
