@@ -7,14 +7,15 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from voxelvault.audit.about import about
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.errors import AmbiguousUID, IntegrityError, UnknownUID, UsageError, VoxelVaultError
 from voxelvault.files import disk_error, replace_file, write_new
-from voxelvault.model import Buffer, new_id
+from voxelvault.model import Buffer
 from voxelvault.policy.access import Request, require
 from voxelvault.reading.packs import PackCache
 from voxelvault.resources import Resources
@@ -90,11 +91,11 @@ def export(
     """
     folder = Path(out).expanduser()
     rows = instance_rows(resources, study, series, series_ids)
-    action = new_id()
-    ids = {"study": study_ids} if (study_ids := _ids(rows, "study_id", study or series)) else {}
-    ids |= {} if cohort_id is None else {"cohort": (cohort_id,)}
-    require(resources.policy, Request(Kind.EXPORT, ids.get("study", ()), resources.purpose, resources.who))
-    resources.audit.append([_event(resources, action, Outcome.INTENT, ids, len(rows), 0)])
+    study_ids = _ids(rows, "study_id", study or series)
+    entry = _entry(resources, study_ids, series_ids, cohort_id)
+    asked = study_ids if series_ids is None else tuple(series_ids)
+    require(resources.policy, Request(Kind.EXPORT, asked, resources.purpose, resources.who))
+    resources.audit.append([_ended(entry, Outcome.INTENT, len(rows), 0)])
     size = 0
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -106,30 +107,30 @@ def export(
             advance(1, written)
         _write_manifest(folder / MANIFEST, kept, lines)
     except (VoxelVaultError, OSError) as error:
-        resources.audit.append([_event(resources, action, Outcome.FAILED, ids, len(rows), size)])
+        resources.audit.append([_ended(entry, Outcome.FAILED, len(rows), size)])
         raise (disk_error(error) if isinstance(error, OSError) else error) from None
-    resources.audit.append([_event(resources, action, Outcome.OK, ids, len(rows), size)])
+    resources.audit.append([_ended(entry, Outcome.OK, len(rows), size)])
     return ExportReport(folder, len(rows), size, folder / MANIFEST)
 
 
-def _event(
+def _entry(
     resources: Resources,
-    action: str,
-    outcome: Outcome,
-    ids: Mapping[str, tuple[str, ...]],
-    files: int,
-    size: int,
+    study_ids: tuple[str, ...],
+    series_ids: Sequence[str] | None,
+    cohort_id: str | None,
 ) -> Event:
-    return Event(
+    entry = Event(
         kind=Kind.EXPORT,
         who=resources.who,
         purpose=resources.purpose,
-        action=action,
-        outcome=outcome,
-        ids=ids,
-        counts={"files": files, "bytes": size},
+        ids={"study": study_ids} if study_ids else {},
         codes={"format": ("dicom",)},
     )
+    return entry if series_ids is None else about(entry, series_ids, cohort_id)
+
+
+def _ended(entry: Event, outcome: Outcome, files: int, size: int) -> Event:
+    return replace(entry, outcome=outcome, counts={**entry.counts, "files": files, "bytes": size})
 
 
 def _ids(rows: Sequence[Mapping[str, Any]], column: str, wanted: str | None) -> tuple[str, ...]:

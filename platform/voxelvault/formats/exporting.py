@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
+from voxelvault.audit.about import about
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.display.progress import Progress
 from voxelvault.errors import (
@@ -25,14 +25,10 @@ from voxelvault.formats import nifti, ome_zarr
 from voxelvault.formats.report import LEFT, FormatReport, Item, LeavesTheVault
 from voxelvault.formats.volumes import Volume, read_volume
 from voxelvault.intake.interrupt import interruptible
-from voxelvault.model import new_id
 from voxelvault.policy.access import Request, require
 from voxelvault.reading.many import open_many
 from voxelvault.resources import Resources
 from voxelvault.series import Series, series_of
-
-NAMED = 256
-"""Series ids that a log entry lists; of more it has the number and the digest alone."""
 
 AT_ONCE = 500
 """Series under one handle: their frames' places are in memory together."""
@@ -151,7 +147,7 @@ def export_volumes(
         raise UsageError("there is no series to export; widen the selection")
     chosen.ready()
     folder = Path(out).expanduser()
-    entry = _entry(resources, chosen, tuple(sorted(series_ids)), cohort_id)
+    entry = _entry(resources, chosen, series_ids, cohort_id)
     require(resources.policy, Request(Kind.EXPORT, tuple(series_ids), resources.purpose, resources.who))
     resources.audit.append([replace(entry, outcome=Outcome.INTENT)])
     warnings.warn(LEFT, LeavesTheVault, stacklevel=CALLER)
@@ -175,19 +171,13 @@ def export_volumes(
 
 
 def _entry(resources: Resources, chosen: Format, series_ids: Sequence[str], cohort_id: str | None) -> Event:
-    ids: dict[str, tuple[str, ...]] = {} if cohort_id is None else {"cohort": (cohort_id,)}
-    if len(series_ids) <= NAMED:
-        ids["series"] = tuple(series_ids)
-    return Event(
+    entry = Event(
         kind=Kind.EXPORT,
         who=resources.who,
         purpose=resources.purpose,
-        action=new_id(),
-        ids=ids,
-        counts={"members": len(series_ids)},
-        digests={"members": hashlib.sha256("".join(series_ids).encode()).hexdigest()},
         codes={"format": (chosen.code,)},
     )
+    return about(entry, series_ids, cohort_id)
 
 
 def _export(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -21,11 +22,13 @@ import xarray
 import zarr
 
 import voxelvault as vv
+from voxelvault.audit import about
 from voxelvault.errors import MissingExtra, NoSpace, UnknownUID, UsageError
 from voxelvault.formats import exporting
 from voxelvault.formats.exporting import export_as
 from voxelvault.formats.report import FormatReport, LeavesTheVault
 from voxelvault.formats.volumes import SIDECAR
+from voxelvault.policy.access import Decision
 from voxelvault.testing import synthetic
 
 MARKER_MM = (-12.0, -6.0, 11.0)
@@ -373,6 +376,28 @@ def test_a_selection_and_a_cohort_export_what_they_are(filled: Filled, tmp_path:
         cohort.export(tmp_path / "ome", format="ome-zarr", progress=False)
     entries = [entry for entry in filled.vault.audit.log() if entry.kind == "export"][-4:]
     assert {entry.ids["cohort"] for entry in entries} == {(cohort.cohort_id,)}
+
+
+@pytest.mark.parametrize("format", ["dicom", "nifti"])
+@pytest.mark.filterwarnings("ignore::voxelvault.formats.report.LeavesTheVault")
+def test_the_policy_and_the_log_know_which_series_go_out(
+    filled: Filled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    chosen = filled.vault.select(uids=[filled.uids["ct"], filled.uids["pet"]])
+    wanted, asked = chosen.series_ids, []
+    monkeypatch.setattr(
+        type(filled.vault.resources.policy),
+        "decide",
+        lambda _, request: asked.append(request) or Decision(True, "owner"),
+    )
+    chosen.export(tmp_path / "all", format=format, progress=False)
+    assert {request.object_ids for request in asked if request.action == "export"} == {wanted}
+    monkeypatch.setattr(about, "NAMED", 1)
+    chosen.export(tmp_path / "all", format=format, progress=False)
+    entries = [entry for entry in filled.vault.audit.log() if entry.kind == "export"][-4:]
+    assert [entry.ids.get("series") for entry in entries] == [wanted, wanted, None, None]
+    digest = hashlib.sha256("".join(wanted).encode()).hexdigest()
+    assert {(entry.counts["members"], entry.digests["members"]) for entry in entries} == {(2, digest)}
 
 
 def test_an_empty_selection_is_refused(filled: Filled, tmp_path: Path) -> None:
