@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from voxelvault.dicom.even_grid import even_labels
 from voxelvault.dicom.resample import resample_regular
 from voxelvault.dicom.slices import LPS_TO_RAS
 from voxelvault.errors import UsageError
@@ -91,8 +92,8 @@ class PictureFace:
         look["unit"] = unit_of(self._reader, chosen)
         if planes:
             volume, affine = self._upright(chosen)
-            if labels is not None and volume.shape != labels.shape:
-                raise UsageError("a mask over uneven slices is shown slice by slice; leave out planes=True")
+            if labels is not None and not chosen.group.regular:
+                labels = even_labels(labels, chosen.group)[0]
             del look["aspect"], look["orientation"]
             return three_planes(volume, affine, at=at, mask=labels, **look)
         mask_at = None if labels is None else labels.__getitem__

@@ -21,7 +21,7 @@ from voxelvault.training.patches import (
     random_start,
 )
 from voxelvault.training.plan import Plan, Unit
-from voxelvault.training.volumes import ArrayVolume, FrameVolume, Kept, Volume
+from voxelvault.training.volumes import ArrayVolume, EmptyVolume, FrameVolume, Kept, Volume
 
 M = TypeVar("M")
 
@@ -38,7 +38,8 @@ class Opened:
     image : FrameVolume or Volume
         Frames may lie unevenly; any other volume is on an even grid.
     mask : Volume or callable, optional
-        On the image's grid, one channel, uint8; or what makes it, and then it is kept for a while.
+        One channel, uint8, on the image's grid once that is even (slices: as it is); or what makes it,
+        and then it is kept for a while.
     """
 
     image: FrameVolume | Volume
@@ -158,10 +159,8 @@ class SampleMaker(Generic[M]):
             images[key] = self._even(opened.image, (unit.id, key), keep)
             if number == 0:
                 mask = self._mask(unit, opened)
-        if mask is not None and mask.shape != next(iter(images.values())).shape:
-            raise UsageError(
-                "masks lie on the images' own slices, and these are uneven; build a cache with masks="
-            )
+                if isinstance(mask, EmptyVolume):
+                    mask = EmptyVolume(images[key].shape, images[key].affine_ras)
         return _Placed(images, mask)
 
     def _mask(self, unit: Unit[M], opened: Opened) -> Volume | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from voxelvault.derived.brick_reader import BrickReader
 from voxelvault.derived.bricks import BrickLayout
-from voxelvault.derived.frames import CopiedPacks
+from voxelvault.derived.frames import CopiedPacks, there
 from voxelvault.model import SealedRef
 from voxelvault.reading.lending import LIFETIME, Loan, OpenLoan, lend
 from voxelvault.reading.masks import MaskPlan
@@ -296,13 +296,15 @@ class Opener:
         chosen = choose(frame_stacks(member.source.frames, member.source.layouts), self._wish.stack)
         packs = self._place.packs
         if member.copies:
-            packs = CopiedPacks(packs, [self._brick_reader(copy) for copy in member.copies])
+            packs = CopiedPacks(packs, there(self._brick_reader, member.copies))
         reader = member.source.reader(packs, self._place, threads=self._threads)
         return FrameVolume(reader, chosen, self._wish.units, self._wish.fill), chosen
 
     def _painted(self, plan: MaskPlan, chosen: FrameStack, volume: FrameVolume) -> ArrayVolume:
         mask = plan.make(self._place.packs, chosen, guard=self._place)
-        return ArrayVolume(mask[None], volume.affine_ras)
+        if self._wish.kind == "slices":
+            return ArrayVolume(mask[None], volume.affine_ras)
+        return volume.laid(mask)
 
 
 class BrickVolume:

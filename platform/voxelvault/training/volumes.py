@@ -13,16 +13,13 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from voxelvault.dicom.resample import resample_regular
+from voxelvault.dicom.even_grid import even_image, even_labels, fill_for, is_even, own_axes
 from voxelvault.dicom.slices import LPS_TO_RAS, FrameGroup
 from voxelvault.reading.stacks import FrameStack
 from voxelvault.reading.volumes import VolumeReader
 
 Array: TypeAlias = npt.NDArray[Any]
 Floats: TypeAlias = npt.NDArray[np.float64]
-
-AIR = -1024.0
-"""What padding becomes in Hounsfield units; 0 in any other unit."""
 
 T = TypeVar("T")
 
@@ -94,7 +91,7 @@ class FrameVolume:
     units : str, optional
         As of `Series.load`.
     fill : float, optional
-        Instead of padding; `AIR` for Hounsfield units and else 0 by default.
+        Instead of padding; -1024 for Hounsfield units and else 0 by default.
     """
 
     def __init__(
@@ -112,13 +109,13 @@ class FrameVolume:
     def even(self) -> bool:
         """One affine describes it, or it has no place in space at all."""
         group = self._chosen.group
-        return self._chosen.layout.colour or group.orientation is None or (group.regular and not group.tilted)
+        return self._chosen.layout.colour or group.orientation is None or is_even(group)
 
     @property
     def affine_ras(self) -> Floats:
         """(slice, row, column) index to mm, RAS; the identity where the images have no place in space."""
         group = self._chosen.group
-        return _own_axes(group.affine_ras) if group.regular and group.orientation is not None else np.eye(4)
+        return own_axes(group.affine_ras) if group.regular and group.orientation is not None else np.eye(4)
 
     @property
     def fill(self) -> float:
@@ -126,7 +123,7 @@ class FrameVolume:
         if self._fill is None:
             plain = self._chosen.layout.colour or self._units == "stored"
             unit = "" if plain else self._reader.unit_of(self._chosen, self._units)[1]
-            self._fill = AIR if unit == "HU" else 0.0
+            self._fill = fill_for(unit)
         return self._fill
 
     def read(self, start: Sequence[int], size: Sequence[int], out: Array) -> Array:
@@ -151,8 +148,15 @@ class FrameVolume:
         self.read((0, 0, 0), self.shape, values)
         if self.even:
             return ArrayVolume(values, self.affine_ras, self.fill)
-        done = resample_regular(values[0], self._chosen.group, fill=self.fill)
-        return ArrayVolume(done.volume[None], _own_axes(LPS_TO_RAS @ done.affine_lps), self.fill)
+        image, affine = even_image(values[0], self._chosen.group, self.fill)
+        return ArrayVolume(image[None], affine, self.fill)
+
+    def laid(self, labels: Array) -> ArrayVolume:
+        """Return labels of its slices, uint8 (slice, row, column), on the grid that `whole` gives."""
+        if self.even:
+            return ArrayVolume(labels[None], self.affine_ras)
+        even, affine = even_labels(labels, self._chosen.group)
+        return ArrayVolume(even[None], affine)
 
     def slice_affine(self, index: int) -> Floats:
         """Return the affine of one slice: (row, column, slice) index to mm, RAS."""
@@ -164,11 +168,6 @@ class FrameVolume:
 
     def _values(self, shape: tuple[int, ...]) -> Array:
         return np.empty(shape if self.channels == 1 else (*shape, self.channels), np.float32)
-
-
-def _own_axes(affine: Floats) -> Floats:
-    """Return an affine of (column, row, slice) as one of (slice, row, column)."""
-    return np.ascontiguousarray(affine[:, [2, 1, 0, 3]])
 
 
 def slice_affine(group: FrameGroup, index: int) -> Floats:
@@ -229,4 +228,4 @@ class Kept(Generic[T]):
         return value
 
 
-__all__ = ["AIR", "ArrayVolume", "EmptyVolume", "FrameVolume", "Kept", "Volume", "slice_affine"]
+__all__ = ["ArrayVolume", "EmptyVolume", "FrameVolume", "Kept", "Volume", "slice_affine"]

@@ -23,7 +23,7 @@ ASKED = ("masks", "label", "labels", "groups", "unmasked")
 
 def files_of(seed: int) -> list[bytes]:
     """Return a person's CT with a mask of two labels, and a PET of the same study."""
-    person = {"PatientID": f"P{seed}", "PatientName": f"{synthetic.PATIENT_NAME}{seed}"}
+    person = {"PatientID": f"PERSON-{seed}", "PatientName": f"{synthetic.PATIENT_NAME}{seed}"}
     ct = synthetic.ct_series(*SHAPE, seed=seed, attributes=person)
     positions = synthetic.slice_positions(SHAPE[0])
     drawn = np.zeros((2 * SHAPE[0], *SHAPE[1:]), bool)
