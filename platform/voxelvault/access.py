@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from voxelvault.audit.events import Event, Kind
+from voxelvault.dicom.vr import tags_by_keyword
 from voxelvault.policy.access import Request, require
 from voxelvault.resources import Resources
 
@@ -51,6 +53,16 @@ def identifies(query: str) -> bool:
         return True
     # A table's name where no table belongs is a whole row of it.
     return bool(_WHOLE_ROW.search(_FROM_TABLE.sub(" ", bare)))
+
+
+def names_identity(column: str) -> bool:
+    """Tell whether a column is called as a DICOM attribute is that may identify, however it is spelt."""
+    return "".join(filter(str.isalnum, column.lower())) in _identifying_keywords()
+
+
+@cache
+def _identifying_keywords() -> frozenset[str]:
+    return frozenset(keyword.lower() for keyword in tags_by_keyword()) - HARMLESS
 
 
 def mentions_audit(query: str) -> bool:

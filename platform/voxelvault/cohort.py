@@ -140,7 +140,8 @@ class Selection(Trainable, Cacheable):
             The key column: SeriesInstanceUID (default), StudyInstanceUID, SOPInstanceUID,
             AccessionNumber, PatientID, or an opaque `series_id`, `study_id`, `subject_id`.
         columns : sequence of str, optional
-            Label columns; all that are no keys by default.
+            Label columns; by default all that are no keys, nor called as attributes that identify,
+            such as PatientName.
         missing : {"report", "drop", "raise"}
             What becomes of series without a label; `label_report` counts them either way.
         reduce : {"same", "max", "min", "mean"}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from voxelvault.access import log_query
+from voxelvault.access import log_query, names_identity
 from voxelvault.cohorts.found_labels import found_labels
 from voxelvault.cohorts.labels import Labels, joined, of_series, reduced_value
 from voxelvault.cohorts.selecting import Chosen
@@ -61,6 +61,8 @@ class LabelReport:
         The keys that fit no series of the selection; not shown in reprs.
     unlabelled : tuple of str
         Opaque ids of the series without a label.
+    left_out : tuple of str
+        Columns that became no labels, since they are called as identifying attributes are.
     """
 
     series: int
@@ -72,6 +74,7 @@ class LabelReport:
     differing: int = 0
     unmatched: tuple[str, ...] = field(default=(), repr=False)
     unlabelled: tuple[str, ...] = field(default=(), repr=False)
+    left_out: tuple[str, ...] = ()
 
     @property
     def without_label(self) -> int:
@@ -86,6 +89,8 @@ class LabelReport:
             told.append(f"{self.unmatched_rows} of {self.rows} rows fit none{other}")
         told += [f"{self.without_key} rows without key"] if self.without_key else []
         told += [f"{self.differing} series with different labels by instance"] if self.differing else []
+        if self.left_out:
+            told.append(f"{len(self.left_out)} identifying columns left out; columns= takes them")
         return "; ".join(told)
 
 
@@ -158,7 +163,8 @@ def join(
         The key column: one of `KEYS` or SOPInstanceUID; by default what the table itself says, or
         SeriesInstanceUID.
     columns : sequence of str, optional
-        Label columns; all that are no keys by default.
+        Label columns; by default all that are no keys, nor called as attributes that identify, such
+        as PatientName.
     reduce : {"same", "max", "min", "mean"}
         How labels by instance become one of the series.
 
@@ -187,6 +193,7 @@ class _Keyed:
     columns: tuple[str, ...]
     rows: Mapping[str, Mapping[str, Any]]
     without_key: int
+    left_out: tuple[str, ...]
 
 
 def _of_vault(resources: Resources, series_ids: Sequence[str], source: str) -> Joined:
@@ -246,7 +253,9 @@ def _keyed(table: pa.Table, key: str, columns: Sequence[str] | None) -> _Keyed:
     names = list(table.column_names)
     if key not in names:
         raise UsageError(f"the table has no column {key!r}; name its key column so, or say on=")
-    wanted = list(columns) if columns is not None else [n for n in names if n not in (*KEYS, BY_INSTANCE)]
+    others = [name for name in names if name not in (*KEYS, BY_INSTANCE)]
+    left_out = () if columns is not None else tuple(name for name in others if names_identity(name))
+    wanted = list(columns) if columns is not None else [name for name in others if name not in left_out]
     lacking = [name for name in wanted if name not in names]
     if lacking or not wanted or len(set(wanted)) < len(wanted) or names.count(key) > 1:
         raise UsageError("columns= names label columns of the table, each once, and there must be one")
@@ -264,7 +273,7 @@ def _keyed(table: pa.Table, key: str, columns: Sequence[str] | None) -> _Keyed:
             f"{twice} rows repeat a {key} of another row; keep one row each,"
             f" such as by drop_duplicates({key!r}), or join on a finer key"
         )
-    return _Keyed(tuple(wanted), rows, sum(not one for one in keys))
+    return _Keyed(tuple(wanted), rows, sum(not one for one in keys), left_out)
 
 
 def _as_text(column: pa.ChunkedArray) -> list[str]:
@@ -329,6 +338,7 @@ def _report(
         differing=differing,
         unmatched=unmatched,
         unlabelled=unlabelled,
+        left_out=table.left_out,
     )
 
 

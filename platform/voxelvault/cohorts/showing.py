@@ -19,6 +19,9 @@ from voxelvault.resources import Resources
 PICTURED = 24
 """Rows of a gallery."""
 
+SHORT = 32
+"""Letters of a label's text that a gallery may show."""
+
 
 def table(chosen: Chosen, series_ids: Sequence[str]) -> Result:
     """Return a row a series: columns of series, study and patient, then labels; an identifying read."""
@@ -76,7 +79,8 @@ def pictures(
     cohort_id = chosen.frozen.cohort_id if chosen.frozen else None
     many = open_many(chosen.resources, shown, kind_code="gallery", cohort_id=cohort_id)
     try:
-        rows = [_row(chosen, many, series_id, parts) for series_id in many.series_ids]
+        labels = _shown_labels(chosen, series_ids, many.series_ids)
+        rows = [_row(chosen, many, series_id, labels[series_id], parts) for series_id in many.series_ids]
         thumbnails = [_picture(many, series_id) for series_id in many.series_ids]
     finally:
         many.close()
@@ -85,7 +89,49 @@ def pictures(
     return gallery(rows, thumbnails, title, more + note)
 
 
-def _row(chosen: Chosen, many: OpenedMany, series_id: str, parts: Mapping[str, str]) -> dict[str, object]:
+def _shown_labels(
+    chosen: Chosen, series_ids: Sequence[str], shown: Sequence[str]
+) -> dict[str, dict[str, object]]:
+    """Return labels that may be seen: numbers, truth values, and short texts that several subjects have."""
+    labels = {series_id: chosen.labels.of(series_id) for series_id in shown}
+    if chosen.resources.options.identifying or not chosen.labels.columns:
+        return labels
+    subject = _subjects(chosen.resources, series_ids)
+    having: dict[tuple[str, str], set[str]] = {}
+    for series_id in series_ids:
+        for name, value in chosen.labels.of(series_id).items():
+            for text in _texts(value):
+                having.setdefault((name, text), set()).add(subject.get(series_id, ""))
+    common = {key for key, subjects in having.items() if len(subjects) > 1 and len(key[1]) <= SHORT}
+    return {
+        series_id: {
+            name: value if all((name, text) in common for text in _texts(value)) else "…"
+            for name, value in row.items()
+        }
+        for series_id, row in labels.items()
+    }
+
+
+def _texts(value: Any) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    return [one for one in values if isinstance(one, str)]
+
+
+def _subjects(resources: Resources, series_ids: Sequence[str]) -> dict[str, str]:
+    rows = resources.catalog.query(
+        "select series_id, subject_id from series where series_id in (select unnest($ids))",
+        {"ids": list(series_ids)},
+    ).to_pylist()
+    return {row["series_id"]: row["subject_id"] for row in rows}
+
+
+def _row(
+    chosen: Chosen,
+    many: OpenedMany,
+    series_id: str,
+    labels: Mapping[str, object],
+    parts: Mapping[str, str],
+) -> dict[str, object]:
     source = many.series(series_id)
     row: dict[str, object] = {"series_id": series_id[:8] + "…", "Modality": source.modality}
     if chosen.resources.options.identifying:
@@ -96,7 +142,7 @@ def _row(chosen: Chosen, many: OpenedMany, series_id: str, parts: Mapping[str, s
         row["frames"] = " + ".join(str(len(stack.refs)) for stack in source.stacks[:3])
         row["image"] = str(first.layout)
         row["spacing, mm"] = "" if spacing is None else " × ".join(f"{step:.3g}" for step in spacing)  # noqa: RUF001
-    row |= chosen.labels.of(series_id)
+    row |= labels
     return row | ({"part": parts[series_id]} if series_id in parts else {})
 
 

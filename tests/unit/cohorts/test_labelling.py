@@ -128,6 +128,51 @@ def test_every_key_of_a_text_file_stays_text(tmp_path: Path, key: str) -> None:
         assert values(labelled, "site") == ["01", "02"]
 
 
+def test_columns_that_name_people_are_no_labels_unless_named(vault: vv.Vault) -> None:
+    names = [f"PLANTED{number}" for number in range(MANY)]
+    table = {
+        "StudyInstanceUID": studies(),
+        "patient_name": names,
+        "PATIENTBIRTHDATE": names,
+        "grade": "abaab",
+    }
+    table["grade"] = list(table["grade"])
+    labelled = vault.select().with_labels(table, on="StudyInstanceUID")
+    assert labelled.labels.columns == ("grade",)
+    report = labelled.label_report
+    assert report is not None
+    assert report.left_out == ("patient_name", "PATIENTBIRTHDATE")
+    assert "2 identifying columns left out; columns= takes them" in str(report)
+    labelled = vault.select().with_labels(table, on="StudyInstanceUID", columns=["patient_name"])
+    assert labelled.labels.columns == ("patient_name",)
+    with pytest.raises(UsageError, match="columns="):
+        vault.select().with_labels(
+            {"StudyInstanceUID": studies(), "PatientName": names}, on="StudyInstanceUID"
+        )
+
+
+def test_pictures_show_labels_that_name_nobody(vault: vv.Vault) -> None:
+    who = ["PLANTED^0", "PLANTED^0", "PLANTED^1", "PLANTED^1", "PLANTED^2"]
+    table = {
+        "StudyInstanceUID": studies(),
+        "who": who,
+        "note": ["LONGWINDED" * 9] * MANY,
+        "site": ["Sitename"] * MANY,
+        "score": [0.125] * MANY,
+        "hit": [True] * MANY,
+    }
+    labelled = vault.select().with_labels(table, on="StudyInstanceUID")
+    shown = labelled._repr_html_()
+    # Two studies of one person have the name; two people never do.
+    assert all(word not in shown for word in ("PLANTED", "LONGWINDED"))
+    assert all(word in shown for word in ("who", "Sitename", "0.125", "yes"))
+    vault.options.identifying = True
+    try:
+        assert all(word in labelled._repr_html_() for word in ("PLANTED", "LONGWINDED"))
+    finally:
+        vault.options.identifying = False
+
+
 def test_two_rows_for_one_key_are_refused_without_naming_it(vault: vv.Vault) -> None:
     table = pd.DataFrame({"StudyInstanceUID": [studies()[0]] * 3, "label": [1, 1, 1]})
     with pytest.raises(UsageError, match="2 rows repeat") as caught:
