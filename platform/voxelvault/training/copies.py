@@ -10,6 +10,7 @@ from voxelvault.derived.cache import Cache, find_cache
 from voxelvault.derived.recipe import AnyRecipe, FrameRecipe, Recipe, recipe_of
 from voxelvault.derived.shelf import Entry, entries
 from voxelvault.errors import UsageError
+from voxelvault.training.plan import Wish
 from voxelvault.training.supply import Bricks
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Copies:
     keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
-def copies_for(resources: Resources, series_ids: Sequence[str], asked: object, kind: str) -> Copies:
+def copies_for(resources: Resources, series_ids: Sequence[str], asked: object, wish: Wish) -> Copies:
     """Return the copies that a data set reads.
 
     Parameters
@@ -50,31 +51,43 @@ def copies_for(resources: Resources, series_ids: Sequence[str], asked: object, k
         Opaque ids.
     asked : Cache, Recipe, FrameRecipe, or None
         None: fast copies of frames, where all are fresh.
-    kind : str
-        Of the samples.
+    wish : Wish
+        What the samples should be.
 
     Raises
     ------
     UsageError
-        It is no cache, or lacks some of the series; or slices are wanted of bricks.
+        It is no cache, or lacks some of the series, or is older than some of them; or it is of another
+        unit, volume or fill than what is wanted; or slices are wanted of bricks.
     """
     if asked is None:
         found = _fast_frames(resources, series_ids)
         return Copies() if found is None else _of_frames(found, series_ids)
-    cache = find_cache(resources, series_ids, asked) if isinstance(asked, Recipe | FrameRecipe) else asked
-    if not isinstance(cache, Cache):
+    how = asked.recipe if isinstance(asked, Cache) else asked
+    if not isinstance(how, Recipe | FrameRecipe):
         raise UsageError("cache= takes what `cache(...)` of a selection returned")
+    if isinstance(how, Recipe):
+        _check_wish(how, wish)
+    # Looked up also where a cache is at hand: series may have changed since, or their copies be gone.
+    cache = find_cache(resources, series_ids, how)
     lacking = len(set(series_ids) - set(cache.series_ids))
     if lacking:
         raise UsageError(
-            f"{lacking} of {len(series_ids)} series are not in this cache: build it for this selection, and"
-            " leave out those that its `refused` names"
+            f"{lacking} of {len(series_ids)} series are not in this cache, or changed since it was built:"
+            " build it again for this selection, and leave out those that its `refused` names"
         )
-    if isinstance(cache.recipe, FrameRecipe):
-        return _of_frames(cache, series_ids)
-    if kind == "slices":
+    return (
+        _of_frames(cache, series_ids) if isinstance(how, FrameRecipe) else _of_bricks(cache, how, series_ids)
+    )
+
+
+def _check_wish(how: Recipe, wish: Wish) -> None:
+    """Refuse what bricks were not made for."""
+    if wish.kind == "slices":
         raise UsageError("slices are read from frames, not from bricks: leave cache= out, or `cache_frames`")
-    return _of_bricks(cache, cache.recipe, series_ids)
+    for name in ("units", "stack", "fill"):
+        if getattr(wish, name) not in (None, getattr(how, name)):
+            raise UsageError(f"the cache was built with another {name}=: leave it out here, or build another")
 
 
 def _of_bricks(cache: Cache, recipe: Recipe, series_ids: Sequence[str]) -> Copies:

@@ -98,11 +98,15 @@ def make_dataset(
     series_ids = request.series_ids
     if not series_ids:
         raise UsageError("there are no series to make samples of; look at the selection's `len`")
-    copies = copies_for(resources, series_ids, request.cache, wish.kind)
+    if wish.kind == "slices" and any(len(members) > 1 for _, members in request.groups):
+        raise UsageError("slices are of one series each: leave out group= and roles=, or ask for volumes")
+    copies = copies_for(resources, series_ids, request.cache, wish)
     masks = masks_for(resources, request.firsts, request.masks, request.unmasked, copies)
     wanted = list(dict.fromkeys([*series_ids, *masks.series_ids]))
     opened = open_many(resources, wanted, kind_code="loader", cohort_id=request.cohort_id)
     try:
+        if wish.kind == "patches":
+            _check_places(opened, request)
         plan = Plan(wish, _units(opened, wish, request, copies, masks))
         supply = OwnSupply(resources, OwnPlace(resources, opened, copies.keys), plan)
         chosen = arrays or arrays_for(transform, default_arrays)
@@ -110,6 +114,18 @@ def make_dataset(
     except BaseException:
         opened.close()
         raise
+
+
+def _check_places(opened: OpenedMany, request: Request) -> None:
+    """Refuse to cut several series at one place where mm don't mean the same in all of them."""
+    several = [members.values() for _, members in request.groups if len(members) > 1]
+    spaces = [{opened.series(one).row.get("FrameOfReferenceUID") for one in members} for members in several]
+    wrong = sum(1 for found in spaces if len(found) > 1 or None in found)
+    if wrong:
+        raise UsageError(
+            f"{wrong} of {len(request.groups)} samples have series that share no frame of reference, so no"
+            " patch is at one place in all: leave them out, ask for volumes, or register the series first"
+        )
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ def metatensors(item: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     affine = item["affine_ras"]
     found = dict(item)
     for key in keys:
-        own = affine[key] if isinstance(affine, Mapping) else affine
+        # A mask lies on the first image.
+        own = affine.get(key, next(iter(affine.values()))) if isinstance(affine, Mapping) else affine
         found[key] = _metatensor(item[key], own, str(item["id"]))
     return found
 

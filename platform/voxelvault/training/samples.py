@@ -14,7 +14,6 @@ from voxelvault.training.patches import (
     Box,
     Foreground,
     balanced_start,
-    centred_start,
     cut,
     foreground_of,
     moved_affine,
@@ -91,8 +90,8 @@ class SampleMaker(Generic[M]):
         return made | {"id": unit.id, "subject": unit.subject_id}
 
     def _slice(self, unit: Unit[M], part: int, _: np.random.Generator) -> dict[str, Any]:
-        opened = {key: self._opener(member) for key, member in unit.members.items()}
-        key, own = next(iter(opened.items()))
+        [(key, member)] = unit.members.items()
+        own = self._opener(member)
         volume = own.image
         size = (1, *volume.shape[1:])
         out = volume.read((part, 0, 0), size, np.empty((volume.channels, *size), np.float32))
@@ -193,7 +192,8 @@ def _same_place(first: Volume, start: Box, other: Volume, size: Box) -> Box:
     """Return where a patch of another volume begins whose middle lies at the same mm."""
     middle = np.append(np.asarray(start) + (np.asarray(size) - 1) / 2, 1.0)
     index = np.linalg.inv(other.affine_ras) @ first.affine_ras @ middle
-    return centred_start(index[:3].tolist(), other.shape, size)
+    # Also outside: moved inside it would show another place.
+    return tuple(round(at - (length - 1) / 2) for at, length in zip(index[:3].tolist(), size, strict=True))
 
 
 def _affines(affines: Mapping[str, Array]) -> Any:

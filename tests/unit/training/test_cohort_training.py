@@ -111,6 +111,22 @@ def test_series_of_a_study_by_modality_or_condition(vault: vv.Vault) -> None:
         both.dataset(roles={"label": "true"})
 
 
+def test_the_mask_of_a_study_has_the_affine_of_its_first_series(vault: vv.Vault) -> None:
+    pytest.importorskip("monai")
+    both = vault.select("Modality in ('CT', 'PT')")
+    with both.dataset(group="study", masks="lesion", arrays="monai") as studies:
+        sample = studies[0]
+    assert (sample["mask"].affine == sample["ct"].affine).all()
+    assert (sample["mask"].affine != sample["pt"].affine).any()
+
+
+def test_slices_of_several_series_are_refused(vault: vv.Vault) -> None:
+    with pytest.raises(UsageError, match="slices are of one series"):
+        vault.select("Modality in ('CT', 'PT')").dataset("slices", group="study")
+    with vault.select("Modality = 'CT'").dataset("slices", group="study") as slices:
+        assert slices[0]["ct"].shape == (1, 24, 20)
+
+
 def test_plain_iteration_reads_ahead_in_order(heads: Any) -> None:
     with heads.dataset("slices") as slices:
         expected = list(slices)

@@ -11,8 +11,11 @@ import pydicom
 import pytest
 
 import voxelvault as vv
+from voxelvault.errors import UsageError
 from voxelvault.testing import synthetic
 from voxelvault.testing.synthetic_segmentation import segmentation_of
+from voxelvault.training.samples import _same_place
+from voxelvault.training.volumes import ArrayVolume
 
 GAPS = (3, 7, 1, 1, 3)
 """Slices at 0, 3, 10, 11, 12, 15 mm: as many as the even grid has, and at other places."""
@@ -85,3 +88,41 @@ def test_planes_show_the_mask_where_the_image_has_it(uneven: vv.Vault, monkeypat
         series.show(planes=True, mask=labels > 0)
     assert [np.argwhere(mask).tolist() for mask in shown] == [[[3, 5, 7]]] * 4
     assert [mask[3, 5, 7] for mask in shown] == [7, 1, 7, 1]
+
+
+def test_a_patch_of_another_series_covers_the_same_place_at_a_border() -> None:
+    first = ArrayVolume(np.zeros((1, 60, 60, 60), np.float32), np.eye(4))
+    moved = np.eye(4)
+    moved[:3, 3] = [10, 0, -50]
+    other = ArrayVolume(np.zeros((1, 60, 60, 60), np.float32), moved)
+    start = _same_place(first, (0, 0, 44), other, (16, 16, 16))
+    assert (moved @ [*start, 1])[:3].tolist() == [0, 0, 44]
+    assert start == (-10, 0, 94)
+
+
+@pytest.mark.parametrize("space", ["another", None])
+def test_patches_of_several_series_need_one_frame_of_reference(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, space: str | None
+) -> None:
+    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "configuration"))
+    uid = synthetic.uid(1, space) if space else None
+    for patient, attributes in (("P1", {}), ("P2", {"FrameOfReferenceUID": uid})):
+        seed = int(patient[1:])
+        person = {"PatientID": patient}
+        files = synthetic.ct_series(4, 12, 12, seed=seed, attributes=person)
+        files += synthetic.pet_series(4, 12, 12, seed=seed, attributes=person | attributes)
+        for number, data in enumerate(files):
+            (tmp_path / f"{patient}-{number}.dcm").write_bytes(data)
+    with vv.create(tmp_path / "vault", codec="fast") as vault:
+        vault.ingest(*tmp_path.glob("P*.dcm"), progress=False)
+        size = {"patch_size": (2, 4, 4)}
+        with pytest.raises(UsageError, match=r"1 of 2 samples .* frame of reference"):
+            vault.select().dataset("patches", group="study", **size)
+        assert len(vault.select().dataset(group="study")) == 2
+        both = vault.select("PatientID = 'P1'").dataset("patches", group="study", **size)
+        patch = both[0]
+        assert patch["ct"].shape == patch["pt"].shape == (1, 2, 4, 4)
+        ct, pet = (patch["affine_ras"][key] for key in ("ct", "pt"))
+        apart = np.linalg.inv(pet) @ (ct @ [0.5, 1.5, 1.5, 1]) - [0.5, 1.5, 1.5, 1]
+        # Both middles are at one place, to half a voxel of the other.
+        assert np.abs(apart).max() <= 0.5
