@@ -142,6 +142,23 @@ def check_chunks(chunks: int | Sequence[int]) -> int | Triple:
     return chunks if isinstance(chunks, int) else (edges[0], edges[1], edges[2])
 
 
+def check_fill(fill: float, dtype: str) -> None:
+    """Refuse a fill value that bricks of a dtype can't hold.
+
+    Raises
+    ------
+    UsageError
+        It is out of range, or not whole where the dtype is.
+    """
+    target = np.dtype(dtype)
+    info: Any = np.iinfo(target) if target.kind in "iu" else np.finfo(target)
+    # Written so that nan fails, too.
+    if not float(info.min) <= fill <= float(info.max):
+        raise UsageError(f"fill= is from {info.min:g} to {info.max:g} for {dtype}; pass another")
+    if target.kind in "iu" and fill != int(fill):
+        raise UsageError(f"fill= is a whole number for {dtype}")
+
+
 def brick_shape(shape: Triple, chunks: int | Triple, dtype: str, codec: str) -> Triple:
     """Return the shape of a volume's bricks: as given, or about cubes of one edge that fit it well.
 
@@ -332,6 +349,7 @@ __all__ = [
     "BrickLayout",
     "brick_shape",
     "check_chunks",
+    "check_fill",
     "decode",
     "encoded",
     "read_index",

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from voxelvault.crypto.streaming_aead import Kind
-from voxelvault.derived.bricks import BrickLayout, brick_shape, encoded
+from voxelvault.derived.bricks import BrickLayout, brick_shape, check_fill, encoded
 from voxelvault.derived.recipe import AnyRecipe, FrameRecipe, Recipe
-from voxelvault.derived.resampling import Regrid, regrid, stored
+from voxelvault.derived.resampling import Regrid, check_whole, regrid, stored
 from voxelvault.dicom.resample import resample_regular
 from voxelvault.dicom.slices import LPS_TO_RAS, FrameGroup
 from voxelvault.errors import DicomError, NoPixels, UsageError
@@ -129,9 +129,11 @@ def _bricks(source: SeriesSource, job: Job, recipe: Recipe, bench: Bench) -> tup
     fill = recipe.fill if recipe.fill is not None else AIR if unit == "HU" else 0.0
     values = reader.load(chosen, dtype=np.float32, units=recipe.units)
     np.nan_to_num(values, copy=False, nan=fill, posinf=np.inf, neginf=-np.inf)
+    check_whole(values, unit, recipe.dtype)
     upright, affine = _even(values, chosen.group, recipe, fill)
     grid = regrid(upright.shape, affine, recipe.orientation, recipe.spacing)
     image = stored(grid.image(upright), recipe.dtype)
+    check_fill(fill, recipe.dtype)
     lines = tuple(tuple(row) for row in grid.affine_ras.tolist())
     chunks = brick_shape(grid.shape, recipe.chunks, recipe.dtype, recipe.codec)
     layout = BrickLayout(grid.shape, chunks, recipe.dtype, recipe.codec, fill, lines, unit)

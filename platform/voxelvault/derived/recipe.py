@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from voxelvault.derived.bricks import CODECS, DTYPES, check_chunks
+from voxelvault.derived.bricks import CODECS, DTYPES, check_chunks, check_fill
 from voxelvault.errors import IntegrityError, UsageError
 
 Triple = tuple[int, int, int]
 
 FRAME_CODECS = ("fast", "lz4", "raw")
+MOST_LABELS = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +122,10 @@ def recipe(
     labels = (masks,) if isinstance(masks, str) else tuple(masks)
     if len(set(labels)) < len(labels) or not all(isinstance(label, str) and label for label in labels):
         raise UsageError("masks= names labels, each once")
-    if fill is not None and not math.isfinite(fill):
-        raise UsageError("fill= is a finite number")
+    if len(labels) > MOST_LABELS:
+        raise UsageError(f"masks= names at most {MOST_LABELS} labels: they are numbers of 8 bits")
+    if fill is not None:
+        check_fill(fill, dtype)
     return Recipe(
         _spacing(spacing),
         _orientation(orientation),

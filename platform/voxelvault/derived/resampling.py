@@ -27,6 +27,9 @@ Floats: TypeAlias = npt.NDArray[np.float64]
 _SAME = 1e-3
 """mm by which two affines may differ and still be one (MONAI's AFFINE_TOL)."""
 
+_LOST = 1e-3
+"""Part of the values' range that half precision may lose."""
+
 
 @dataclass(frozen=True, slots=True)
 class Regrid:
@@ -121,23 +124,54 @@ def regrid(
     return Regrid(axes, turned, (x, y, z), (int(counts[0]), int(counts[1]), int(counts[2])), new)
 
 
-def stored(values: npt.NDArray[np.float32], dtype: str) -> Array:
-    """Return values in the dtype of bricks: whole numbers are rounded.
+def check_whole(values: npt.NDArray[np.float32], unit: str, dtype: str) -> None:
+    """Refuse to round what isn't meant to be: Hounsfield units are, and whole numbers are as they are.
+
+    Parameters
+    ----------
+    values : ndarray
+        (slice, row, column), before they are resampled.
+    unit : str
+        Theirs.
+    dtype : str
+        Of the bricks.
 
     Raises
     ------
     UsageError
-        The dtype can't hold them.
+        These are fractions, such as activities or uptake.
+    """
+    if np.dtype(dtype).kind not in "iu" or unit == "HU":
+        return
+    if not all(np.array_equal(part, np.rint(part)) for part in values):
+        raise UsageError(
+            f"{dtype} would round the fractions of this series away; use dtype='float32' or 'float16'"
+        )
+
+
+def stored(values: npt.NDArray[np.float32], dtype: str) -> Array:
+    """Return values in the dtype of bricks: what whole numbers hold is rounded.
+
+    Raises
+    ------
+    UsageError
+        The dtype can't hold them, or half precision would lose more than 0.1 % of their range.
     """
     target = np.dtype(dtype)
     if target == np.float32:
         return values
-    low, high = float(values.min(initial=0)), float(values.max(initial=0))
+    low, high = float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
     info: Any = np.iinfo(target) if target.kind in "iu" else np.finfo(target)
     # Written so that nan fails, too.
-    if not (low >= float(info.min) and high <= float(info.max)):
+    if values.size and not (low >= float(info.min) and high <= float(info.max)):
         raise UsageError(f"{dtype} cannot hold the values of this series; use dtype='float32'")
-    return (np.rint(values) if target.kind in "iu" else values).astype(target)
+    if target.kind in "iu":
+        return np.rint(values).astype(target)
+    half = values.astype(target)
+    most = _LOST * ((high - low) or abs(high))
+    if any(np.abs(part - kept).max(initial=0) > most for part, kept in zip(values, half, strict=True)):
+        raise UsageError(f"{dtype} is too coarse for the values of this series; use dtype='float32'")
+    return half
 
 
 def _axes(affine: Floats, orientation: str) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
@@ -200,4 +234,4 @@ def _linear(values: npt.NDArray[np.float32], places: Floats, axis: int) -> npt.N
     return np.asarray(out)
 
 
-__all__ = ["Regrid", "regrid", "stored"]
+__all__ = ["Regrid", "check_whole", "regrid", "stored"]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from voxelvault.derived.recipe import frame_recipe, recipe, recipe_of
-from voxelvault.derived.resampling import regrid, stored
+from voxelvault.derived.resampling import check_whole, regrid, stored
 from voxelvault.errors import IntegrityError, UsageError
 
 ANGLES = [(0, 0, 0), (0, 0, 90), (10, -20, 30), (44, 46, -44), (170, 80, -100), (91, 3, 178)]
@@ -69,14 +69,33 @@ def test_a_single_slice_stays_one() -> None:
 def test_values_that_a_dtype_cannot_hold_are_refused() -> None:
     values = np.array([[[-1024.4, 0.5, 32767.0]]], np.float32)
     assert stored(values, "int16").tolist() == [[[-1024, 0, 32767]]]
-    with pytest.raises(UsageError, match="float32"):
-        stored(values + 1, "int16")
-    with pytest.raises(UsageError, match="float32"):
-        stored(values * 3, "float16")
-    with pytest.raises(UsageError, match="float32"):
-        stored(values, "uint8")
+    for wrong, dtype in ((values + 1, "int16"), (values * 3, "float16"), (values, "uint8")):
+        with pytest.raises(UsageError, match="float32"):
+            stored(wrong, dtype)
     with pytest.raises(UsageError, match="float32"):
         stored(np.array([[[np.nan]]], np.float32), "int16")
+
+
+@pytest.mark.parametrize("values", [[0.0, 1e-9, 3e-8], [30000.0, 30001.0, 30100.0], [1e-9, 1e-9]])
+def test_half_precision_that_would_lose_much_is_refused(values: list[float]) -> None:
+    with pytest.raises(UsageError, match="float32"):
+        stored(np.array([[values]], np.float32), "float16")
+
+
+def test_half_precision_is_enough_for_a_range_that_begins_near_zero() -> None:
+    values = np.linspace(-1024, 3000, 999, dtype=np.float32).reshape(1, 27, 37)
+    assert np.abs(stored(values, "float16") - values).max() <= 1
+    assert stored(np.zeros((1, 2, 2), np.float32), "float16").any() == np.False_
+
+
+def test_rounding_is_for_hounsfield_units_and_whole_numbers() -> None:
+    whole, part = np.array([[[0.0, 3.0]]], np.float32), np.array([[[0.0, 0.4]]], np.float32)
+    for dtype in ("int16", "uint8"):
+        check_whole(whole, "", dtype)
+        check_whole(part, "HU", dtype)
+        with pytest.raises(UsageError, match="float32"):
+            check_whole(part, "g/ml", dtype)
+    check_whole(part, "g/ml", "float16")
 
 
 def test_recipes_come_back_and_equal_ones_are_one() -> None:
