@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from voxelvault.catalog.user_sql import Result, UserSession
     from voxelvault.cohort import Cohort, Selection
     from voxelvault.cohorts.selecting import Closable
-    from voxelvault.derived.shelf import CacheInfo, EvictReport
+    from voxelvault.derived.listing import CacheInfo, EvictReport
     from voxelvault.export import ExportReport
     from voxelvault.formats.report import FormatReport
     from voxelvault.intake.ingest import IngestReport
@@ -321,7 +321,7 @@ class Vault(AbstractContextManager["Vault"]):
 
     def caches(self) -> list[CacheInfo]:
         """List what `cohort.cache` made, the last used first: size, series, how many are stale."""
-        from voxelvault.derived.shelf import caches
+        from voxelvault.derived.listing import caches
 
         return caches(self.resources)
 
@@ -349,7 +349,7 @@ class Vault(AbstractContextManager["Vault"]):
         dry_run : bool
             Only say what would go.
         """
-        from voxelvault.derived.shelf import evict
+        from voxelvault.derived.listing import evict
 
         return evict(
             self.resources,

@@ -10,17 +10,20 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from voxelvault.derived.bricks import DAMAGED, BrickLayout, decode, read_index
-from voxelvault.errors import ForkedProcess, IntegrityError, UsageError
+from voxelvault.errors import ForkedProcess, IntegrityError, ObjectMissing, UsageError
 from voxelvault.model import SealedRef
 from voxelvault.storage.sealed_objects import SealedObjects
 
 Array = npt.NDArray[Any]
+
+EVICTED = "these copies were evicted; build the cache again"
 
 JOIN_BYTES = 1 << 20
 """Longest joined range: fits the processor's cache, so that nothing goes through memory twice."""
@@ -55,17 +58,18 @@ class BrickReader:
     Raises
     ------
     ObjectMissing, IntegrityError
-        The object is gone, or not what its reference says.
+        The copy was evicted, or is not what its reference says.
     """
 
     def __init__(
         self, sealed: SealedObjects, ref: SealedRef, dek: bytes, description: str | BrickLayout
     ) -> None:
         layout = description if isinstance(description, BrickLayout) else BrickLayout.from_json(description)
-        self._reader = sealed.reader(ref, dek)
-        if self._reader.size < layout.index_bytes:
-            raise IntegrityError(DAMAGED)
-        raw = self._reader.read(0, layout.index_bytes)
+        with _StillThere():
+            self._reader = sealed.reader(ref, dek)
+            if self._reader.size < layout.index_bytes:
+                raise IntegrityError(DAMAGED)
+            raw = self._reader.read(0, layout.index_bytes)
         self._places = read_index(raw, layout, self._reader.size)
         self._pid = os.getpid()
         self.layout = layout
@@ -122,6 +126,8 @@ class BrickReader:
         ------
         UsageError
             `out` does not fit.
+        ObjectMissing
+            The copy was evicted.
         IntegrityError
             A stored byte is not what it was.
         ForkedProcess
@@ -143,7 +149,8 @@ class BrickReader:
         if any(s < 0 or s + n > w for s, n, w in zip(start, extent, self.shape, strict=True)):
             out[...] = self._fill
         if a and b and c:
-            self._fill_in(out, a, b, c)
+            with _StillThere():
+                self._fill_in(out, a, b, c)
         return out
 
     def _fill_in(self, out: Array, a: list[_Slab], b: list[_Slab], c: list[_Slab]) -> None:
@@ -180,6 +187,14 @@ class BrickReader:
         np.left_shift(bits, 13, out=bits)
         np.bitwise_and(bits, np.int32(-0x70002000), out=bits)
         np.multiply(bits.view(np.float32), np.float32(2.0**112), out=out[where])
+
+
+class _StillThere(AbstractContextManager[None]):
+    """Says that a copy whose object is gone was evicted: there is nothing to verify or restore."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ObjectMissing):
+            raise ObjectMissing(EVICTED) from None
 
 
 def _put(brick: Array, out: Array, where: tuple[slice, slice, slice]) -> None:

@@ -26,7 +26,6 @@ from voxelvault.reading.lending import lend
 from voxelvault.reading.many import OpenedMany, open_many
 from voxelvault.readonly import require_writable
 from voxelvault.resources import Resources
-from voxelvault.storage.pack_reader import PackReader
 
 Advance = Callable[[int], object]
 Outcomes = tuple[Made, ...] | str
@@ -34,6 +33,7 @@ Submit = Callable[[Job, Mapping[str, bytes]], Future[Outcomes]]
 
 WINDOW = 3
 """Jobs handed out for each worker: enough to keep it busy, few enough to stop soon."""
+CHANGED = "changed while it was built; run again"
 
 
 def build_cache(
@@ -95,9 +95,10 @@ def build_cache(
     if before.todo:
         _build(resources, before.todo, recipe, plans, committer, cohort_id, executor, advance)
     after = sort_out(resources, series_ids, recipe, plans)
-    return Cache(
-        recipe, after.kept, committer.built, len(before.kept), committer.refused, plans.without, resources
-    )
+    lost = [found for found in after.todo if found not in committer.refused]
+    refused = committer.refused | dict.fromkeys(lost, CHANGED)
+    kept = len(after.kept.keys() & before.kept.keys())
+    return Cache(recipe, after.kept, len(after.kept) - kept, kept, refused, plans.without, resources)
 
 
 def _build(
@@ -111,29 +112,27 @@ def _build(
     advance: Advance,
 ) -> None:
     with ExitStack() as held:
-        opened = open_many(resources, todo, kind_code="cache", cohort_id=cohort_id)
+        segmentations = {found for series_id in todo for found in plans.sources_of(series_id)}
+        wanted = [*todo, *sorted(segmentations)]
+        opened = open_many(resources, wanted, kind_code="cache", cohort_id=cohort_id)
         held.callback(opened.close)
-        wanted = [found for found in plans.series_ids if found not in opened.series_ids]
-        masks = open_many(resources, wanted, kind_code="mask") if wanted else None
-        if masks is not None:
-            held.callback(masks.close)
         threads = resources.options.threads or os.cpu_count() or 1
         if executor is None or isinstance(executor, ThreadPoolExecutor):
             own = executor or held.enter_context(ThreadPoolExecutor(threads))
-            submit = _here(resources, opened, masks, own)
+            submit = _here(resources, opened, own)
         else:
-            submit = _elsewhere(resources, opened, masks, executor)
+            submit = _elsewhere(resources, opened, executor)
         committer.begin(len(todo))
         try:
-            _run(_jobs(opened, recipe, plans), submit, WINDOW * threads, committer, advance)
+            _run(_jobs(opened, todo, recipe, plans), submit, WINDOW * threads, committer, advance)
         except BaseException:
             committer.end(Outcome.PARTIAL)
             raise
         committer.end(Outcome.PARTIAL if committer.refused else Outcome.OK)
 
 
-def _jobs(opened: OpenedMany, recipe: AnyRecipe, plans: MaskPlans) -> Iterator[Job]:
-    for series_id in opened.series_ids:
+def _jobs(opened: OpenedMany, todo: Sequence[str], recipe: AnyRecipe, plans: MaskPlans) -> Iterator[Job]:
+    for series_id in todo:
         plan = plans.plans.get(series_id)
         ids = tuple(new_id() for _ in range(copies(opened.series(series_id), recipe, plan)))
         yield Job(series_id, recipe, ids, plan)
@@ -180,46 +179,30 @@ def _take(future: Future[Outcomes], job: Job, keys: Mapping[str, bytes], committ
         committer.add(Finished(job, made, keys))
 
 
-def _here(resources: Resources, opened: OpenedMany, masks: OpenedMany | None, executor: Executor) -> Submit:
+def _here(resources: Resources, opened: OpenedMany, executor: Executor) -> Submit:
     """Return what does jobs in threads of this process."""
     sealed = derived_objects(resources)
 
     def submit(job: Job, keys: Mapping[str, bytes]) -> Future[Outcomes]:
-        bench = Bench(_Packs(opened, masks), opened.handle, sealed, keys.__getitem__)
+        bench = Bench(opened.packs, opened.handle, sealed, keys.__getitem__)
         return executor.submit(attempt, opened.series(job.series_id), job, bench)
 
     return submit
 
 
-def _elsewhere(
-    resources: Resources, opened: OpenedMany, masks: OpenedMany | None, executor: Executor
-) -> Submit:
+def _elsewhere(resources: Resources, opened: OpenedMany, executor: Executor) -> Submit:
     """Return what sends jobs to other processes, each with a loan of what it needs."""
-    segments = {row["pack_id"]: row for row in (masks.pack_rows() if masks else [])}
-    segments |= {row["pack_id"]: row for row in opened.pack_rows()} if masks else {}
+    every = {row["pack_id"]: row for row in opened.pack_rows()}
 
     def submit(job: Job, keys: Mapping[str, bytes]) -> Future[Outcomes]:
         source = opened.series(job.series_id)
         rows = {row["pack_id"]: row for row in source.packs}
-        rows |= {pack_id: segments[pack_id] for pack_id in (job.plan.pack_ids if job.plan else ())}
+        rows |= {pack_id: every[pack_id] for pack_id in (job.plan.pack_ids if job.plan else ())}
         payload = pickle.dumps((source, job))
         loan = lend(resources, opened.handle, rows.values(), payload, extra_keys=keys, mode="write")
         return executor.submit(attempt_lent, loan)
 
     return submit
-
-
-class _Packs:
-    """Packs of the series and of the segmentations on them."""
-
-    def __init__(self, opened: OpenedMany, masks: OpenedMany | None) -> None:
-        self._series = opened.packs
-        self._masks = masks.packs if masks else opened.packs
-        self._of_masks = {row["pack_id"] for row in masks.pack_rows()} if masks else set()
-
-    def reader(self, pack_id: str) -> PackReader:
-        """Return the reader of one pack."""
-        return (self._masks if pack_id in self._of_masks else self._series).reader(pack_id)
 
 
 __all__ = ["build_cache"]

@@ -134,10 +134,10 @@ class MaskPlans:
     refused: Mapping[str, str] = field(default_factory=dict)
     without: tuple[str, ...] = ()
 
-    @property
-    def series_ids(self) -> tuple[str, ...]:
-        """Series that the segmentations are in."""
-        return tuple(sorted({found for plan in self.plans.values() for found in plan.series_ids}))
+    def sources_of(self, series_id: str) -> tuple[str, ...]:
+        """Return the series that the segmentations of a series are in."""
+        plan = self.plans.get(series_id)
+        return () if plan is None else tuple(plan.series_ids)
 
 
 @dataclass(frozen=True, slots=True)

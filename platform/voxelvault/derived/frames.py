@@ -6,22 +6,33 @@ headers, chunks and files still come from the pack.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from contextlib import suppress
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from voxelvault.derived.brick_reader import BrickReader
-from voxelvault.errors import UsageError
+from voxelvault.errors import ObjectMissing, UsageError
 from voxelvault.reading.packs import PackSource
 from voxelvault.storage.pack_reader import Convert, PackReader
 
 Array = npt.NDArray[Any]
+Named = TypeVar("Named")
 
 _A_THREAD = 8
 """Frames that are worth a thread of their own."""
+
+
+def there(open_copy: Callable[[Named], BrickReader], copies: Iterable[Named]) -> list[BrickReader]:
+    """Return readers of the copies that are there: frames of one that was evicted come from its pack."""
+    readers = []
+    for copy in copies:
+        with suppress(ObjectMissing):
+            readers.append(open_copy(copy))
+    return readers
 
 
 class CopiedPacks:
@@ -71,6 +82,21 @@ class _CopiedReader:
         copy = self._copies.get(stack)
         if copy is None:
             return self._reader.read(stack, frames, out, convert, threads)
+        try:
+            return self._read(copy, stack, frames, out, convert, threads)
+        except ObjectMissing:
+            # Evicted meanwhile: the pack has the same frames.
+            return self._reader.read(stack, frames, out, convert, threads)
+
+    def _read(
+        self,
+        copy: BrickReader,
+        stack: int,
+        frames: Sequence[int],
+        out: Array,
+        convert: Convert | None,
+        threads: int | None,
+    ) -> Array:
         key = self._reader.manifest.stacks[stack].key
         if any(not 0 <= frame < copy.shape[0] for frame in frames):
             raise UsageError(f"there is no such frame: this stack has frames 0 to {copy.shape[0] - 1}")
@@ -98,4 +124,4 @@ class _CopiedReader:
         return out
 
 
-__all__ = ["CopiedPacks"]
+__all__ = ["CopiedPacks", "there"]

@@ -1,20 +1,19 @@
-"""What derived copies there are: found by series and recipe, fresh or stale, used, evicted, swept."""
+"""What derived copies there are: rows of the catalog and objects, found, used, removed, swept."""
 
 from __future__ import annotations
 
 import hashlib
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.catalog.catalog import CommitInfo
 from voxelvault.derived.bricks import BrickLayout
 from voxelvault.derived.entry import Entry
-from voxelvault.derived.recipe import recipe_of
-from voxelvault.errors import UsageError
+from voxelvault.errors import LockTimeout, NoSpace
 from voxelvault.intake.directory import utc_now
 from voxelvault.model import SealedRef, new_id
 from voxelvault.policy.access import Request, require
@@ -26,39 +25,9 @@ from voxelvault.storage.sealed_objects import SealedObjects
 
 GRACE = 86_400.0
 """Seconds before an object without a row counts as left behind: a builder may be at work."""
-
-
-@dataclass(frozen=True, slots=True)
-class CacheInfo:
-    """Copies by one recipe, for people to look at."""
-
-    recipe: str
-    recipe_sha256: str
-    series: int
-    bytes: int
-    stale: int
-    created: datetime
-    used: datetime
-
-    def __repr__(self) -> str:
-        stale = f", {self.stale} stale" if self.stale else ""
-        return (
-            f"<cache {self.recipe_sha256[:12]}: {self.series} series, {self.recipe},"
-            f" {self.bytes / 1e6:,.0f} MB{stale}, used {self.used:%Y-%m-%d}>"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class EvictReport:
-    """What was evicted: copies, and bytes set free."""
-
-    copies: int
-    bytes: int
-    dry_run: bool = False
-
-    def __repr__(self) -> str:
-        done = "would evict" if self.dry_run else "evicted"
-        return f"<{done} {self.copies} copies, {self.bytes / 1e6:,.0f} MB>"
+TOUCHED_EVERY = timedelta(days=1)
+TOUCH_SECONDS = 0.5
+"""How long noting a use waits for whoever writes to the catalog."""
 
 
 def derived_objects(resources: Resources) -> SealedObjects:
@@ -72,7 +41,7 @@ def entries(
     """Return the copies there are, the latest first."""
     rows = resources.catalog.query(
         "select * from derived where ($recipe is null or recipe_sha256 = $recipe)"
-        " order by created desc, derived_id",
+        " and object_id is not null order by created desc, derived_id",
         {"recipe": recipe_sha256},
     ).to_pylist()
     wanted = None if series_ids is None else set(series_ids)
@@ -95,86 +64,6 @@ def digest_of(parts: Iterable[str]) -> str:
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
-def caches(resources: Resources) -> list[CacheInfo]:
-    """Return what is cached, by recipe, the last used first; nothing that names anybody."""
-    present, groups = members(resources), dict[str, list[Entry]]()
-    for entry in entries(resources):
-        groups.setdefault(entry.recipe_sha256, []).append(entry)
-    found = [
-        CacheInfo(
-            str(recipe_of(group[0].recipe)),
-            sha256,
-            len({entry.series_id for entry in group}),
-            sum(entry.ref.length for entry in group),
-            len({entry.series_id for entry in group if is_stale(entry, present)}),
-            max(entry.created for entry in group),
-            max(entry.used for entry in group),
-        )
-        for sha256, group in groups.items()
-    ]
-    return sorted(found, key=lambda info: info.used, reverse=True)
-
-
-def is_stale(entry: Entry, present: Mapping[str, str]) -> bool:
-    """Tell whether a series has other instances than when the copy was made.
-
-    A mask's digest is of the segmentations as well: that it is as old as its image is all that
-    can be told without looking for them.
-    """
-    return entry.kind != "masks" and present.get(entry.series_id) != entry.source_sha256
-
-
-def evict(
-    resources: Resources,
-    cache: str | None = None,
-    *,
-    stale: bool = False,
-    limit_bytes: int | None = None,
-    everything: bool = False,
-    dry_run: bool = False,
-) -> EvictReport:
-    """Remove copies; they can be built anew.
-
-    Parameters
-    ----------
-    resources : Resources
-        The open vault.
-    cache : str, optional
-        First digits of the recipe's digest, as `caches` shows it.
-    stale : bool
-        Only what was made of other instances than there are now.
-    limit_bytes : int, optional
-        The least recently used, until no more than so many bytes are left.
-    everything : bool
-        All there are.
-    dry_run : bool
-        Only say what would go.
-
-    Raises
-    ------
-    UsageError
-        Nothing was named, or the digits name no cache or several.
-    """
-    if cache is None and not stale and limit_bytes is None and not everything:
-        raise UsageError("say what to evict: a cache of `caches()`, stale=, limit_bytes= or everything=")
-    found = entries(resources)
-    if cache is not None:
-        named = {entry.recipe_sha256 for entry in found if entry.recipe_sha256.startswith(cache)}
-        if len(named) != 1 or len(cache) < 6:
-            raise UsageError("cache= is the first six or more digits of one of `caches()`")
-        found = [entry for entry in found if entry.recipe_sha256 in named]
-    if stale:
-        present = members(resources)
-        gone = {(e.series_id, e.recipe_sha256) for e in found if is_stale(e, present)}
-        found = [entry for entry in found if (entry.series_id, entry.recipe_sha256) in gone]
-    if limit_bytes is not None:
-        found = least_used(found, sum(entry.ref.length for entry in found) - limit_bytes)
-    report = EvictReport(len(found), sum(entry.ref.length for entry in found), dry_run)
-    if found and not dry_run:
-        remove(resources, found)
-    return report
-
-
 def least_used(found: Sequence[Entry], excess: int) -> list[Entry]:
     """Return the copies whose removal frees so many bytes, the longest unused first."""
     chosen: list[Entry] = []
@@ -187,18 +76,25 @@ def least_used(found: Sequence[Entry], excess: int) -> list[Entry]:
 
 
 def remove(resources: Resources, found: Sequence[Entry], cohort_id: str | None = None) -> None:
-    """Remove copies: entered in the log, rows first, then objects."""
+    """Remove copies, and rows that have lost theirs: entered in the log, rows first, then objects."""
     require(resources.policy, Request(Kind.DERIVED_REMOVED, (), resources.purpose, resources.who))
     require_writable(resources)
     action, size = new_id(), sum(entry.ref.length for entry in found)
     counts = {"derived": len(found), "bytes": size}
     log(resources, Kind.DERIVED_REMOVED, action, Outcome.INTENT, counts, cohort_id)
-    rows = [{"derived_id": entry.derived_id} for entry in found]
+    ids = [*(entry.derived_id for entry in found), *hollow(resources)]
+    rows = [{"derived_id": derived_id} for derived_id in ids]
     info = resources.catalog.commit(changes("derived", rows, "delete"))
     sealed = derived_objects(resources)
     for entry in found:
         sealed.delete(entry.ref.object_id)
     log(resources, Kind.DERIVED_REMOVED, action, Outcome.OK, counts, cohort_id, info)
+
+
+def hollow(resources: Resources) -> list[str]:
+    """Return ids of rows that name no object: nothing can be read or removed by them."""
+    rows = resources.catalog.query("select derived_id from derived where object_id is null").to_pylist()
+    return [row["derived_id"] for row in rows]
 
 
 def log(
@@ -227,10 +123,34 @@ def log(
 
 
 def touch(resources: Resources, found: Sequence[Entry]) -> None:
-    """Note that copies were asked for now; a vault that can't be written stays as it is."""
-    if found and not resources.read_only:
-        rows = [{"derived_id": entry.derived_id, "used": utc_now()} for entry in found]
-        resources.catalog.commit(changes("derived", rows, "merge"))
+    """Note that copies were asked for, once a day; left out where the catalog can't be written now.
+
+    Reading must neither wait for a writer nor fail for want of room.
+    """
+    now = utc_now()
+    due = [entry.derived_id for entry in found if now - entry.used >= TOUCHED_EVERY]
+    if due and not resources.read_only:
+        with suppress(LockTimeout, NoSpace):
+            _note_use(resources, due, now)
+
+
+def _note_use(resources: Resources, due: Sequence[str], now: datetime) -> None:
+    with resources.catalog.lease(TOUCH_SECONDS) as lease:
+        # A merge would give those evicted meanwhile a row again, and no object.
+        there = lease.query(
+            "select derived_id from derived where derived_id in (select unnest($ids))", {"ids": due}
+        ).to_pylist()
+        if not there:
+            return
+        info = lease.commit(changes("derived", [{**row, "used": now} for row in there], "merge"))
+    event = Event(
+        kind=Kind.CATALOG_CHANGED,
+        who=resources.who,
+        purpose=resources.purpose,
+        counts={"rows": len(there), "snapshot": info.snapshot},
+        digests={"catalog": info.digest},
+    )
+    resources.audit.append([event])
 
 
 def sweep(resources: Resources, grace: float = GRACE) -> int:
@@ -269,13 +189,11 @@ def _entry(row: Mapping[str, Any]) -> Entry:
 
 
 __all__ = [
-    "CacheInfo",
     "Entry",
-    "EvictReport",
-    "caches",
     "derived_objects",
     "entries",
-    "evict",
+    "hollow",
+    "least_used",
     "members",
     "remove",
     "sweep",

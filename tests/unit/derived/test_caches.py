@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from derived_support import cache, ingest, names, person
 
 import voxelvault as vv
 from voxelvault.crypto.streaming_aead import Kind
-from voxelvault.derived import building, making, shelf
-from voxelvault.derived.cache import Cache, find_cache
+from voxelvault.derived import building, making
+from voxelvault.derived.cache import find_cache
 from voxelvault.derived.frames import CopiedPacks
 from voxelvault.derived.recipe import frame_recipe, recipe
 from voxelvault.derived.shelf import derived_objects, entries, sweep
@@ -27,43 +27,7 @@ from voxelvault.testing import synthetic
 from voxelvault.testing.synthetic_segmentation import segmentation_of
 from voxelvault.testing.synthetic_series import slice_positions
 
-MARKER_LPS = (-16.4, -9.4, 9.0)
 OBLIQUE = (0.96, 0.28, 0.0, -0.28, 0.96, 0.0)
-
-
-def person(number: str) -> dict[str, object]:
-    return {"PatientID": number, "PatientName": f"PLANTED^{number}", "PatientBirthDate": None}
-
-
-def ingest(vault: vv.Vault, folder: Path, *files: bytes) -> None:
-    folder.mkdir(parents=True)
-    for number, data in enumerate(files):
-        (folder / f"{number}.dcm").write_bytes(data)
-    assert not vault.ingest(folder, progress=False).quarantined
-
-
-@pytest.fixture
-def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[vv.Vault]:
-    """Four CT series of four people, the first with a marker."""
-    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "configuration"))
-    with vv.create(tmp_path / "vault", codec="fast") as made:
-        files = [
-            data
-            for seed in range(4)
-            for data in synthetic.ct_series(
-                5, 20, 16, seed=seed, marker=MARKER_LPS if seed == 0 else None, attributes=person(f"P{seed}")
-            )
-        ]
-        ingest(made, tmp_path / "inbox", *files)
-        yield made
-
-
-def cache(vault: vv.Vault, **how: Any) -> Cache:
-    return vault.select("Modality = 'CT'").cache(progress=False, **how)
-
-
-def names(vault: vv.Vault) -> set[str]:
-    return {info.name for info in vault.resources.objects.list("derived/")}
 
 
 def marker_of(volume: np.ndarray, affine: np.ndarray) -> np.ndarray:
@@ -302,9 +266,7 @@ def test_other_processes_build_on_loans(vault: vv.Vault) -> None:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         made = vault.select("Modality = 'CT'").cache(dtype="int16", executor=pool, progress=False)
     assert made.built == 4
-    assert {shelf.is_stale(made.image(found), shelf.members(vault.resources)) for found in made.copies} == {
-        False
-    }
+    assert [info.stale for info in vault.caches()] == [0]
     series_id = made.series_ids[0]
     elsewhere, affine = made.load(series_id)
     vault.evict(everything=True)
