@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from voxelvault.derived.cache import Cache
+    from voxelvault.derived.recipe import AnyRecipe
     from voxelvault.resources import Resources
 
 
@@ -95,7 +96,6 @@ class Cacheable:
         NoSpace
             The disk is full; what was made before stays.
         """
-        from voxelvault.derived.calling import cache_series
         from voxelvault.derived.recipe import recipe
 
         if codec == "fast":
@@ -111,15 +111,7 @@ class Cacheable:
             codec=codec,
             fill=fill,
         )
-        return cache_series(
-            self.resources,
-            self.readable_ids(),
-            how,
-            cohort_id=self.cohort_id,
-            executor=executor,
-            progress=progress,
-            limit_bytes=limit_bytes,
-        )
+        return _build(self, how, executor, progress, limit_bytes)
 
     def cache_frames(
         self: Chosen,
@@ -138,17 +130,28 @@ class Cacheable:
         executor, progress, limit_bytes
             As for `cache`.
         """
-        from voxelvault.derived.calling import cache_series
         from voxelvault.derived.recipe import frame_recipe
 
-        return cache_series(
-            self.resources,
-            self.readable_ids(),
-            frame_recipe(codec),
-            cohort_id=self.cohort_id,
+        return _build(self, frame_recipe(codec), executor, progress, limit_bytes)
+
+
+def _build(
+    chosen: Chosen, recipe: AnyRecipe, executor: Executor | None, progress: bool, limit_bytes: int | None
+) -> Cache:
+    """Build a cache behind a progress bar."""
+    from voxelvault.derived.building import build_cache
+    from voxelvault.display.progress import Progress
+
+    series_ids = chosen.readable_ids()
+    with Progress("cache", len(series_ids), unit="series", shown=None if progress else False) as bar:
+        return build_cache(
+            chosen.resources,
+            series_ids,
+            recipe,
+            cohort_id=chosen.cohort_id,
             executor=executor,
-            progress=progress,
             limit_bytes=limit_bytes,
+            advance=bar.advance,
         )
 
 
