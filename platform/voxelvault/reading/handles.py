@@ -15,6 +15,8 @@ from voxelvault.resources import Resources
 GRANTS_NAMED = 256
 """Grants that the closing of a handle names, the last ones: an entry holds no more than 64 KiB."""
 
+CLOSED = "this handle is closed; open the series again"
+
 
 class Handle:
     """What the log knows of an open handle: which, and how much was read under it.
@@ -57,7 +59,7 @@ class Handle:
         """Refuse reads after closing, and in a forked child."""
         check_process(self._pid)
         if self.closed:
-            raise PolicyDenied("this handle is closed; open the series again")
+            raise PolicyDenied(CLOSED)
 
     def count(self, frames: int, size: int) -> None:
         """Count a read."""
@@ -66,16 +68,27 @@ class Handle:
             self.bytes += size
 
     def lent(self, grant_id: str, end: Callable[[], object]) -> None:
-        """Note a grant that stands on this handle: its closing names it, and calls `end`."""
+        """Note a grant that stands on this handle: its closing names it, and calls `end`.
+
+        Raises
+        ------
+        PolicyDenied
+            It was closed meanwhile.
+        """
         with self._lock:
+            if self.closed:
+                raise PolicyDenied(CLOSED)
             self._grants.append(grant_id)
             self._ends.append(end)
 
     def close(self) -> None:
         """Enter the counts in the log, once; a forked child leaves that to its parent."""
-        if self.closed or os.getpid() != self._pid:
+        if os.getpid() != self._pid:
             return
-        self.closed = True
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
         while self._ends:
             self._ends.pop()()
         grants = tuple(self._grants[-GRANTS_NAMED:])

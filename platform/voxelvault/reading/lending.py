@@ -106,6 +106,8 @@ class OpenLoan:
         `write` may put new objects into the area of derived ones.
     payload : bytes
         What the lender sent along.
+    lender : str
+        The process that lent it: there it ends with its handle, also when nobody holds that any more.
     frames, bytes : int
         What was read under it in this process.
     """
@@ -117,6 +119,7 @@ class OpenLoan:
         self._objects = _LentObjects(Path(terms["root"]), terms["durable"], writable=grant.mode == "write")
         self._refs = {pack_id: SealedRef(**ref) for pack_id, ref in terms["packs"].items()}
         self._verify = bool(terms["verify"])
+        self.lender: str = terms["lender"]
         self._made: dict[str, Any] = {}
         self._making = threading.RLock()
         self.payload = grant.payload[4 + length :]
@@ -247,6 +250,7 @@ def lend(
         "durable": objects.durable,
         "verify": resources.options.verify_reads,
         "packs": packs,
+        "lender": _this_process(),
     }
     head = json.dumps(terms, separators=(",", ":")).encode()
     whole = b"".join((len(head).to_bytes(4, "big"), head, payload))
@@ -309,6 +313,12 @@ def _forget(grant_id: str) -> None:
         _open.pop(grant_id, None)
 
 
+@lru_cache(maxsize=1)
+def _this_process() -> str:
+    """Return what tells this process from others; made late, so that no two share it by a fork server."""
+    return new_id()
+
+
 def _opened(loan: Loan) -> OpenLoan:
     handle = _lenders.get(loan.grant_id)
     if handle is None and multiprocessing.parent_process() is not None:
@@ -317,8 +327,11 @@ def _opened(loan: Loan) -> OpenLoan:
     grant = open_grant(loan.sealed, family_key(), time.time())
     if (grant.vault_id, grant.grant_id) != (loan.vault_id, loan.grant_id):
         raise IntegrityError("a loan carries another one's grant; make the loader or the graph anew")
+    found = OpenLoan(grant, handle)
+    if handle is None and found.lender == _this_process():
+        raise PolicyDenied("what was lent was closed; make the loader or the graph anew")
     opened()
-    return OpenLoan(grant, handle)
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -150,6 +151,26 @@ def test_closing_the_handle_ends_it_here_and_names_the_grant(vault: vv.Vault, le
         lend(vault.resources, handle, rows)
     last = list(vault.resources.audit.entries())[-1]
     assert loan.grant_id in str(last)
+
+
+def test_a_loan_ends_with_its_handle_also_when_that_is_forgotten(
+    vault: vv.Vault, uids: dict[str, str], workers: ProcessPoolExecutor
+) -> None:
+    opened = find_series(vault.resources, uids["CT"])
+    loan = lend(vault.resources, opened.handle, opened.pack_rows())
+    opened.close()
+    del opened
+    gc.collect()
+    with pytest.raises(PolicyDenied, match="closed"):
+        loan.open()
+    assert workers.submit(failure, loan).result() == "", "workers never learn of it"
+
+
+def test_a_closed_handle_takes_no_grant(lent: Any) -> None:
+    _, handle, _ = lent
+    handle.close()
+    with pytest.raises(PolicyDenied, match="closed"):
+        handle.lent("a" * 32, lambda: None)
 
 
 def test_a_loan_to_read_writes_nothing(vault: vv.Vault, lent: Any) -> None:
