@@ -18,8 +18,8 @@ from voxelvault.crypto.streaming_aead import Kind
 from voxelvault.derived.bricks import BrickLayout, brick_shape, check_fill, encoded
 from voxelvault.derived.recipe import AnyRecipe, FrameRecipe, Recipe
 from voxelvault.derived.resampling import Regrid, check_whole, regrid, stored
-from voxelvault.dicom.resample import resample_regular
-from voxelvault.dicom.slices import LPS_TO_RAS, FrameGroup
+from voxelvault.dicom.even_grid import even_image, even_labels, fill_for
+from voxelvault.dicom.slices import FrameGroup
 from voxelvault.errors import DicomError, NoPixels, UsageError
 from voxelvault.model import SealedRef
 from voxelvault.reading.lending import Loan
@@ -33,8 +33,6 @@ from voxelvault.storage.sealed_objects import SealedObjects
 
 Array = npt.NDArray[Any]
 
-AIR = -1024.0
-"""Fill of volumes in Hounsfield units."""
 MASKS = "masks"
 _NOWHERE = tuple(tuple(row) for row in np.eye(4).tolist())
 
@@ -126,7 +124,7 @@ def _bricks(source: SeriesSource, job: Job, recipe: Recipe, bench: Bench) -> tup
         raise NoPixels("colour is not resampled into bricks; load such series slice by slice")
     reader = source.reader(bench.packs, bench.guard, threads=1)
     unit = "" if recipe.units == "stored" else reader.unit_of(chosen, recipe.units)[1]
-    fill = recipe.fill if recipe.fill is not None else AIR if unit == "HU" else 0.0
+    fill = fill_for(unit) if recipe.fill is None else recipe.fill
     values = reader.load(chosen, dtype=np.float32, units=recipe.units)
     np.nan_to_num(values, copy=False, nan=fill, posinf=np.inf, neginf=-np.inf)
     check_whole(values, unit, recipe.dtype)
@@ -140,7 +138,7 @@ def _bricks(source: SeriesSource, job: Job, recipe: Recipe, bench: Bench) -> tup
     made = [_put(Recipe.kind, job.ids[0], image, layout, bench)]
     del values, upright, image
     if job.plan is not None:
-        mask = _mask(job.plan, chosen, recipe, grid, bench)
+        mask = _mask(job.plan, chosen, grid, bench)
         # Labels are mostly background: compressed, a mask takes next to no time and room.
         chunks = brick_shape(grid.shape, recipe.chunks, "uint8", "lz4")
         layout = BrickLayout(grid.shape, chunks, "uint8", "lz4", 0.0, lines, "", recipe.masks)
@@ -153,30 +151,12 @@ def _even(values: Array, group: FrameGroup, recipe: Recipe, fill: float) -> tupl
     placed = recipe.spacing is not None or recipe.orientation is not None
     if group.orientation is None and not placed:
         return values, np.eye(4)
-    if group.regular and not group.tilted:
-        return values, _own_axes(group.affine_ras)
-    done = resample_regular(values, group, fill=fill)
-    return done.volume, _own_axes(LPS_TO_RAS @ done.affine_lps)
+    return even_image(values, group, fill)
 
 
-def _mask(plan: MaskPlan, chosen: FrameStack, recipe: Recipe, grid: Regrid, bench: Bench) -> Array:
+def _mask(plan: MaskPlan, chosen: FrameStack, grid: Regrid, bench: Bench) -> Array:
     labels = plan.make(bench.packs, chosen, guard=bench.guard)
-    group = chosen.group
-    if group.orientation is None or (group.regular and not group.tilted):
-        return grid.mask(labels)
-    upright: Array | None = None
-    for value in np.unique(labels[labels > 0]).tolist():
-        part = resample_regular((labels == value).astype(np.float32), group, fill=0.0).volume
-        upright = np.zeros(part.shape, np.uint8) if upright is None else upright
-        upright[part >= 0.5] = value
-    if upright is None:
-        return np.zeros(grid.shape, np.uint8)
-    return grid.mask(upright)
-
-
-def _own_axes(affine: Array) -> Array:
-    """Return an affine of (column, row, slice) as one of (slice, row, column)."""
-    return np.ascontiguousarray(affine[:, [2, 1, 0, 3]])
+    return grid.mask(labels if chosen.group.orientation is None else even_labels(labels, chosen.group)[0])
 
 
 def _frames(source: SeriesSource, job: Job, recipe: FrameRecipe, bench: Bench) -> tuple[Made, ...]:
@@ -213,4 +193,4 @@ def _put(kind: str, derived_id: str, values: Array, layout: BrickLayout, bench: 
     return Made(kind, derived_id, ref, layout.to_json())
 
 
-__all__ = ["AIR", "MASKS", "Bench", "Job", "Made", "attempt", "attempt_lent", "copies", "make", "stacks_of"]
+__all__ = ["MASKS", "Bench", "Job", "Made", "attempt", "attempt_lent", "copies", "make", "stacks_of"]
