@@ -24,7 +24,7 @@ def about(event: Event, series_ids: Sequence[str], cohort_id: str | None = None)
     cohort_id : str, optional
         Opaque id of the cohort that they are of.
     """
-    members = tuple(sorted(series_ids))
+    members = tuple(sorted(set(series_ids)))
     named = {"series": members} if 0 < len(members) <= NAMED else {}
     cohort = {} if cohort_id is None else {"cohort": (cohort_id,)}
     digest = hashlib.sha256("".join(members).encode()).hexdigest()

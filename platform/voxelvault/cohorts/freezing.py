@@ -249,12 +249,18 @@ def series_of(resources: Resources, frozen: Frozen) -> tuple[str, ...]:
 
 
 def labels_of(resources: Resources, frozen: Frozen) -> Labels:
-    """Return a cohort's labels.
+    """Return a cohort's labels: an identifying read, in the log before it is made.
 
     Where a merge of subjects made one series of two with different labels, it has none.
+
+    Raises
+    ------
+    PolicyDenied, AuditError
+        Then nothing was read.
     """
     if not frozen.labels:
         return NO_LABELS
+    _enter_labels(resources, frozen)
     columns, reduced = tuple(frozen.labels["columns"]), dict(frozen.labels["reduced"])
     which = "series_id, label" + (", instance_id" if reduced else "")
     rows = resources.catalog.query(
@@ -262,6 +268,14 @@ def labels_of(resources: Resources, frozen: Frozen) -> Labels:
         {"id": frozen.cohort_id},
     ).to_pylist()
     return _labels(columns, reduced, [{**row, "label": json.loads(row["label"])} for row in rows])
+
+
+def _enter_labels(resources: Resources, frozen: Frozen) -> None:
+    kind, ids = Kind.IDENTIFYING_READ, {"cohort": (frozen.cohort_id,)}
+    require(resources.policy, Request(kind, ids["cohort"], resources.purpose, resources.who))
+    resources.audit.append(
+        [Event(kind=kind, who=resources.who, purpose=resources.purpose, ids=ids, text="labels of a cohort")]
+    )
 
 
 def _labels(columns: tuple[str, ...], reduced: dict[str, str], rows: Sequence[Mapping[str, Any]]) -> Labels:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 
+from voxelvault.audit.about import about
 from voxelvault.audit.events import Event, Kind
 from voxelvault.dicom.read import Header
 from voxelvault.dicom.structured_report import Finding, findings, referenced_series
@@ -47,7 +48,7 @@ def segments_in_vault(resources: Resources, series_ids: Sequence[str]) -> dict[s
     PolicyDenied, AuditError
         Then nothing was read.
     """
-    _enter(resources, series_ids)
+    _enter(resources, series_ids, Kind.QUERY, "segments")
     targets = target_rows(resources, series_ids)
     objects = stored_objects(resources, targets)
     images = named_images(resources, targets, objects)
@@ -86,6 +87,8 @@ def labels_in_vault(
 def findings_in_vault(resources: Resources, series_ids: Sequence[str]) -> dict[str, list[Finding]]:
     """Return what structured reports found on each series, or on its study where they name no series.
 
+    Findings are diagnoses: the log has an identifying read of these series.
+
     Parameters
     ----------
     resources : Resources
@@ -98,7 +101,7 @@ def findings_in_vault(resources: Resources, series_ids: Sequence[str]) -> dict[s
     dict of str to list of Finding
         By series id.
     """
-    _enter(resources, series_ids)
+    _enter(resources, series_ids, Kind.IDENTIFYING_READ, "findings")
     targets = target_rows(resources, series_ids)
     rows = object_rows(resources, targets, "SR", "header")
     found: dict[str, list[Finding]] = {series_id: [] for series_id in series_ids}
@@ -214,12 +217,11 @@ def _sources(known: Sequence[SegmentInfo], label: str | int, value: int) -> list
     return [MaskSource(first.kind, first.instance_id, first.pack_id, first.series_id, numbers, first.refers)]
 
 
-def _enter(resources: Resources, series_ids: Sequence[str]) -> None:
+def _enter(resources: Resources, series_ids: Sequence[str], kind: Kind, what: str) -> None:
     """Ask the policy and enter the look-up in the log, before it is made."""
-    require(resources.policy, Request(Kind.QUERY, tuple(series_ids), resources.purpose, resources.who))
-    resources.audit.append(
-        [Event(kind=Kind.QUERY, who=resources.who, purpose=resources.purpose, text="segments and findings")]
-    )
+    require(resources.policy, Request(kind, tuple(series_ids), resources.purpose, resources.who))
+    entry = Event(kind=kind, who=resources.who, purpose=resources.purpose, text=what)
+    resources.audit.append([about(entry, series_ids)])
 
 
 __all__ = [

@@ -65,6 +65,17 @@ def test_freezing_stores_members_and_labels_and_is_logged(vault: vv.Vault) -> No
     assert vault.audit.log(1)[0].codes["type"] == ("cohort",)
 
 
+def test_stored_labels_are_read_after_an_entry_that_names_the_cohort(vault: vv.Vault) -> None:
+    frozen = vault.select().with_labels(labels([1, 0, 1]), on="StudyInstanceUID").freeze("a")
+    vault.select().freeze("without")
+    before = len(vault.audit.log())
+    vault.cohort("without")
+    assert len(vault.audit.log()) == before
+    vault.cohort("a")
+    (entry,) = vault.audit.log()[before:]
+    assert (entry.kind, entry.ids) == (Kind.IDENTIFYING_READ, {"cohort": (frozen.cohort_id,)})
+
+
 def test_names_and_nothing(vault: vv.Vault) -> None:
     for name in ("", "1st", "a b", "x" * 65, "../up", "a\n", "é"):
         with pytest.raises(UsageError, match="name"):

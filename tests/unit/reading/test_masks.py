@@ -386,13 +386,17 @@ def test_labels_and_findings_of_many_series_at_once(vaulted: Vaulted) -> None:
     vault = vaulted(*files, *others, seg, rt, measurement_report(files, seg))
     with series_of(vault, files) as one, series_of(vault, others) as two:
         ids = [str(series._row["series_id"]) for series in (one, two)]
-    resources = vault.resources
+    resources, before = vault.resources, len(vault.audit.log())
     assert labels_in_vault(resources, ids) == {ids[0]: ["lesion", "heart"], ids[1]: ["lesion", "heart"]}
-    assert labels_in_vault(resources, ids, "RTSTRUCT")[ids[0]] == ["heart"]
+    assert labels_in_vault(resources, ids[:1], "RTSTRUCT")[ids[0]] == ["heart"]
     found = findings_in_vault(resources, ids)
     assert [finding.value for finding in found[ids[0]] if finding.kind == "NUM"] == [12.5]
     assert found[ids[0]][1].references[0].segments == (1,)
     assert found[ids[1]] == []
+    entries = vault.audit.log()[before:]
+    # Findings are diagnoses.
+    assert [str(entry.kind) for entry in entries] == ["query", "query", "identifying.read"]
+    assert [entry.ids["series"] for entry in entries] == [tuple(sorted(ids)), (ids[0],), tuple(sorted(ids))]
 
 
 def test_a_plan_pickles_without_names_and_needs_packs_only(vaulted: Vaulted) -> None:
