@@ -61,12 +61,13 @@ class Cacheable:
         orientation : str or None
             Letters to which the axes grow; None keeps (slice, row, column).
         dtype : {"float32", "float16", "int16", "uint8"}
-            Of the bricks. Patches come as float32; `int16` rounds to whole units, takes half the
-            room and is read fastest.
+            Of the bricks. Patches come as float32; `int16` takes half the room and is read fastest.
+            It rounds Hounsfield units to whole ones; series of other fractions, such as uptake, are
+            refused.
         chunks : int or sequence of int
             Edge of a brick in voxels, about; or its exact shape.
         masks : str or sequence of str
-            Labels of segmentations to be cached beside the images: 1 is the first of them.
+            Labels of segmentations to be cached beside the images, at most 255: 1 is the first.
         units : {"modality", "stored", "real_world", "suvbw"}, optional
             As of `Series.load`.
         stack : int or str, optional
