@@ -6,13 +6,13 @@ The unit is the series: `len`, iteration and labels count series, splits keep su
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from voxelvault.cohorts import combining, parts
-from voxelvault.cohorts.selecting import Chosen, Parameters
+from voxelvault.cohorts.selecting import Chosen, Closable, Parameters
 from voxelvault.derived.face import Cacheable
 from voxelvault.resources import Resources
 from voxelvault.training.face import Trainable
@@ -71,6 +71,11 @@ class Selection(Trainable, Cacheable):
     def cohort_id(self) -> str | None:
         """Opaque id of the cohort that these series are of; None for what was never frozen."""
         return self._chosen.frozen.cohort_id if self._chosen.frozen else None
+
+    @property
+    def keep(self) -> Callable[[Closable], None]:
+        """Takes what is to be closed with the vault."""
+        return self._chosen.keep
 
     @property
     def part(self) -> str | None:

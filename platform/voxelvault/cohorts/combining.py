@@ -21,6 +21,7 @@ def intersection(one: Chosen, other: Chosen) -> Chosen:
         text=f"({one.text}) & ({other.text})",
         find=cache(lambda: set(one.find()) & set(other.find())),
         labels=joined([one.labels, other.labels]),
+        keep=one.keep,
     )
 
 

@@ -49,6 +49,7 @@ class Handle:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self.frames = 0
+        self.samples = 0
         self.bytes = 0
         self.closed = False
 
@@ -65,6 +66,12 @@ class Handle:
         """Count a read."""
         with self._lock:
             self.frames += frames
+            self.bytes += size
+
+    def count_samples(self, samples: int, size: int) -> None:
+        """Count what a data set gave out, and bytes of it that worker processes read."""
+        with self._lock:
+            self.samples += samples
             self.bytes += size
 
     def lent(self, grant_id: str, end: Callable[[], object]) -> None:
@@ -92,6 +99,7 @@ class Handle:
         while self._ends:
             self._ends.pop()()
         grants = tuple(self._grants[-GRANTS_NAMED:])
+        samples = {"samples": self.samples} if self._kind_code == "loader" else {}
         self._resources.audit.append(
             [
                 Event(
@@ -100,7 +108,7 @@ class Handle:
                     purpose=self._resources.purpose,
                     action=self._action,
                     ids={**self._ids, **({"grant": grants} if grants else {})},
-                    counts={"frames": self.frames, "bytes": self.bytes},
+                    counts={"frames": self.frames, "bytes": self.bytes, **samples},
                     codes={"type": (self._kind_code,)},
                 )
             ]

@@ -42,7 +42,7 @@ class Supply(Protocol):
         """Return what workers get; another one when half of its time is over."""
 
     def count(self, samples: int, size: int) -> None:
-        """Count what a worker read, for the log."""
+        """Count samples, and bytes that workers read for them, for the log."""
 
     def close(self) -> None:
         """Enter the counts in the log."""
@@ -101,6 +101,7 @@ class Dataset:
             raise IndexError(f"there are {len(self)} samples")
         generator = item_generator(self.seed, epoch, number % len(self))
         sample = self._supply.maker().sample(number % len(self), generator)
+        self._supply.count(1, 0)
         return self._turned(sample, int(generator.integers(1 << 32)))
 
     def __getitems__(self, indexes: Sequence[int | Draw]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from voxelvault.errors import MissingExtra, UsageError
@@ -14,6 +14,7 @@ from voxelvault.training.roles import by_series, by_study
 if TYPE_CHECKING:
     from voxelvault.derived.cache import Cache
     from voxelvault.derived.recipe import AnyRecipe
+    from voxelvault.reading.handles import Handle
     from voxelvault.resources import Resources
     from voxelvault.training.loader import Loader
 
@@ -43,6 +44,10 @@ class Chosen(Protocol):
     @property
     def series_ids(self) -> tuple[str, ...]:
         """Opaque ids."""
+
+    @property
+    def keep(self) -> Callable[[Handle], None]:
+        """Takes what is to be closed with the vault."""
 
     def readable_ids(self) -> tuple[str, ...]:
         """Return the ids of the series to open."""
@@ -259,6 +264,7 @@ def _made(selection: Chosen, options: Mapping[str, Any], default_arrays: str) ->
         _groups(selection, given.get("group", "series"), given.get("roles")),
         selection.labels.of,
         cohort_id=selection.cohort_id,
+        keep=selection.keep,
         **{name: given[name] for name in _OF_REQUEST if name in given},
     )
     transform, arrays = options.get("transform"), given.get("arrays")

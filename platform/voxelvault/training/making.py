@@ -16,6 +16,7 @@ from voxelvault.training.plan import Plan, Unit, Wish, labels_of
 from voxelvault.training.supply import Member, OwnPlace, OwnSupply
 
 if TYPE_CHECKING:
+    from voxelvault.reading.handles import Handle
     from voxelvault.resources import Resources
 
 LabelsOf = Callable[[str, "str | None"], Mapping[str, Any]]
@@ -42,6 +43,8 @@ class Request:
         Read from there.
     cohort_id : str, optional
         The frozen cohort, for the log.
+    keep : callable
+        Takes the handle, which is to be closed with the vault.
     """
 
     groups: Sequence[tuple[str, Mapping[str, str]]]
@@ -51,6 +54,7 @@ class Request:
     unmasked: str = "raise"
     cache: object = None
     cohort_id: str | None = None
+    keep: Callable[[Handle], object] = lambda _: None
 
     @property
     def series_ids(self) -> list[str]:
@@ -110,10 +114,13 @@ def make_dataset(
         plan = Plan(wish, _units(opened, wish, request, copies, masks))
         supply = OwnSupply(resources, OwnPlace(resources, opened, copies.keys), plan)
         chosen = arrays or arrays_for(transform, default_arrays)
-        return Dataset(supply, transform, chosen, wish.seed, _note(wish, request))
+        dataset = Dataset(supply, transform, chosen, wish.seed, _note(wish, request))
     except BaseException:
         opened.close()
         raise
+    # The handle alone: the samples' memory goes when nobody has the data set any more.
+    request.keep(opened.handle)
+    return dataset
 
 
 def _check_places(opened: OpenedMany, request: Request) -> None:

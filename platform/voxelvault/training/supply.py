@@ -195,8 +195,9 @@ class OwnSupply:
             return self._loan
 
     def count(self, samples: int, size: int) -> None:
-        """Count what workers read."""
-        self._place.count(samples, size)
+        """Count samples, and what workers read for them; refuse after closing."""
+        self._place.check()
+        self._place.opened.handle.count_samples(samples, size)
 
     def close(self) -> None:
         """Close the handle: the log gets its counts, and loans end."""

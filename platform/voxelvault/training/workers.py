@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from multiprocessing import connection, context, forkserver, popen_forkserver
 from typing import Any
 
+from voxelvault.reading.lending import SECRETS
+
 _swapping = threading.Lock()
 
 
@@ -64,7 +66,7 @@ def _outlive(sentinel: int) -> None:
 
 class _Popen(popen_forkserver.Popen):
     def _launch(self, process_obj: Any) -> None:
-        with _without_main():
+        with _bare():
             super()._launch(process_obj)  # type: ignore[misc]
 
 
@@ -106,21 +108,25 @@ def start_server(preload: Sequence[str]) -> None:
         Modules that every worker needs. A server that runs already keeps its own: workers then import them.
     """
     multiprocessing.set_forkserver_preload(list(preload))
-    # The server's own path to the caller's script isn't wanted either.
-    with _without_main():
+    with _bare():
         forkserver.ensure_running()
 
 
 @contextmanager
-def _without_main() -> Iterator[None]:
-    """Show multiprocessing a `__main__` without a file, so that no child imports it."""
+def _bare() -> Iterator[None]:
+    """Show multiprocessing a `__main__` without a file, which no child imports, and no vault's secrets.
+
+    A launch may start the fork server anew, whose environment is every worker's.
+    """
     with _swapping:
         main = sys.modules["__main__"]
+        secrets = {name: os.environ.pop(name) for name in SECRETS if name in os.environ}
         sys.modules["__main__"] = types.ModuleType("__main__")
         try:
             yield
         finally:
             sys.modules["__main__"] = main
+            os.environ.update(secrets)
 
 
 __all__ = ["WorkerContext", "WorkerProcess", "settle", "start_server"]

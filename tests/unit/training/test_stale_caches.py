@@ -1,4 +1,4 @@
-"""A cache at hand is looked at again before it is read: nothing old is served, and no wish is left unheard."""
+"""A cache at hand is looked at again before it is read: nothing old is served, no wish left unheard."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_cache_of_what_was_sent_again_is_refused(vault: vv.Vault, room: Path, 
         )
         (room / "new" / path.name).write_bytes(data)
     vault.ingest(room / "new", progress=False)
-    with pytest.raises(UsageError, match="1 of 2 series .*build it again"):
+    with pytest.raises(UsageError, match=r"1 of 2 series .*build it again"):
         heads.dataset(cache=cache, unmasked="background")
     again = heads.cache(None, None, masks="hemorrhage", progress=False)
     with (
