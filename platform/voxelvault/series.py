@@ -43,9 +43,12 @@ def open_series(
     return series_of(resources, opened, opened.series_ids[0])
 
 
-def series_of(resources: Resources, opened: OpenedMany, series_id: str) -> Series:
-    """Return one of many open series; closing it closes the handle of all."""
-    return Series(opened.series(series_id), opened.reader(series_id), opened.handle, resources)
+def series_of(
+    resources: Resources, opened: OpenedMany, series_id: str, handle: Handle | None = None
+) -> Series:
+    """Return one of many open series; closing it closes the handle of all, or the one that is passed."""
+    handle = handle or opened.handle
+    return Series(opened.series(series_id), opened.reader(series_id, guard=handle), handle, resources)
 
 
 def _lent_series(loan: Loan) -> Series:

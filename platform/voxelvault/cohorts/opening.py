@@ -100,9 +100,8 @@ def one_by_one(chosen: Chosen, series_ids: Sequence[str]) -> Iterator[Series]:
 
 
 def _series(chosen: Chosen, many: OpenedMany, series_id: str, use: _Use | None = None) -> Series:
-    one = series_of(chosen.resources, many, series_id)
-    one.handle = _Shared(many.handle, use)
-    return one
+    # Its reader holds this handle, too: lazy arrays outlive their series.
+    return series_of(chosen.resources, many, series_id, _Shared(many.handle, use))
 
 
 def to_dask(

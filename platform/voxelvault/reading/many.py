@@ -78,11 +78,11 @@ class OpenedMany:
         """Return rows of the catalog's `packs` for all of them, as `lend` takes them."""
         return self._tables.pack_rows()
 
-    def reader(self, series_id: str, threads: int | None = None) -> VolumeReader:
-        """Return a reader of one of them, with headers from the catalog."""
+    def reader(self, series_id: str, threads: int | None = None, guard: Handle | None = None) -> VolumeReader:
+        """Return a reader of one of them, with headers from the catalog; `guard` stands for the handle."""
         source, headers = self.series(series_id), CatalogHeaders(self._resources, series_id)
         lender = SeriesLender(self._resources, self.handle, source)
-        return source.reader(self.packs, self.handle, headers, threads, lender)
+        return source.reader(self.packs, guard or self.handle, headers, threads, lender)
 
     def close(self) -> None:
         """Close the handle."""

@@ -215,6 +215,16 @@ def test_a_loop_is_one_opening_that_ends_when_none_of_its_series_is_in_use(vault
     assert closed.counts["frames"] == 14
 
 
+def test_lazy_volumes_of_a_loop_outlive_their_series(vault: vv.Vault) -> None:
+    everything = vault.select()
+    lazy = [series.volume() for series in everything]
+    labelled = next(iter(everything)).to_xarray()
+    gc.collect()
+    list(everything)
+    assert [volume.compute().shape for volume in lazy] == [(2, 16, 16)] * 6
+    assert labelled.compute().shape == (2, 16, 16)
+
+
 def test_tables_have_a_row_a_series_and_are_entered_as_identifying(vault: vv.Vault) -> None:
     selection = vault.select("Modality = 'MR'")
     frame = selection.df()
@@ -269,3 +279,12 @@ def test_one_column_of_a_table_is_a_list_of_uids(vault: vv.Vault, form: str) -> 
     heads = vault.select("Modality = 'CT'")
     column = {"pandas": heads.df, "polars": heads.pl, "pyarrow": heads.arrow}[form]()["SeriesInstanceUID"]
     assert vault.select(uids=column).series_ids == heads.series_ids
+
+
+@pytest.mark.parametrize(
+    ("condition", "advice"),
+    [("Modalty = 'CT'", "perhaps Modality"), ('Modality = "CT"', "text goes in single quotes")],
+)
+def test_a_column_that_is_none_gets_advice(vault: vv.Vault, condition: str, advice: str) -> None:
+    with pytest.raises(QueryError, match=advice):
+        len(vault.select(condition))
