@@ -6,7 +6,8 @@
     ├── UsageError                 the call was wrong
     │   ├── UnknownUID             no such study, series or instance here
     │   ├── AmbiguousUID           the UID belongs to more than one subject
-    │   └── StackChoiceNeeded      several stacks, time points or echoes: say which
+    │   ├── StackChoiceNeeded      several stacks, time points or echoes: say which
+    │   └── VaultClosed            the vault was closed before
     ├── NotAVault                  no vault at this place
     ├── VaultExists                a vault is already at this place
     ├── NewerFormat                written by a newer version
@@ -66,6 +67,10 @@ class AmbiguousUID(UsageError):
 
 class StackChoiceNeeded(UsageError):
     """Several stacks, time points or echoes; the message names the choices."""
+
+
+class VaultClosed(UsageError):
+    """The vault was closed before; open it again."""
 
 
 class NotAVault(VoxelVaultError):

@@ -248,12 +248,15 @@ def _compare(resources: Resources, given: str | None) -> None:
 
 
 def close_vault(resources: Resources) -> None:
-    """Let go of what a vault holds, and keep in mind how far its log had come."""
+    """Let go of what a vault holds, its keys last, and keep in mind how far its log had come."""
+    if resources.keys.closed:
+        return
     try:
         remember(Pins(), resources.settings.vault_id, resources.log, resources.keys.number)
     finally:
         resources.catalog.close()
         resources.pool.close()
+        resources.keys.close()
 
 
 def key_file_warnings(root: Path, key_file: str | os.PathLike[str] | None, vault_id: str) -> list[str]:

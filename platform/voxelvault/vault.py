@@ -81,7 +81,7 @@ class Vault(AbstractContextManager["Vault"]):
 
     def ingest(
         self,
-        *paths: PathLike,
+        *paths: PathLike | Sequence[PathLike],
         issuer: str | None = None,
         move: bool = False,
         dry_run: bool = False,
@@ -92,7 +92,7 @@ class Vault(AbstractContextManager["Vault"]):
 
         Parameters
         ----------
-        *paths : path
+        *paths : path, or list of paths
             What to take.
         issuer : str, optional
             Issuer of patient ids whose header names none; by default the source's name in the
@@ -114,9 +114,12 @@ class Vault(AbstractContextManager["Vault"]):
         from voxelvault.display.progress import Progress
         from voxelvault.intake.ingest import IngestOptions, ingest
 
+        flat: list[PathLike] = []
+        for given in paths:
+            flat += [given] if isinstance(given, str | os.PathLike) else given
         options = IngestOptions(issuer, move, dry_run, codec)
         with Progress("ingest", shown=None if progress else False) as bar:
-            report = ingest(self.resources, paths, options, lambda files, _size: bar.advance(files))
+            report = ingest(self.resources, flat, options, lambda files, _size: bar.advance(files))
         self._drop_session()
         return report
 
@@ -367,13 +370,15 @@ class Vault(AbstractContextManager["Vault"]):
         return summary(self.resources)
 
     def __repr__(self) -> str:
+        if self.resources.keys.closed:
+            return "<Vault: closed>"
         counts = self.summary()
         return "<Vault: {studies} studies, {series} series, {instances} instances>".format(**counts)
 
     def _repr_html_(self) -> str:
         from voxelvault.display.html import card
 
-        return card("Vault", self.summary())
+        return card("Vault", {"closed": "yes"} if self.resources.keys.closed else self.summary())
 
     def _new_session(self, with_audit: bool) -> UserSession:
         extra = {"audit": self.audit.table()} if with_audit else None

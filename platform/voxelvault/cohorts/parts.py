@@ -111,11 +111,7 @@ def assign(chosen: Chosen, series_ids: Sequence[str], how: Recipe) -> Assigned:
         found = by_dealing(arrivals, exact, how.seed, chosen.salt)
     empty = sorted({name for name, share in exact.items() if share} - set(found.values()))
     if empty:
-        other = "" if how.stratify is not None else "; stratify=[] deals them out evenly"
-        raise UsageError(
-            f"the part {empty[0]} would be empty: {len(groups.arrivals)} subjects are few for these"
-            f" shares{other}"
-        )
+        raise UsageError(_too_few(empty[0], len(groups.arrivals), how))
     return Assigned(
         how,
         {series_id: found[group] for series_id, group in groups.of_series.items()},
@@ -211,20 +207,22 @@ def split_once(
     series_ids : sequence of str
         All of its series.
     how : Recipe or None
-        None: as it is split already, or by the defaults.
+        None: as it is split already.
     resplit : bool
         Split a frozen cohort anew.
 
     Raises
     ------
     UsageError
-        The cohort is split by another recipe.
+        The cohort is split by another recipe, or not yet and none is given.
     SplitViolation
         Somebody stands in two parts since a merge.
     """
     there = None if resplit else stored(chosen.resources, frozen)
     if there is None:
-        found = assign(chosen, series_ids, how or recipe({}, None, None))
+        if how is None:
+            raise UsageError("this cohort is not split yet: name the parts, such as train=0.75, val=0.25")
+        found = assign(chosen, series_ids, how)
         _store(chosen.resources, frozen, found)
         return found
     if how is not None and canonical(how.plain()) != canonical(there.recipe.plain()):
@@ -337,6 +335,16 @@ def without(chosen: Chosen, found: Assigned, name: str) -> Chosen:
     rest = [one for one, other in found.part_of.items() if other != name]
     kept = part(chosen, found, name)
     return replace(kept, text=f"all but {kept.text}", find=lambda: rest, part=None, salt=f"not {kept.salt}")
+
+
+def _too_few(empty: str, people: int, how: Recipe) -> str:
+    """Return what to do about a part that nobody stands in."""
+    wanted = sum(share > 0 for share in how.parts.values())
+    subjects = "1 subject" if people == 1 else f"{people} subjects"
+    if people < wanted:
+        return f"{subjects} cannot fill {wanted} parts; select more people, or name fewer parts"
+    way_out = "name fewer parts" if how.stratify == () else "stratify=[] deals them out evenly"
+    return f"the part {empty} would be empty: {subjects} are few for these shares; {way_out}"
 
 
 def folds(chosen: Chosen, series_ids: Sequence[str], k: int, seed: int, stratify: Any) -> Assigned:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -106,10 +107,25 @@ def by_condition(resources: Resources, ask: Ask, condition: str, parameters: Par
     def find() -> Collection[str]:
         log_query(resources, f"select from series where {condition}")
         view = one_view(ask, condition)
-        rows = ask(f"SELECT series_id FROM {view} AS series WHERE (\n{condition}\n)", parameters)  # noqa: S608
+        try:
+            rows = ask(f"SELECT series_id FROM {view} AS series WHERE (\n{condition}\n)", parameters)  # noqa: S608
+        except QueryError as error:
+            columns = ask(f"SELECT * FROM {view} AS series LIMIT 0").arrow().column_names  # noqa: S608
+            raise QueryError(f"{error}{hint(str(error), columns)}") from None
         return present(resources, [str(series_id) for (series_id,) in rows.fetchall()])
 
     return Chosen(resources, ask, text, find)
+
+
+def hint(message: str, columns: Sequence[str]) -> str:
+    """Return what may help where the engine knows no such column; empty for any other message."""
+    found = re.search(r'Referenced column "([^"]+)" not found', message)
+    if found is None:
+        return ""
+    lower = {column.lower(): column for column in columns}
+    near = [lower[name] for name in get_close_matches(found[1].lower(), lower, n=3)]
+    meant = f"perhaps {' or '.join(near)} is meant; " if near else ""
+    return f" {meant}text goes in single quotes, and select().df().columns lists the columns"
 
 
 def check_condition(condition: str) -> None:

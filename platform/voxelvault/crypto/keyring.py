@@ -35,7 +35,7 @@ from voxelvault.crypto.vault_record import (
     fingerprint,
 )
 from voxelvault.crypto.wrap import KEY_LENGTH, WrapContext, derive, unwrap, wrap
-from voxelvault.errors import UsageError
+from voxelvault.errors import UsageError, VaultClosed
 from voxelvault.model import ObjectStore, new_id
 
 _PACK_ROLE, _PACK_LABEL = "pack", "wrap/pack"
@@ -72,7 +72,22 @@ class KeyRing:
     """
 
     def __init__(self, state: KeyState) -> None:
-        self._state = state
+        self._held: KeyState | None = state
+
+    @property
+    def _state(self) -> KeyState:
+        if self._held is None:
+            raise VaultClosed("this vault is closed; open it again")
+        return self._held
+
+    @property
+    def closed(self) -> bool:
+        """Whether the keys were let go of."""
+        return self._held is None
+
+    def close(self) -> None:
+        """Let go of the keys: whatever needs one from now on raises `VaultClosed`."""
+        self._held = None
 
     @classmethod
     def create(
@@ -175,6 +190,8 @@ class KeyRing:
         )
 
     def __repr__(self) -> str:
+        if self.closed:
+            return "<KeyRing, closed>"
         return f"<KeyRing of vault {self.vault_id}, generation {self.generation}, record {self.number}>"
 
     @property

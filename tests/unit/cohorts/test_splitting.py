@@ -148,7 +148,7 @@ def test_folds(empty: vv.Vault) -> None:
         assert set(train.series_ids) | set(val.series_ids) == set(selection.series_ids)
     assert sorted(one for _, val in folds for one in val.series_ids) == list(selection.series_ids)
     assert [val.series_ids for _, val in selection.kfold(5)] == [val.series_ids for _, val in folds]
-    with pytest.raises(UsageError, match="empty"):
+    with pytest.raises(UsageError, match="11 subjects cannot fill 12 parts"):
         selection.kfold(12)
     with pytest.raises(UsageError, match="k is"):
         selection.kfold(1)
@@ -156,15 +156,17 @@ def test_folds(empty: vv.Vault) -> None:
 
 def test_what_cannot_be_split(empty: vv.Vault) -> None:
     few = of(empty, people(empty, 2))
-    with pytest.raises(UsageError, match="would be empty"):
+    with pytest.raises(UsageError, match="2 subjects cannot fill 3 parts"):
         few.split(train=0.5, val=0.25, test=0.25)
+    with pytest.raises(UsageError, match="not split yet: name the parts"):
+        few.freeze("few").split()
     with pytest.raises(UsageError, match="add up"):
         few.split(train=0.8)
     with pytest.raises(UsageError, match="seed"):
         few.split(seed="x")
     with pytest.raises(UsageError, match="no column 'nothing'"):
         few.split(stratify="nothing")
-    with pytest.raises(UsageError, match="would be empty"):
+    with pytest.raises(UsageError, match="0 subjects cannot fill 3 parts"):
         empty.select("false").split()
 
 
