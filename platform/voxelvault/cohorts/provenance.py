@@ -12,6 +12,7 @@ from voxelvault.cohorts.digests import canonical, keyed_digest, members_digest
 from voxelvault.cohorts.parts import Assigned, recipe_digest
 from voxelvault.cohorts.selecting import Chosen
 from voxelvault.cohorts.showing import counts
+from voxelvault.reading.segments import segments_in_vault
 from voxelvault.resources import Resources
 
 _PACKAGES = "voxelvault numpy pydicom imagecodecs zarr duckdb torch monai".split()
@@ -39,6 +40,7 @@ def provenance(chosen: Chosen, series_ids: Sequence[str], split: Assigned | None
         **_members(chosen, series_ids),
         "selection": frozen.selection["digest"] if frozen else keyed_digest(resources, chosen.text),
         "labels": _labels(chosen, series_ids),
+        "segmentations": _segmentations(resources, series_ids),
         "split": None if split is None else _split(split),
         "caches": _caches(resources, series_ids),
         "catalog": {"digest": head.digest, "snapshot": head.snapshot},
@@ -70,6 +72,16 @@ def _members(chosen: Chosen, series_ids: Sequence[str]) -> dict[str, Any]:
         {"ids": list(series_ids), "cohort": frozen.cohort_id if frozen else None},
     )["sha256"].to_pylist()
     return {"instances": len(digests), "members_sha256": members_digest(digests)}
+
+
+def _segmentations(resources: Resources, series_ids: Sequence[str]) -> dict[str, Any]:
+    """Return what masks could be made of now: a cohort's members are its images, not objects about them."""
+    found = segments_in_vault(resources, series_ids)
+    ids = sorted({info.instance_id for infos in found.values() for info in infos})
+    digests = resources.catalog.query(
+        "select sha256 from instances where instance_id in (select unnest($ids))", {"ids": ids}
+    )["sha256"].to_pylist()
+    return {"objects": len(digests), "sha256": members_digest(digests)}
 
 
 def _labels(chosen: Chosen, series_ids: Sequence[str]) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from voxelvault.catalog.catalog import Change
 from voxelvault.errors import AuditError, CatalogError, IntegrityError, UsageError
 from voxelvault.rows import changes
 from voxelvault.testing import synthetic
+from voxelvault.testing.practice import practice_studies
 
 MANY = 4
 
@@ -240,6 +241,21 @@ def test_provenance_names_nobody(vault: vv.Vault) -> None:
     assert again.provenance()["labels"] == whole["labels"]
     other = vault.select().with_labels(labels(["c"] * 4), on="StudyInstanceUID").provenance()
     assert other["labels"]["digest"] != whole["labels"]["digest"]
+
+
+def test_provenance_tells_when_another_segmentation_came(tmp_path: Path) -> None:
+    with made(tmp_path) as vault:
+        practice_studies(tmp_path / "in", patients=2, slices=4, size=16)
+        outline = (tmp_path / "in" / "patient-001" / "outline.dcm").rename(tmp_path / "later.dcm")
+        vault.ingest(tmp_path / "in", progress=False)
+        cohort = vault.select().freeze("heads")
+        before = cohort.provenance()
+        vault.ingest(outline, progress=False)
+        after = cohort.provenance()
+        assert after["members_sha256"] == before["members_sha256"]
+        assert [record["segmentations"]["objects"] for record in (before, after)] == [0, 1]
+        assert after["segmentations"]["sha256"] != before["segmentations"]["sha256"]
+        assert cohort.provenance()["segmentations"] == after["segmentations"]
 
 
 def test_a_vault_without_cohorts(vault: vv.Vault) -> None:
