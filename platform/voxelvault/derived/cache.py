@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,7 +17,7 @@ from voxelvault.derived.shelf import derived_objects, digest_of, entries, member
 from voxelvault.errors import UsageError
 from voxelvault.reading.many import open_many
 from voxelvault.reading.masks import MaskPlan
-from voxelvault.reading.segments import SegmentInfo, plan_masks, segments_in_vault
+from voxelvault.reading.segments import plan_for, segments_in_vault
 from voxelvault.resources import Resources
 
 Copies = Mapping[str, tuple[Entry, ...]]
@@ -60,7 +60,8 @@ class Cache:
 
     def __repr__(self) -> str:
         parts = [f"{self.built} built", f"{self.kept} kept"]
-        parts += [f"{len(self.refused)} refused"] if self.refused else []
+        if self.refused:
+            parts.append(f"{len(self.refused)} refused, such as: {next(iter(self.refused.values()))}")
         parts += [f"{len(self.without_mask)} without a mask"] if self.without_mask else []
         size = self.nbytes / 1e6
         return f"<Cache: {len(self)} series, {self.recipe}, {size:,.0f} MB; {', '.join(parts)}>"
@@ -216,7 +217,7 @@ def mask_plans(resources: Resources, series_ids: Sequence[str], recipe: AnyRecip
     refused: dict[str, str] = {}
     for series_id, found in segments_in_vault(resources, series_ids).items():
         try:
-            plan = _plan(found, recipe.masks)
+            plan = plan_for(found, recipe.masks)
         except UsageError as error:
             refused[series_id] = str(error)
             continue
@@ -224,18 +225,6 @@ def mask_plans(resources: Resources, series_ids: Sequence[str], recipe: AnyRecip
             plans[series_id] = plan
     without = tuple(found for found in series_ids if found not in plans and found not in refused)
     return MaskPlans(plans, _mask_digests(resources, plans), refused, without)
-
-
-def _plan(found: Sequence[SegmentInfo], labels: Sequence[str]) -> MaskPlan | None:
-    """Return how a mask of those labels is made that the series has; None where it has none of them."""
-    known = {info.label.casefold() for info in found}
-    sources = [
-        replace(source, values=tuple((number, value) for number, _ in source.values))
-        for value, label in enumerate(labels, 1)
-        if label.casefold() in known
-        for source in plan_masks(found, label).sources
-    ]
-    return MaskPlan(tuple(sources)) if sources else None
 
 
 def _mask_digests(resources: Resources, plans: Mapping[str, MaskPlan]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from voxelvault.dicom.structured_report import Finding, findings, referenced_ser
 from voxelvault.errors import UsageError
 from voxelvault.policy.access import Request, require
 from voxelvault.reading.many import open_many
-from voxelvault.reading.masks import Array, MaskPlan, MaskSource, without_repeats
+from voxelvault.reading.masks import MOST_LABELS, Array, MaskPlan, MaskSource, without_repeats
 from voxelvault.reading.segment_rows import (
     SegmentInfo,
     named_images,
@@ -160,6 +160,38 @@ def plan_masks(
     return MaskPlan(without_repeats(sources))
 
 
+def plan_for(found: Sequence[SegmentInfo], labels: Sequence[str]) -> MaskPlan | None:
+    """Choose the segments of a mask that many series have alike, though some lack some of its labels.
+
+    Parameters
+    ----------
+    found : sequence of SegmentInfo
+        What a series has.
+    labels : sequence of str
+        The value in the mask is the place in the sequence, from 1: the same in every series.
+
+    Returns
+    -------
+    MaskPlan or None
+        What makes the mask; None where the series has none of the labels.
+
+    Raises
+    ------
+    UsageError
+        More labels than a mask has values, or several objects have one.
+    """
+    if len(labels) > MOST_LABELS:
+        raise UsageError(f"a mask holds {MOST_LABELS} labels; ask for fewer at once")
+    here = {info.label.casefold() for info in found}
+    sources = [
+        part
+        for value, label in enumerate(labels, 1)
+        if label.casefold() in here
+        for part in _sources(found, label, value)
+    ]
+    return MaskPlan(without_repeats(sources)) if sources else None
+
+
 def read_mask(
     resources: Resources,
     series_id: str,
@@ -228,6 +260,7 @@ __all__ = [
     "SegmentInfo",
     "findings_in_vault",
     "labels_in_vault",
+    "plan_for",
     "plan_masks",
     "read_mask",
     "segments_in_vault",

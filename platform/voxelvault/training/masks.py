@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from voxelvault.errors import UsageError
-from voxelvault.reading.masks import MaskPlan, without_repeats
-from voxelvault.reading.segments import SegmentInfo, plan_masks, segments_in_vault
+from voxelvault.reading.masks import MaskPlan
+from voxelvault.reading.segments import plan_for, segments_in_vault
 from voxelvault.training.supply import Bricks
 
 if TYPE_CHECKING:
@@ -97,20 +97,8 @@ def _plans(resources: Resources, series_ids: Sequence[str], labels: Sequence[str
         raise UsageError(
             f"none of these series has a segment {', '.join(map(repr, unknown))}; see `segmentations`"
         )
-    plans = {series_id: _plan(found[series_id], labels) for series_id in series_ids}
-    return {series_id: plan for series_id, plan in plans.items() if plan.sources}
-
-
-def _plan(found: Sequence[SegmentInfo], labels: Sequence[str]) -> MaskPlan:
-    """Return what a mask is painted from: each label keeps its value, also where others are lacking."""
-    here = {info.label.casefold() for info in found}
-    parts = [
-        replace(source, values=tuple((number, value) for number, _ in source.values))
-        for value, label in enumerate(labels, 1)
-        if label.casefold() in here
-        for source in plan_masks(found, [label]).sources
-    ]
-    return MaskPlan(without_repeats(parts))
+    plans = {series_id: plan_for(found[series_id], labels) for series_id in series_ids}
+    return {series_id: plan for series_id, plan in plans.items() if plan is not None}
 
 
 __all__ = ["Masks", "masks_for"]

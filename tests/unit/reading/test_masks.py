@@ -14,7 +14,13 @@ import pytest
 import voxelvault as vv
 from voxelvault.errors import GeometryError, UsageError
 from voxelvault.reading.many import open_many
-from voxelvault.reading.segments import findings_in_vault, labels_in_vault, plan_masks, segments_in_vault
+from voxelvault.reading.segments import (
+    findings_in_vault,
+    labels_in_vault,
+    plan_for,
+    plan_masks,
+    segments_in_vault,
+)
 from voxelvault.series import Series
 from voxelvault.testing.synthetic import AXIAL, MARKER, SAGITTAL, ct_series, mr_series, slice_positions, uid
 from voxelvault.testing.synthetic_segmentation import (
@@ -397,6 +403,22 @@ def test_labels_and_findings_of_many_series_at_once(vaulted: Vaulted) -> None:
     # Findings are diagnoses.
     assert [str(entry.kind) for entry in entries] == ["query", "query", "identifying.read"]
     assert [entry.ids["series"] for entry in entries] == [tuple(sorted(ids)), (ids[0],), tuple(sorted(ids))]
+
+
+def test_labels_have_the_same_value_in_every_series_and_fit_into_a_byte(vaulted: Vaulted) -> None:
+    files = ct(AXIAL)
+    vault = vaulted(
+        *files, segmentation_of(pattern(), positions(AXIAL), orientation=AXIAL, spacing=SPACING, on=files)
+    )
+    with series_of(vault, files) as series:
+        series_id = str(series._row["series_id"])
+    found = segments_in_vault(vault.resources, [series_id])[series_id]
+    plan = plan_for(found, ["liver", "Lesion"])
+    assert plan is not None
+    assert [source.values for source in plan.sources] == [((1, 2),)]
+    assert plan_for(found, ["liver"]) is None
+    with pytest.raises(UsageError, match="255 labels"):
+        plan_for(found, [*(f"label {number}" for number in range(255)), "lesion"])
 
 
 def test_a_plan_pickles_without_names_and_needs_packs_only(vaulted: Vaulted) -> None:
