@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -12,6 +13,9 @@ FORMAT = 1
 """Version of everything at rest; a reader refuses a larger one with `NewerFormat`."""
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
+
+UID = re.compile(r"(?=.*[0-9])[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
+"""What is taken for a UID: digits and dots, or such as ``ID_0a1b2c3d`` of public data sets."""
 
 
 def new_id() -> str:
@@ -124,5 +128,6 @@ __all__ = [
     "ObjectInfo",
     "ObjectStore",
     "SealedRef",
+    "UID",
     "new_id",
 ]

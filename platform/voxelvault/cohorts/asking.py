@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
 from voxelvault.cohorts.combining import intersection
-from voxelvault.cohorts.selecting import OPAQUE, Ask, Chosen, Closable, Parameters, by_condition, everything
+from voxelvault.cohorts.selecting import (
+    Ask,
+    Chosen,
+    Closable,
+    Parameters,
+    by_condition,
+    columns_of,
+    everything,
+)
 from voxelvault.cohorts.tables import is_table
 from voxelvault.cohorts.uids import by_table, by_uids
 from voxelvault.errors import UsageError
+from voxelvault.model import UID
 from voxelvault.resources import Resources
-
-_UID = re.compile(r"[0-9]+(\.[0-9]+){2,}")
 
 
 def select(
@@ -43,7 +49,7 @@ def select(
 def _one(resources: Resources, ask: Ask, what: Any, parameters: Parameters) -> Chosen:
     if isinstance(what, str):
         bare = what.strip()
-        if _UID.fullmatch(bare) or OPAQUE.fullmatch(bare):
+        if UID.fullmatch(bare) and bare.casefold() not in columns_of(ask):
             return by_uids(resources, ask, [bare])
         return by_condition(resources, ask, what, parameters)
     if _is_column(what):

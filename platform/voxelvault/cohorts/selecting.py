@@ -30,6 +30,7 @@ Parameters = Sequence[Any] | Mapping[str, Any] | None
 OPAQUE = re.compile(r"[0-9a-f]{32}")
 """An id of ours."""
 
+_TABLES = {"series": "s", "studies": "st", "patients": "p"}
 _INTERNAL = frozenset({"key_id", "merged_into", "only_study"})
 
 
@@ -157,7 +158,7 @@ def one_view(ask: Ask, condition: str = "") -> str:
     Where the condition speaks of `frame_count` or `instance_count`, these are there too.
     """
     columns: dict[str, str] = {}
-    for table, alias in (("series", "s"), ("studies", "st"), ("patients", "p")):
+    for table, alias in _TABLES.items():
         for name in _columns(ask, table):
             if name not in _INTERNAL:
                 columns.setdefault(name, f"{alias}.{quoted(name)}")
@@ -178,6 +179,11 @@ def one_view(ask: Ask, condition: str = "") -> str:
         )
     listed = ", ".join(f"{value} AS {quoted(name)}" for name, value in columns.items())
     return f"(SELECT {listed} FROM {joins})"  # noqa: S608 - names are quoted
+
+
+def columns_of(ask: Ask) -> frozenset[str]:
+    """Return the names that a condition may use for columns, in lower case."""
+    return frozenset(name.casefold() for table in _TABLES for name in _columns(ask, table))
 
 
 def _columns(ask: Ask, table: str) -> list[str]:
@@ -212,4 +218,14 @@ def _canonical(parameters: Parameters) -> str:
     return repr([repr(value) for value in parameters or ()])
 
 
-__all__ = ["OPAQUE", "Ask", "Chosen", "by_condition", "check_condition", "everything", "one_view", "present"]
+__all__ = [
+    "OPAQUE",
+    "Ask",
+    "Chosen",
+    "by_condition",
+    "check_condition",
+    "columns_of",
+    "everything",
+    "one_view",
+    "present",
+]

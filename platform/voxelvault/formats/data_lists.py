@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 
 from voxelvault.errors import UsageError
+from voxelvault.model import UID
 
 PARTS = ("training", "validation", "test", "testing")
 
 _OPAQUE = re.compile(r"(?P<key>[0-9a-f]{32})(?:_stack-\d+)?")
-_UID = re.compile(r"[0-9]+(?:\.[0-9]+){2,}")
 _ENDINGS = (".nii.gz", ".nii", ".ome.zarr", ".zarr", ".dcm", ".nrrd", ".mha")
 
 
@@ -88,7 +88,7 @@ def _named(image: Any) -> tuple[str, str]:
     stem = next((name.removesuffix(ending) for ending in _ENDINGS if name.endswith(ending)), name)
     if found := _OPAQUE.fullmatch(stem):
         return "series_id", found["key"]
-    if _UID.fullmatch(stem):
+    if UID.fullmatch(stem):
         return "SeriesInstanceUID", stem
     raise UsageError(
         "an image's file name is neither a series_id nor a SeriesInstanceUID; make a CSV with a key column"

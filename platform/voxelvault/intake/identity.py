@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from voxelvault.dicom.read import Header
+from voxelvault.model import UID
 
 PATIENTLESS = frozenset(
     {
@@ -93,7 +94,6 @@ _UIDS = (
     "SeriesInstanceUID",
     "FrameOfReferenceUID",
 )
-_UID = re.compile(r"(?=.*[0-9])[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 
 
 def valid_uids(header: Header) -> bool:
@@ -104,7 +104,7 @@ def valid_uids(header: Header) -> bool:
     markup, is not.
     """
     found = (str(header.get(keyword) or "").strip(" \0") for keyword in _UIDS)
-    return all(_UID.fullmatch(uid) for uid in found if uid)
+    return all(UID.fullmatch(uid) for uid in found if uid)
 
 
 def person_of(header: Header, issuer: str, sha256: str) -> Person:

@@ -12,7 +12,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from cohort_support import made, person, write
+from cohort_support import made, person, put, write
 
 import voxelvault as vv
 from voxelvault.audit.events import Kind
@@ -213,6 +213,14 @@ def test_a_loop_is_one_opening_that_ends_when_none_of_its_series_is_in_use(vault
     assert kinds() == [Kind.HANDLE_OPENED, Kind.HANDLE_CLOSED, Kind.HANDLE_OPENED]
     closed = next(entry for entry in vault.audit.log()[before:] if entry.kind == Kind.HANDLE_CLOSED)
     assert closed.counts["frames"] == 14
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+def test_a_lone_uid_of_letters_is_no_condition(tmp_path: Path) -> None:
+    with made(tmp_path) as vault:
+        put(vault, tmp_path / "in", 0, person(0, SeriesInstanceUID="ID_0a1b2c3d"))
+        assert len(vault.select("ID_0a1b2c3d")) == 1
+        assert len(vault.select("SeriesInstanceUID = 'ID_0a1b2c3d'")) == 1
 
 
 def test_lazy_volumes_of_a_loop_outlive_their_series(vault: vv.Vault) -> None:

@@ -81,7 +81,7 @@ def test_quoted_fields_may_hold_delimiters_and_line_ends(tmp_path: Path) -> None
         ("name,Category,R1:ICH\nCQ500-CT-0,B1,perhaps\n", "no number"),
         ('{"training": 3}', "no list of cases"),
         ("{nonsense", "isn't"),
-        ('[{"image": "patient_0001.nii.gz", "label": 1}]', "CSV"),
+        ('[{"image": "patient_one.nii.gz", "label": 1}]', "CSV"),
         ('[{"image": "1.2.3.nii.gz", "label": "labelsTr/1.nii.gz"}]', "masks"),
         ('[{"image": "1.2.3.nii", "label": 1}, {"image": "1.2.4.nii", "label": "a"}]', "alike"),
     ],
@@ -90,7 +90,7 @@ def test_what_is_wrong_is_said_in_one_line_without_values(tmp_path: Path, text: 
     with pytest.raises(UsageError, match=advice) as caught:
         read_label_table(written(tmp_path, text))
     assert "\n" not in str(caught.value)
-    assert not any(value in str(caught.value) for value in ("patient_0001", "something", "perhaps"))
+    assert not any(value in str(caught.value) for value in ("patient_one", "something", "perhaps"))
 
 
 def test_a_file_that_is_not_there_is_said_without_its_path(tmp_path: Path) -> None:
@@ -156,6 +156,12 @@ def test_a_list_of_cases_is_known_by_file_names(tmp_path: Path) -> None:
         "label": [1, None],
         "fold": [0, None],
     }
+
+
+def test_a_list_of_cases_takes_uids_of_letters_too(tmp_path: Path) -> None:
+    document = [{"image": "ID_0a1b2c3d.nii.gz", "label": 1}]
+    found = read_label_table(written(tmp_path, json.dumps(document), "dataset.json"))
+    assert found.table["SeriesInstanceUID"].to_pylist() == ["ID_0a1b2c3d"]
 
 
 def test_the_same_table_comes_in_every_library(tmp_path: Path) -> None:
