@@ -19,6 +19,13 @@ from voxelvault.cohorts.tables import to_table
 from voxelvault.errors import AmbiguousUID, UsageError
 from voxelvault.resources import Resources
 
+# Each subject and, by way of merges, the one that stands for it now.
+_ENDED = (
+    "with recursive ended as (select subject_id as first, subject_id as last, 0 as steps"
+    " from patients union all select e.first, p.merged_into, e.steps + 1 from ended e join patients p"
+    " on p.subject_id = e.last where p.merged_into is not null and e.steps < 100)"
+)
+
 KEYS: Mapping[str, str] = {
     "SeriesInstanceUID": "select SeriesInstanceUID as key, series_id as thing, series_id from series",
     "StudyInstanceUID": "select StudyInstanceUID as key, study_id as thing, series_id from series",
@@ -26,15 +33,9 @@ KEYS: Mapping[str, str] = {
     "study_id": "select study_id as key, study_id as thing, series_id from series",
     "AccessionNumber": "select st.AccessionNumber as key, s.subject_id as thing, s.series_id"
     " from series s join studies st using (study_id)",
-    "PatientID": "with recursive ended as (select subject_id as first, subject_id as last, 0 as steps"
-    " from patients union all select e.first, p.merged_into, e.steps + 1 from ended e join patients p"
-    " on p.subject_id = e.last where p.merged_into is not null and e.steps < 100)"
-    " select p.PatientID as key, s.subject_id as thing, s.series_id from ended e"
+    "PatientID": f"{_ENDED} select p.PatientID as key, s.subject_id as thing, s.series_id from ended e"
     " join patients p on p.subject_id = e.first join series s on s.subject_id = e.last",
-    "subject_id": "with recursive ended as (select subject_id as first, subject_id as last, 0 as steps"
-    " from patients union all select e.first, p.merged_into, e.steps + 1 from ended e join patients p"
-    " on p.subject_id = e.last where p.merged_into is not null and e.steps < 100)"
-    " select e.first as key, s.subject_id as thing, s.series_id from ended e"
+    "subject_id": f"{_ENDED} select e.first as key, s.subject_id as thing, s.series_id from ended e"
     " join series s on s.subject_id = e.last",
 }
 """Query by which a key of each kind finds series; `thing` is what it must mean one of."""

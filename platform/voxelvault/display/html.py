@@ -82,19 +82,6 @@ def vault_html(summary: Mapping[str, object]) -> str:
     return _summary("Vault", summary)
 
 
-def series_html(summary: Mapping[str, object], picture: bytes | None = None) -> str:
-    """Return a series' repr.
-
-    Parameters
-    ----------
-    summary : mapping
-        As in `vault_html`.
-    picture : bytes, optional
-        A PNG under it.
-    """
-    return _summary("Series", summary) + _picture(picture)
-
-
 def _summary(title: str, summary: Mapping[str, object]) -> str:
     plain = {name: value for name, value in summary.items() if not _nested(value)}
     tables = "".join(_inner(name, value) for name, value in summary.items() if _nested(value))

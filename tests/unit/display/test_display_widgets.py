@@ -16,7 +16,7 @@ from PIL import Image
 
 import voxelvault.display.viewer as viewer_module
 from voxelvault.display.contact_sheet import contact_sheet
-from voxelvault.display.html import card, series_html, table, vault_html
+from voxelvault.display.html import card, table, vault_html
 from voxelvault.display.progress import Progress, progress_bar
 from voxelvault.display.slice_widget import STATIC, SliceViewer, encode
 from voxelvault.display.viewer import render, show, viewer
@@ -232,7 +232,6 @@ def test_summaries_with_tables_inside() -> None:
     assert found.tags.count("table") == 3
     assert found.attributes == {"style"}
     assert "5,000" in text
-    assert "Series" in series_html({"stack 0": "axial"})
 
 
 def test_outside_a_notebook_a_picture_comes_back(volume: np.ndarray) -> None:
