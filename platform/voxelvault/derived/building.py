@@ -17,9 +17,9 @@ from voxelvault.audit.events import Kind, Outcome
 from voxelvault.derived.cache import Cache, MaskPlans, mask_plans, sort_out
 from voxelvault.derived.committing import Committer, Finished
 from voxelvault.derived.making import Bench, Job, Made, attempt, attempt_lent, copies
-from voxelvault.derived.recipe import AnyRecipe
+from voxelvault.derived.recipe import AnyRecipe, Recipe
 from voxelvault.derived.shelf import derived_objects, remove, sweep, touch
-from voxelvault.errors import WorkerDied
+from voxelvault.errors import UsageError, WorkerDied
 from voxelvault.model import new_id
 from voxelvault.policy.access import Request, require
 from voxelvault.reading.lending import lend
@@ -73,6 +73,8 @@ def build_cache(
 
     Raises
     ------
+    UsageError
+        None of the series has a segment of that name.
     PolicyDenied, AuditError
         Then nothing was read.
     NoSpace, StorageError, IntegrityError, KeyUnavailable, WorkerDied
@@ -84,6 +86,7 @@ def build_cache(
     require_writable(resources)
     sweep(resources)
     plans = mask_plans(resources, series_ids, recipe)
+    _check_labels(recipe, plans)
     before = sort_out(resources, series_ids, recipe, plans)
     touch(resources, [entry for several in before.kept.values() for entry in several])
     spare = [entry for series_id in before.kept for entry in before.old.get(series_id, ())]
@@ -99,6 +102,19 @@ def build_cache(
     refused = committer.refused | dict.fromkeys(lost, CHANGED)
     kept = len(after.kept.keys() & before.kept.keys())
     return Cache(recipe, after.kept, len(after.kept) - kept, kept, refused, plans.without, resources)
+
+
+def _check_labels(recipe: AnyRecipe, plans: MaskPlans) -> None:
+    """Refuse a mask that would be empty everywhere: most likely its label is mistyped."""
+    if not isinstance(recipe, Recipe) or plans.refused:
+        return
+    sources = [source for plan in plans.plans.values() for source in plan.sources]
+    found = {value for source in sources for _, value in source.values}
+    unknown = [label for value, label in enumerate(recipe.masks, 1) if value not in found]
+    if unknown:
+        raise UsageError(
+            f"none of these series has a segment {', '.join(map(repr, unknown))}; see `segmentations`"
+        )
 
 
 def _build(

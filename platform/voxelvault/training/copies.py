@@ -74,7 +74,8 @@ def copies_for(resources: Resources, series_ids: Sequence[str], asked: object, w
     if lacking:
         raise UsageError(
             f"{lacking} of {len(series_ids)} series are not in this cache, or changed since it was built:"
-            " build it again for this selection, and leave out those that its `refused` names"
+            " build it again for this selection; if some were refused, load from the others:"
+            " selection & vault.select(uids=cache.series_ids)"
         )
     return (
         _of_frames(cache, series_ids) if isinstance(how, FrameRecipe) else _of_bricks(cache, how, series_ids)

@@ -72,7 +72,7 @@ class Trainable:
         label: str | Sequence[str] | None = None,
         transform: Transform | None = None,
         arrays: str | None = None,
-        patch_size: Sequence[int] = (96, 96, 96),
+        patch_size: int | Sequence[int] = (96, 96, 96),
         patches_per_volume: int = 1,
         sampling: str = "random",
         foreground: float = 0.5,
@@ -107,8 +107,8 @@ class Trainable:
             Gets each sample. Functions and lambdas of a notebook work in worker processes as well.
         arrays : {"numpy", "torch", "monai"}, optional
             What images and masks are: MetaTensors by default where the transform is one of MONAI's.
-        patch_size : sequence of int
-            Of patches, along the image's axes.
+        patch_size : int or sequence of int
+            Of patches, all alike or along the image's axes.
         patches_per_volume : int
             Patches of each volume in an epoch.
         sampling : {"random", "balanced"}
@@ -259,6 +259,8 @@ def _made(selection: Chosen, options: Mapping[str, Any], default_arrays: str) ->
     given = {name: value for name, value in options.items() if name not in ("self", "transform")}
     if unknown := sorted(set(given) - set(_OF_DATASET)):
         raise UsageError(f"no option {', '.join(unknown)}; see `help(selection.dataset)`")
+    if isinstance(given.get("patch_size"), int):
+        given["patch_size"] = (given["patch_size"],) * 3
     wish = Wish(**{name: given[name] for name in _OF_WISH if name in given})
     request = Request(
         _groups(selection, given.get("group", "series"), given.get("roles")),

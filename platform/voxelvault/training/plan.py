@@ -64,7 +64,7 @@ class Wish:
     def __post_init__(self) -> None:
         _one_of("kind", self.kind, KINDS)
         _one_of("sampling", self.sampling, SAMPLINGS)
-        object.__setattr__(self, "patch_size", tuple(int(length) for length in self.patch_size))
+        object.__setattr__(self, "patch_size", tuple(map(_whole, self.patch_size)))
         if len(self.patch_size) != 3 or min(self.patch_size) < 1:
             raise UsageError("patch_size is three whole numbers above 0, one for each axis of the volume")
         if self.patches_per_volume < 1 or self.seed < 0 or not 0 <= self.foreground <= 1:
@@ -167,6 +167,11 @@ def labels_of(labels: Sequence[Mapping[str, Any]], wanted: str | Sequence[str] |
 def _one_of(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise UsageError(f"no {name} {value!r}; choose one of {', '.join(known)}")
+
+
+def _whole(length: Any) -> int:
+    """Return a whole number as one; 0, which is refused, for any other."""
+    return int(length) if hasattr(length, "__index__") else 0
 
 
 __all__ = ["ARRAYS", "KINDS", "Plan", "Unit", "Wish", "labels_of"]

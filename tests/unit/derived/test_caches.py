@@ -224,19 +224,19 @@ def test_masks_lie_on_the_images_and_are_made_anew_with_them(vault: vv.Vault, tm
         seed=7,
     )
     ingest(vault, tmp_path / "seg", *files, seg)
-    made = cache(vault, spacing=None, orientation="RAS", masks=["nowhere", "lesion"])
+    made = cache(vault, spacing=None, orientation="RAS", masks=["lesion"])
     assert len(made.without_mask) == 4
     (series_id,) = set(made.series_ids) - set(made.without_mask)
     mask, affine = made.load(series_id, mask=True)
     assert mask.dtype == np.uint8
-    assert set(np.unique(mask)) == {0, 2}
-    assert int((mask == 2).sum()) == int(pixels.sum())
+    assert set(np.unique(mask)) == {0, 1}
+    assert int((mask == 1).sum()) == int(pixels.sum())
     assert np.allclose(affine, made.load(series_id)[1])
     laid = np.transpose(pixels, (2, 1, 0))[::-1, ::-1]
-    assert np.array_equal(mask == 2, laid)
+    assert np.array_equal(mask == 1, laid)
     with pytest.raises(UsageError, match="no mask"):
         made.load(made.without_mask[0], mask=True)
-    assert cache(vault, spacing=None, orientation="RAS", masks=["nowhere", "lesion"]).kept == 5
+    assert cache(vault, spacing=None, orientation="RAS", masks=["lesion"]).kept == 5
 
 
 def test_frames_from_copies_are_the_frames(vault: vv.Vault) -> None:
@@ -273,3 +273,13 @@ def test_other_processes_build_on_loans(vault: vv.Vault) -> None:
     here, same = cache(vault, dtype="int16").load(series_id)
     assert np.array_equal(elsewhere, here)
     assert np.array_equal(affine, same)
+
+
+def test_a_label_that_nobody_has_is_refused(vault: vv.Vault) -> None:
+    with pytest.raises(UsageError, match="none of these series has a segment 'Tumor'"):
+        cache(vault, masks="Tumor")
+    assert not vault.caches()
+
+
+def test_the_reason_of_a_refusal_is_told(vault: vv.Vault) -> None:
+    assert "4 refused, such as: uint8 cannot hold" in repr(cache(vault, dtype="uint8"))

@@ -286,3 +286,9 @@ def test_numpy_batches(dataset: Make) -> None:
     batch = stacked([dataset()[0], dataset()[1]])
     assert batch["image"].shape == (2, 1, 6, 24, 20)
     assert len(batch["id"]) == 2
+
+
+@pytest.mark.parametrize("size", [(32.0, 32, 32), (32, 32), 0])
+def test_a_patch_is_three_whole_numbers(size: object) -> None:
+    with pytest.raises(UsageError, match="three whole numbers"):
+        Wish(kind="patches", patch_size=(size,) * 3 if isinstance(size, int) else size)  # type: ignore[arg-type]
