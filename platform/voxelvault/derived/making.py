@@ -126,7 +126,7 @@ def _bricks(source: SeriesSource, job: Job, recipe: Recipe, bench: Bench) -> tup
     unit = "" if recipe.units == "stored" else reader.unit_of(chosen, recipe.units)[1]
     fill = fill_for(unit) if recipe.fill is None else recipe.fill
     values = reader.load(chosen, dtype=np.float32, units=recipe.units)
-    np.nan_to_num(values, copy=False, nan=fill, posinf=np.inf, neginf=-np.inf)
+    np.copyto(values, fill, where=np.isnan(values))
     check_whole(values, unit, recipe.dtype)
     upright, affine = _even(values, chosen.group, recipe, fill)
     grid = regrid(upright.shape, affine, recipe.orientation, recipe.spacing)

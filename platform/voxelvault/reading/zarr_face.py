@@ -165,9 +165,10 @@ class ZarrFace:
 
     _reader: VolumeReader
 
-    @property
-    def _stacks(self) -> tuple[FrameStack, ...]:
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        @property
+        def _stacks(self) -> tuple[FrameStack, ...]: ...
 
     @property
     def store(self) -> PackStore:

@@ -135,7 +135,7 @@ class FrameVolume:
             self._chosen, range(start[0], start[0] + size[0]), values, self._units, mask=self._masked
         )
         if self._masked:
-            np.nan_to_num(values, copy=False, nan=self.fill, posinf=np.inf, neginf=-np.inf)
+            np.copyto(values, self.fill, where=np.isnan(values))
         if not straight:
             (_, row, column), (_, rows, columns) = start, size
             cropped = values[:, row : row + rows, column : column + columns]
