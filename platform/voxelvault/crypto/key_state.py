@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -17,7 +18,15 @@ from voxelvault.crypto.providers import Provider
 from voxelvault.crypto.unlocking import find_root
 from voxelvault.crypto.vault_record import NewSlot, SignedRecord, VaultRecord, build, commitment, fingerprint
 from voxelvault.crypto.wrap import KEY_LENGTH, derive
-from voxelvault.errors import ForgedRecord, IntegrityError, KeyUnavailable, RollbackDetected, StorageError
+from voxelvault.errors import (
+    ForgedRecord,
+    IntegrityError,
+    KeyUnavailable,
+    RollbackDetected,
+    StorageError,
+    UsageError,
+)
+from voxelvault.model import new_id
 
 
 class KeyState:
@@ -144,9 +153,48 @@ class KeyState:
         return find_root(record, self._providers, known)
 
 
+def create_state(
+    store: KeyStore,
+    slots: Sequence[NewSlot],
+    settings: Mapping[str, str | int],
+    providers: Sequence[Provider],
+) -> KeyState:
+    """Make a vault's root, its log's signing key and its first record; `KeyRing.create` says more."""
+    if not slots:
+        raise UsageError("a vault needs a way in: give a key file, a passphrase or a recovery code")
+    tree = KeyTree(store.vault_id, 1, os.urandom(KEY_LENGTH))
+    signing_id = new_id()
+    tree.add(signing_id, Role.LOG_SIGNING, None)
+    signer = signing_key(tree.raw(signing_id))
+    fresh = tree.wrap_staged()
+    record = VaultRecord(
+        vault_id=store.vault_id,
+        number=1,
+        generation=1,
+        vault_toml_sha256=hashlib.sha256(store.vault_toml).hexdigest(),
+        root_commitment=commitment(tree.root),
+        log_public_key=signer.public_key().public_bytes_raw(),
+        slots=tuple(slot.seal(tree.root, store.vault_id, 1) for slot in slots),
+        pages=(store.write_page(1, list(fresh.values())),),
+        settings=settings,
+    )
+    signed = build(record, tree.root, signer.sign)
+    store.create(signed)
+    return KeyState(store, signed, tree.settled(fresh), providers)
+
+
+def open_state(store: KeyStore, providers: Sequence[Provider], fingerprint: str | None) -> KeyState:
+    """Open a vault with the keys that the providers find; `KeyRing.open` says what can fail."""
+    signed, root, wrapped = store.load_all(lambda record: find_root(record, providers, fingerprint))
+    tree = KeyTree(store.vault_id, signed.record.generation, root, wrapped)
+    state = KeyState(store, signed, tree, providers)
+    state.log_key()  # fails now rather than at the first entry if it isn't the record's
+    return state
+
+
 def signing_key(key: bytes) -> Ed25519PrivateKey:
     """Return the Ed25519 key that a `Role.LOG_SIGNING` key makes."""
     return Ed25519PrivateKey.from_private_bytes(derive(key, "use/ed25519"))
 
 
-__all__ = ["KeyState", "signing_key"]
+__all__ = ["KeyState", "create_state", "open_state", "signing_key"]

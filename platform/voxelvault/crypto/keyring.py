@@ -13,56 +13,24 @@ keys makes a new root and a new generation of pages, so that nothing left in key
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import NoReturn
 
-from voxelvault.crypto.key_state import KeyState, signing_key
+from voxelvault.crypto import pack_keys, slots
+from voxelvault.crypto.key_state import KeyState, create_state, open_state
 from voxelvault.crypto.key_store import KeyStore
-from voxelvault.crypto.key_tree import PARENTS, SEALING, KeyTree, Role
+from voxelvault.crypto.key_tree import SEALING, Role
 from voxelvault.crypto.providers import Provider
-from voxelvault.crypto.providers.recovery import RecoveryProvider, new_code
-from voxelvault.crypto.unlocking import find_root
-from voxelvault.crypto.vault_record import (
-    NewSlot,
-    Slot,
-    VaultRecord,
-    build,
-    commitment,
-    fingerprint,
-)
-from voxelvault.crypto.wrap import KEY_LENGTH, WrapContext, derive, unwrap, wrap
+from voxelvault.crypto.slots import DestroyReport
+from voxelvault.crypto.vault_record import NewSlot, Slot, fingerprint
+from voxelvault.crypto.wrap import derive
 from voxelvault.errors import UsageError, VaultClosed
 from voxelvault.model import ObjectStore, new_id
 
-_PACK_ROLE, _PACK_LABEL = "pack", "wrap/pack"
 _NO_SETTINGS: Mapping[str, str | int] = MappingProxyType({})
 _NO_ROLL: Mapping[str, NewSlot] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class DestroyReport:
-    """What became of an erasure.
-
-    Parameters
-    ----------
-    generation : int
-        The new one.
-    destroyed : tuple of str
-        Ids of the keys that are gone, those below the named ones included.
-    rolled : tuple of str
-        Ids of slots with a new secret: the old one opens old copies of keys/ only.
-    not_rolled : tuple of str
-        Ids of slots that kept theirs: it opens the vault, and any old copy of keys/ too.
-    """
-
-    generation: int
-    destroyed: tuple[str, ...]
-    rolled: tuple[str, ...]
-    not_rolled: tuple[str, ...]
 
 
 class KeyRing:
@@ -123,28 +91,7 @@ class KeyRing:
         VaultExists
             There is a record already.
         """
-        if not slots:
-            raise UsageError("a vault needs a way in: give a key file, a passphrase or a recovery code")
-        store = KeyStore(objects, vault_id, vault_toml)
-        tree = KeyTree(vault_id, 1, os.urandom(KEY_LENGTH))
-        signing_id = new_id()
-        tree.add(signing_id, Role.LOG_SIGNING, None)
-        signer = signing_key(tree.raw(signing_id))
-        fresh = tree.wrap_staged()
-        record = VaultRecord(
-            vault_id=vault_id,
-            number=1,
-            generation=1,
-            vault_toml_sha256=hashlib.sha256(vault_toml).hexdigest(),
-            root_commitment=commitment(tree.root),
-            log_public_key=signer.public_key().public_bytes_raw(),
-            slots=tuple(slot.seal(tree.root, vault_id, 1) for slot in slots),
-            pages=(store.write_page(1, list(fresh.values())),),
-            settings=settings,
-        )
-        signed = build(record, tree.root, signer.sign)
-        store.create(signed)
-        return cls(KeyState(store, signed, tree.settled(fresh), providers))
+        return cls(create_state(KeyStore(objects, vault_id, vault_toml), slots, settings, providers))
 
     @classmethod
     def open(
@@ -179,10 +126,7 @@ class KeyRing:
             A page of keys is missing or was swapped.
         """
         store = KeyStore(objects, vault_id, vault_toml)
-        signed, root, wrapped = store.load_all(lambda record: find_root(record, providers, fingerprint))
-        state = KeyState(store, signed, KeyTree(vault_id, signed.record.generation, root, wrapped), providers)
-        state.log_key()  # fails now rather than at the first entry if it isn't the record's
-        return cls(state)
+        return cls(open_state(store, providers, fingerprint))
 
     def __reduce__(self) -> NoReturn:
         raise UsageError(
@@ -306,8 +250,7 @@ class KeyRing:
         KeyUnavailable
             There is no such key.
         """
-        context = self._pack_context(study_key_id, pack_id)
-        return wrap(self._pack_wrapping(study_key_id), dek, context).hex()
+        return pack_keys.wrap_dek(self._state, study_key_id, pack_id, dek)
 
     def unwrap_dek(self, study_key_id: str, pack_id: str, wrapped: str) -> bytes:
         """Return the DEK that `wrap_dek` wrapped.
@@ -319,8 +262,7 @@ class KeyRing:
         KeyUnavailable
             There is no such key: the study was erased.
         """
-        context = self._pack_context(study_key_id, pack_id)
-        return unwrap(self._pack_wrapping(study_key_id), _from_hex(wrapped), context)
+        return pack_keys.unwrap_dek(self._state, study_key_id, pack_id, wrapped)
 
     def rewrap_dek(self, pack_id: str, wrapped: str, old_key_id: str, new_key_id: str) -> str:
         """Return a pack's wrapped DEK under another study key, for a manifest that stays.
@@ -440,16 +382,7 @@ class KeyRing:
         UsageError
             One of them is the log's signing key, or `roll` names no slot of this vault.
         """
-        with self._state.writing():
-            unknown = set(roll) - {slot.slot_id for slot in self.slots()}
-            if unknown:
-                raise UsageError(f"the vault has no slot {min(unknown)}: look at its slots again")
-            doomed = self._state.tree.below(key_ids)
-            if doomed & set(self.keys_of(Role.LOG_SIGNING)):
-                raise UsageError("the log's signing key can't be destroyed: the log would lose its identity")
-            self._state.regenerate([_rolled(slot, roll.get(slot.slot_id)) for slot in self.slots()], doomed)
-            kept = tuple(slot.slot_id for slot in self.slots() if slot.slot_id not in roll)
-            return DestroyReport(self.generation, tuple(sorted(doomed)), tuple(roll), kept)
+        return slots.destroy(self._state, key_ids, roll)
 
     # Slots
 
@@ -461,8 +394,7 @@ class KeyRing:
         ForgedRecord
             The stored record was changed by someone without the root key: nobody gets the new root.
         """
-        with self._state.writing():
-            self._state.regenerate(self.slots())
+        slots.rotate(self._state)
 
     def add_slot(self, slot: NewSlot) -> str:
         """Add a way to the root key and return its slot id.
@@ -472,11 +404,7 @@ class KeyRing:
         UsageError
             Its public key is malformed.
         """
-        with self._state.writing():
-            record = self._state.record
-            sealed = slot.seal(self._state.tree.root, self.vault_id, self.generation)
-            self._state.switch(replace(record, slots=(*record.slots, sealed)), self._state.tree)
-            return sealed.slot_id
+        return slots.add(self._state, slot)
 
     def remove_slot(self, slot_id: str) -> None:
         """Remove a way to the root key; whoever had it gets nothing of the new generation.
@@ -486,22 +414,11 @@ class KeyRing:
         UsageError
             There is no such slot, or it is the last.
         """
-        with self._state.writing():
-            kept = [slot for slot in self.slots() if slot.slot_id != slot_id]
-            if len(kept) == len(self.slots()):
-                raise UsageError(f"the vault has no slot {slot_id}: look at its slots again")
-            if not kept:
-                raise UsageError("the last slot can't be removed: add another way in first")
-            self._state.regenerate(kept)
+        slots.remove(self._state, slot_id)
 
     def new_recovery_code(self) -> str:
         """Make a recovery code and return it; the one before opens nothing of the new generation."""
-        code = new_code()
-        fresh = RecoveryProvider(code).slot()
-        with self._state.writing():
-            kept = [slot for slot in self.slots() if slot.provider != fresh.provider]
-            self._state.regenerate([*kept, fresh])
-        return code
+        return slots.renew_recovery_code(self._state)
 
     # Inside
 
@@ -517,30 +434,6 @@ class KeyRing:
                 )
                 raise UsageError(f"a {role} key {how}")
             return self._state.tree.raw(key_id)
-
-    def _pack_wrapping(self, study_key_id: str) -> bytes:
-        with self._state.mutex:
-            self._state.know(study_key_id)
-            if self._state.tree.place(study_key_id).role not in PARENTS:
-                raise UsageError(f"key {study_key_id} wraps no packs: name a study or subject key")
-            return derive(self._state.tree.raw(study_key_id), _PACK_LABEL)
-
-    def _pack_context(self, study_key_id: str, pack_id: str) -> WrapContext:
-        # Generation 0: a manifest is written once and outlives every root.
-        return WrapContext(_PACK_ROLE, self.vault_id, pack_id, study_key_id, 0)
-
-
-def _from_hex(wrapped: str) -> bytes:
-    try:
-        return bytes.fromhex(wrapped)
-    except ValueError:
-        return b""  # refused as of the wrong length
-
-
-def _rolled(slot: Slot, fresh: NewSlot | None) -> Slot:
-    if fresh is None:
-        return slot
-    return Slot(fresh.provider, fresh.public_key, fresh.label, fresh.parameters, slot.slot_id)
 
 
 __all__ = ["DestroyReport", "KeyRing", "Role"]
