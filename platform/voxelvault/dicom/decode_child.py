@@ -1,7 +1,9 @@
-"""The child that decodes foreign codestreams: no keys, bounded memory and time, one pipe in and one out.
+"""The child that decodes foreign codestreams: no keys, no files, no network, one pipe in and one out.
 
-It reads requests from standard input and answers on standard output until its input ends::
+It says that it is ready and what confines it, then reads requests from standard input and answers on
+standard output until its input ends. Its parent bounds memory and time::
 
+    ready     u8 "R" | u8 what confines it (`sandbox.confine`) | u64 address space in bytes
     request   u32 length of head | u64 length of codestream | head (JSON) | codestream
     answer    u8 status | u64 length | stored values, C order, little endian
 
@@ -10,7 +12,6 @@ Run by `voxelvault.dicom.decode_pool`, never by hand.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import resource
@@ -18,21 +19,16 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from voxelvault.dicom.decoders import DECODERS, Decoder, decode_frame
-from voxelvault.dicom.native import Pixels, frame_nbytes
+from voxelvault.dicom.decoders import DECODERS, Decoder, decode_frame, warm_up_decoders
+from voxelvault.dicom.native import Pixels
+from voxelvault.dicom.sandbox import confine
 from voxelvault.errors import VoxelVaultError
 from voxelvault.model import Buffer, FrameSpec
 
 REQUEST = struct.Struct(">IQ")
 ANSWER = struct.Struct(">BQ")
-READY = b"R"
+READY, IS_READY = struct.Struct(">cBQ"), b"R"
 DONE, REFUSED, EXHAUSTED, UNSUPPORTED = range(4)
-
-SPARE = 256 << 20
-"""Address space in bytes that a decoder may use beside what grows with the frame."""
-
-FRAMES = 12
-"""Frames' worth of memory that a decoder may use: OpenJPEG works in 32 bits, twice over."""
 
 
 def main(decoders: Mapping[str, Decoder] = DECODERS) -> None:
@@ -53,20 +49,19 @@ def main(decoders: Mapping[str, Decoder] = DECODERS) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    _confine()
+    warm_up_decoders()
     base = _address_space()
-    os.write(sink, READY)
+    os.write(sink, READY.pack(IS_READY, confine(), base))
     while head := _read(source, REQUEST.size):
-        _answer(source, sink, head, base, decoders)
+        _answer(source, sink, head, decoders)
 
 
-def _answer(source: int, sink: int, head: Buffer, base: int, decoders: Mapping[str, Decoder]) -> None:
+def _answer(source: int, sink: int, head: Buffer, decoders: Mapping[str, Decoder]) -> None:
     """Decode one request and write its answer."""
     described, held = REQUEST.unpack(head)
     request = json.loads(bytes(_read(source, described)))
     spec = FrameSpec(**request["spec"])
     codestream = _read(source, held)
-    _limit(base + SPARE + FRAMES * frame_nbytes(spec) + 2 * held, request["seconds"])
     frame: Pixels | None = None
     status = DONE
     try:
@@ -77,24 +72,6 @@ def _answer(source: int, sink: int, head: Buffer, base: int, decoders: Mapping[s
     payload = memoryview(b"") if frame is None else frame.reshape(-1).data.cast("B")
     _write(sink, ANSWER.pack(status, payload.nbytes))
     _write(sink, payload)
-
-
-def _confine() -> None:
-    """Give up what a decoder has no use for: core dumps (they hold pixels), files, programs."""
-    for name in ("RLIMIT_CORE", "RLIMIT_FSIZE"):
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(getattr(resource, name), (0, 0))
-
-
-def _limit(address_space: int, seconds: float) -> None:
-    """Bound memory and processor time for the next frame; soft limits, since each frame has its own."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    spent = used.ru_utime + used.ru_stime
-    for name, value in (("RLIMIT_AS", address_space), ("RLIMIT_CPU", int(spent + seconds) + 2)):
-        kind = getattr(resource, name)
-        _, hard = resource.getrlimit(kind)
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
 def _address_space() -> int:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -21,11 +21,27 @@ from typing import IO, cast
 
 import numpy as np
 
-from voxelvault.dicom.decode_child import ANSWER, DONE, EXHAUSTED, READY, REFUSED, REQUEST, UNSUPPORTED
+from voxelvault.dicom import sandbox
+from voxelvault.dicom.decode_child import (
+    ANSWER,
+    DONE,
+    EXHAUSTED,
+    IS_READY,
+    READY,
+    REFUSED,
+    REQUEST,
+    UNSUPPORTED,
+)
 from voxelvault.dicom.decoders import check_frame
 from voxelvault.dicom.native import Pixels, frame_nbytes, frame_shape, native_dtype
 from voxelvault.errors import DecodeError, DecoderCrashed, UsageError, VoxelVaultError
 from voxelvault.model import Buffer, FrameSpec
+
+SPARE = 256 << 20
+"""Address space in bytes that a decoder may use beside what grows with the frame."""
+
+FRAMES = 12
+"""Frames' worth of memory that a decoder may use: OpenJPEG works in 32 bits, twice over."""
 
 _START_SECONDS = 60.0
 _REFUSALS = {
@@ -34,6 +50,7 @@ _REFUSALS = {
     UNSUPPORTED: "no decoder for this transfer syntax; export the original file and read it elsewhere",
 }
 _DIED = "the codestream killed its decoder; export the original file and treat it with care"
+_NO_START = "the decoder process does not start; reinstall voxelvault with numpy and imagecodecs"
 _HUNG = "decoding took too long; export the original file and read it elsewhere"
 
 
@@ -82,6 +99,17 @@ class DecoderPool:
 
     def __reduce__(self) -> str:
         raise UsageError("a DecoderPool does not travel between processes; make one there")
+
+    def sandbox(self) -> str:
+        """Start a child if none is there, and say what confines it: ``seccomp, limits``.
+
+        Raises
+        ------
+        VoxelVaultError
+            No child starts.
+        """
+        with self._lent() as child:
+            return child.confined
 
     def close(self) -> None:
         """End the children; the pool starts others when used again.
@@ -180,20 +208,25 @@ class DecoderPool:
     def _one(self, transfer_syntax: str, codestream: Buffer, spec: FrameSpec, frame: Pixels) -> None:
         """Borrow a child for one frame; a child that failed is not given back."""
         check_frame(codestream, spec)
-        children = self._children
-        child = children.borrow()
+        with self._lent() as child:
+            refusal = child.decode(transfer_syntax, codestream, spec, frame, self.seconds)
+        if refusal is not None:
+            raise DecodeError(refusal)
+
+    @contextlib.contextmanager
+    def _lent(self) -> Iterator[_Child]:
+        """Lend a living child; one that failed meanwhile is ended."""
+        child = self._children.borrow()
         healthy = False
         try:
             if child is None or not child.alive():
                 child = _Child(self._module)
-            refusal = child.decode(transfer_syntax, codestream, spec, frame, self.seconds)
+            yield child
             healthy = True
         finally:
             if not healthy and child is not None:
                 child.kill()
-            children.give_back(child if healthy else None)
-        if refusal is not None:
-            raise DecodeError(refusal)
+            self._children.give_back(child if healthy else None)
 
 
 class _Children:
@@ -262,14 +295,15 @@ class _Child:
         _after_fork.add(self)
         for pipe in (self._in, self._out):
             os.set_blocking(pipe.fileno(), False)
-        ready = bytearray(len(READY))
+        ready = bytearray(READY.size)
         try:
             self._read(memoryview(ready), time.monotonic() + _START_SECONDS)
         except DecodeError:
             self.kill()
-            raise VoxelVaultError(
-                "the decoder process does not start; reinstall voxelvault with numpy and imagecodecs"
-            ) from None
+            raise VoxelVaultError(_NO_START) from None
+        mark, held, self._base = READY.unpack(ready)
+        bounded = mark == IS_READY and sandbox.bound(self._process.pid, self._base + SPARE, _START_SECONDS)
+        self.confined = sandbox.words(held, bounded)
 
     def alive(self) -> bool:
         return self._process.poll() is None
@@ -291,10 +325,10 @@ class _Child:
     ) -> str | None:
         """Fill `frame`; return why the child refused, None if it did not."""
         deadline = time.monotonic() + seconds
-        head = json.dumps(
-            {"transfer_syntax": transfer_syntax, "spec": asdict(spec), "seconds": seconds}
-        ).encode()
+        head = json.dumps({"transfer_syntax": transfer_syntax, "spec": asdict(spec)}).encode()
         data = memoryview(codestream).cast("B")
+        space = self._base + SPARE + FRAMES * frame_nbytes(spec) + 2 * data.nbytes
+        sandbox.bound(self._process.pid, space, seconds)
         self._write(memoryview(REQUEST.pack(len(head), data.nbytes) + head), deadline)
         self._write(data, deadline)
         answer = bytearray(ANSWER.size)

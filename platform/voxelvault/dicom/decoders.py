@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -87,6 +88,14 @@ def warm_up_htj2k() -> None:
             if not np.array_equal(imagecodecs.htj2k_decode(coded), probe):
                 raise DecodeError("the HTJ2K codec is broken; reinstall imagecodecs")
         _warm = True
+
+
+def warm_up_decoders() -> None:
+    """Load every codec and let each fail once: a confined process opens no file to load one later."""
+    for name in ("jpeg8", "jpegls", "jpeg2k", "htj2k", "jpegxl", "dicomrle"):
+        with suppress(Exception):
+            getattr(imagecodecs, f"{name}_decode")(b"")
+    warm_up_htj2k()
 
 
 def _htj2k(data: Buffer, spec: FrameSpec) -> Pixels:
@@ -314,5 +323,6 @@ __all__ = [
     "check_frame",
     "decode_frame",
     "photometric_of_decoded",
+    "warm_up_decoders",
     "warm_up_htj2k",
 ]

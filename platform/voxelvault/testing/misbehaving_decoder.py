@@ -1,10 +1,15 @@
-"""Decoders that abort, hang, eat memory, lie and chatter, for `DecoderPool(module=…)` in tests."""
+"""Decoders that abort, hang, eat memory, lie, chatter and break out, for `DecoderPool(module=…)` in tests."""
 
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
+import resource
+import socket
 import sys
+import threading
+from collections.abc import Callable
 
 import numpy as np
 
@@ -55,12 +60,60 @@ def _chatter(data: Buffer, spec: FrameSpec) -> Pixels:
 
 def _environment(data: Buffer, spec: FrameSpec) -> Pixels:
     """Return what the process can see of its parent: names of variables and open files."""
-    names = "\n".join([*os.environ, *(os.readlink(f"/proc/self/fd/{fd}") for fd in _open_files())]).encode()
+    names = "\n".join([*os.environ, *INHERITED]).encode()
     return np.frombuffer(names.ljust(spec.columns, b"\0")[: spec.columns], np.uint8).reshape(1, spec.columns)
 
 
 def _open_files() -> list[str]:
-    return [fd for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
+    if not os.path.exists("/proc/self/fd"):
+        return []
+    fds = [fd for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")]
+    return [os.readlink(f"/proc/self/fd/{fd}") for fd in fds]
+
+
+INHERITED = _open_files()
+"""Looked up when the process begins: later it can't."""
+
+
+def _breaking_out(attempt: Callable[[], object]) -> Decoder:
+    """Return a decoder that succeeds where the attempt does."""
+
+    def decode(data: Buffer, spec: FrameSpec) -> Pixels:
+        attempt()
+        return np.zeros(frame_shape(spec), native_dtype(spec))
+
+    return decode
+
+
+def _fork() -> None:
+    if not os.fork():
+        os._exit(0)
+
+
+def _raise_limits() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def _executable_memory() -> None:
+    mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+
+
+ATTEMPTS: dict[str, Callable[[], object]] = {
+    "nothing": lambda: None,
+    "open": lambda: os.open(os.__file__, os.O_RDONLY),
+    "create": lambda: os.open(f"/tmp/voxelvault-{os.getpid()}", os.O_CREAT | os.O_WRONLY),  # noqa: S108
+    "list": lambda: os.listdir("/"),
+    "stat": lambda: os.stat("/"),
+    "pipe": os.pipe,
+    "raise limits": _raise_limits,
+    "executable memory": _executable_memory,
+    "socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
+    "fork": _fork,
+    "thread": lambda: threading.Thread(target=int).start(),
+    "exec": lambda: os.execv("/bin/sleep", ["sleep", "60"]),  # noqa: S606
+    "signal": lambda: os.kill(os.getppid(), 0),
+}
+"""What a decoder that was taken over might do."""
 
 
 MISBEHAVING: dict[str, Decoder] = {
@@ -71,6 +124,7 @@ MISBEHAVING: dict[str, Decoder] = {
     "forge": _forge,
     "chatter": _chatter,
     "environment": _environment,
+    **{name: _breaking_out(attempt) for name, attempt in ATTEMPTS.items()},
 }
 
 if __name__ == "__main__":

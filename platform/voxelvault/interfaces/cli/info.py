@@ -70,6 +70,7 @@ def _of_vault(session: Session, vault: Vault) -> dict[str, Any]:
         "bytes_at_rest": sum(info.length for info in resources.objects.list("")),
         "audit_entries": len(vault.audit),
         "key_generation": resources.keys.generation,
+        "decoder_sandbox": resources.pool.sandbox(),
         "slots": list_slots(resources),
         "warnings": key_file_warnings(session.path.absolute(), session.key_file, vault_id),
     }
