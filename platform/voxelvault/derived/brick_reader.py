@@ -133,8 +133,7 @@ class BrickReader:
         ForkedProcess
             This process was forked from the one that opened the reader.
         """
-        if os.getpid() != self._pid:
-            raise ForkedProcess("opened before a fork: start children with spawn or forkserver")
+        self._check_process()
         extent = self.shape if size is None else tuple(int(length) for length in size)
         if len(extent) != 3 or min(extent) < 0 or len(start) != 3:
             raise UsageError("a patch has three first voxels and three sizes")
@@ -152,6 +151,35 @@ class BrickReader:
             with _StillThere():
                 self._fill_in(out, a, b, c)
         return out
+
+    def brick(self, number: int) -> Array:
+        """Return one brick, decoded, in memory that this thread's next read uses again.
+
+        Parameters
+        ----------
+        number : int
+            In C order.
+
+        Raises
+        ------
+        ObjectMissing, IntegrityError, ForkedProcess
+            As for `read`.
+        """
+        self._check_process()
+        start, length = self._places[number]
+        scratch = _scratch("brick", self.layout.brick_bytes)
+        if not length:
+            brick = scratch[: self.layout.brick_bytes].view(self.dtype).reshape(self.layout.chunks)
+            brick[...] = self._fill
+            return brick
+        opened = _scratch("run", length).data[:length]
+        with _StillThere():
+            self._reader.read_into(start, opened)
+        return decode(opened, self.layout, scratch)
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise ForkedProcess("opened before a fork: start children with spawn or forkserver")
 
     def _fill_in(self, out: Array, a: list[_Slab], b: list[_Slab], c: list[_Slab]) -> None:
         """Bring every brick that the patch touches into its place."""

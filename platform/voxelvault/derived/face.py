@@ -126,8 +126,8 @@ class Cacheable:
 
         Parameters
         ----------
-        codec : {"fast", "lz4", "raw"}
-            `fast` is Blosc-Zstd; the others are faster and larger.
+        codec : {"fast", "zstd", "raw"}
+            `fast` is Blosc-LZ4; `zstd` takes a fifth less room, and decodes at half the speed.
         executor, progress, limit_bytes
             As for `cache`.
         """

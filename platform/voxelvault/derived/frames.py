@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 
-import numpy as np
 import numpy.typing as npt
 
 from voxelvault.derived.brick_reader import BrickReader
@@ -106,9 +105,8 @@ class _CopiedReader:
             )
 
         def work(position: int) -> None:
-            stored = np.empty((1, *copy.shape[1:]), copy.dtype)
-            copy.read((frames[position], 0, 0), stored.shape, stored)
-            frame = stored.reshape(key.shape)
+            # A frame is a brick.
+            frame = copy.brick(frames[position]).reshape(key.shape)
             if convert is None:
                 out[position] = frame
             else:

@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 
 from voxelvault.derived.bricks import CODECS, DTYPES, check_chunks, check_fill
 from voxelvault.errors import IntegrityError, UsageError
+from voxelvault.model import MOST_LABELS
 
 Triple = tuple[int, int, int]
 
-FRAME_CODECS = ("fast", "lz4", "raw")
-MOST_LABELS = 255
+FRAME_CODECS = ("fast", "zstd", "raw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,8 @@ class FrameRecipe:
 
     Parameters
     ----------
-    codec : {"fast", "lz4", "raw"}
-        `fast` is Blosc-Zstd.
+    codec : {"fast", "zstd", "raw"}
+        `fast` is Blosc-LZ4.
     """
 
     codec: str = "fast"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -82,6 +83,23 @@ class FrameGroup:
         if self.orientation is None:
             raise GeometryError(f"no normal: {self.reason}; use the frames as they are (`pixels`)")
         return normal_of(self.orientation)
+
+    @cached_property
+    def slice_axes(self) -> Floats:
+        """(row, column, slice) index to mm, RAS, of a slice that lies at the origin; not to be changed.
+
+        Raises
+        ------
+        GeometryError
+            The frames have no orientation or no pixel spacing.
+        """
+        if self.orientation is None or self.pixel_spacing is None:
+            raise GeometryError(f"no axes: {self.reason}; use the frames as they are (`pixels`)")
+        axes = np.eye(4)
+        axes[:3, 0] = self.orientation[3:] * self.pixel_spacing[0]
+        axes[:3, 1] = self.orientation[:3] * self.pixel_spacing[1]
+        axes[:3, 2] = self.normal * (self.spacing[0] if self.spacing else 1.0)
+        return np.asarray(LPS_TO_RAS @ axes)
 
     @property
     def affine_lps(self) -> Floats:

@@ -92,6 +92,8 @@ def padding_mask(stored: Array, padding: tuple[int, int] | None) -> npt.NDArray[
     if padding is None:
         return np.zeros(stored.shape, dtype=bool)
     low, high = padding
+    if low == high:
+        return np.asarray(stored == low)
     return np.asarray((stored >= low) & (stored <= high))
 
 

@@ -45,8 +45,10 @@ def _expand(stored: Array, slot: Array) -> None:
     slot[...] = expand_422(stored)
 
 
-def modality_turn(key: StackKey, frame: FrameAttributes, factor: float, mask: bool) -> Turn:
-    """Return what gives values in the modality's unit, times a factor, padding as NaN.
+def modality_turn(
+    key: StackKey, frame: FrameAttributes, factor: float, mask: bool, fill: float = np.nan
+) -> Turn:
+    """Return what gives values in the modality's unit, times a factor; padding becomes `fill`.
 
     References
     ----------
@@ -59,7 +61,9 @@ def modality_turn(key: StackKey, frame: FrameAttributes, factor: float, mask: bo
         values = stored_values(stored, key.spec) if key.high_bits else stored
         to_modality(values, slope, intercept, out=slot)
         if padding is not None:
-            slot[padding_mask(values, padding)] = np.nan
+            outside = padding_mask(values, padding)
+            if outside.any():
+                np.copyto(slot, fill, where=outside)
 
     return turn
 

@@ -173,8 +173,12 @@ class VolumeReader:
         units: str | None,
         mask: bool,
         threads: int | None = None,
+        fill: float = np.nan,
     ) -> None:
-        """Fill `out` with the frames of those indexes; each pack's frames are read together."""
+        """Fill `out` with the frames of those indexes; each pack's frames are read together.
+
+        Where they are masked, modality values and SUV have `fill` for padding, all others NaN.
+        """
         self._guard.check()
         groups: dict[tuple[str, int], list[int]] = {}
         for position, index in enumerate(indexes):
@@ -182,7 +186,7 @@ class VolumeReader:
             groups.setdefault((ref.pack_id, ref.stack), []).append(position)
         for (pack_id, stack), positions in groups.items():
             reader = self._packs.reader(pack_id)
-            turns = self._turns(chosen, [indexes[p] for p in positions], units, mask)
+            turns = self._turns(chosen, [indexes[p] for p in positions], units, mask, fill)
             whole = len(groups) == 1
             straight = whole and turns is None and out.dtype == self.dtype(chosen, "stored")
             reader.read(
@@ -195,7 +199,7 @@ class VolumeReader:
         self._guard.count(len(indexes), out.nbytes)
 
     def _turns(
-        self, chosen: FrameStack, indexes: Sequence[int], units: str | None, mask: bool
+        self, chosen: FrameStack, indexes: Sequence[int], units: str | None, mask: bool, fill: float
     ) -> list[conversion.Turn] | None:
         """Return what makes values of each frame; None where stored values are wanted as they are."""
         refs = [chosen.refs[index] for index in indexes]
@@ -212,20 +216,28 @@ class VolumeReader:
             self._headers.know([ref.instance_id for ref in refs])
         frames = [chosen.attributes[index] for index in indexes]
         return [
-            self._turn(key, ref, frame, kind, unit, mask) for ref, frame in zip(refs, frames, strict=True)
+            self._turn(key, ref, frame, kind, unit, mask, fill)
+            for ref, frame in zip(refs, frames, strict=True)
         ]
 
     def _turn(
-        self, key: StackKey, ref: FrameRef, frame: FrameAttributes, kind: str, unit: str, mask: bool
+        self,
+        key: StackKey,
+        ref: FrameRef,
+        frame: FrameAttributes,
+        kind: str,
+        unit: str,
+        mask: bool,
+        fill: float,
     ) -> conversion.Turn:
         """Return what makes values of one frame: each has its own slope, map or table."""
         if kind == "modality":
-            return conversion.modality_turn(key, frame, 1.0, mask)
+            return conversion.modality_turn(key, frame, 1.0, mask, fill)
         if kind == "modality_lut":
             return conversion.lookup_turn(key, frame, self._head(ref), mask)
         header = self.header(ref.instance_id)
         if kind == "suvbw":
-            return conversion.modality_turn(key, frame, conversion.suv_factor(header), mask)
+            return conversion.modality_turn(key, frame, conversion.suv_factor(header), mask, fill)
         _, own, mapping = conversion.unit_of("real_world", frame, lambda: header)
         if mapping is None or own != unit:
             raise NoPixels("the frames have real world values of several units; use units='modality'")

@@ -16,7 +16,7 @@ from voxelvault.reading.lending import Loan
 from voxelvault.training.carrying import Carried
 from voxelvault.training.drawing import item_generator, seeded
 from voxelvault.training.plan import ARRAYS
-from voxelvault.training.samples import SampleMaker
+from voxelvault.training.samples import Room, SampleMaker
 
 Transform = Callable[[Any], Any]
 
@@ -95,18 +95,28 @@ class Dataset:
 
     def __getitem__(self, index: int | Draw) -> Any:
         """Return one sample; the number alone means the data set's own epoch."""
+        return self._item(index)
+
+    def _item(self, index: int | Draw, room: Room | None = None) -> Any:
         self._check()
         epoch, number = index if isinstance(index, Draw) else (self.epoch, int(index))
         if not -len(self) <= number < len(self):
             raise IndexError(f"there are {len(self)} samples")
         generator = item_generator(self.seed, epoch, number % len(self))
-        sample = self._supply.maker().sample(number % len(self), generator)
+        sample = self._supply.maker().sample(number % len(self), generator, room)
         self._supply.count(1, 0)
-        return self._turned(sample, int(generator.integers(1 << 32)))
+        return self._turned(sample, generator)
 
     def __getitems__(self, indexes: Sequence[int | Draw]) -> list[Any]:
         """Return several samples, as torch's loader asks for a batch of them."""
-        return [self[index] for index in indexes]
+        if self.arrays != "torch" or self._transform is not None:
+            return [self[index] for index in indexes]
+        from voxelvault.training.collating import Batch
+
+        batch = Batch(len(indexes))
+        for index in indexes:
+            batch.append(self._item(index, batch.room))
+        return batch
 
     def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))
@@ -146,11 +156,12 @@ class Dataset:
                 " multiprocessing_context='forkserver' to your own DataLoader"
             )
 
-    def _turned(self, sample: dict[str, Any], seed: int) -> Any:
+    def _turned(self, sample: dict[str, Any], generator: np.random.Generator) -> Any:
         images = [key for key in (*self._supply.keys, "mask") if key in sample]
         turned = _AS[self.arrays](sample, images)
         if self._transform is None:
             return turned
+        seed = int(generator.integers(1 << 32))
         with seeded(seed):
             if hasattr(self._transform.call, "set_random_state"):
                 self._transform.call.set_random_state(seed=seed)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from voxelvault.errors import UsageError
 from voxelvault.training.patches import (
@@ -23,6 +25,9 @@ from voxelvault.training.plan import Plan, Unit
 from voxelvault.training.volumes import ArrayVolume, EmptyVolume, FrameVolume, Kept, Volume
 
 M = TypeVar("M")
+
+Room = Callable[[str, tuple[int, ...], npt.DTypeLike], Array]
+"""Called as ``room(key, shape, dtype)``: memory for one array of a sample, its content of no matter."""
 
 POINTS_LIMIT = 64 << 20
 """Bytes of foreground voxels that a process remembers; a volume has at most 48 KiB a class."""
@@ -69,7 +74,7 @@ class SampleMaker(Generic[M]):
         self._volumes: Kept[ArrayVolume] = Kept(plan.wish.memory, lambda volume: volume.nbytes)
         self._points: Kept[Foreground] = Kept(POINTS_LIMIT, lambda points: points.nbytes + 256)
 
-    def sample(self, index: int, generator: np.random.Generator) -> dict[str, Any]:
+    def sample(self, index: int, generator: np.random.Generator, room: Room | None = None) -> dict[str, Any]:
         """Return the arrays of one sample, with ids, affine and label.
 
         Parameters
@@ -78,40 +83,43 @@ class SampleMaker(Generic[M]):
             0 to the plan's length.
         generator : Generator
             What a patch's place is drawn from.
+        room : callable, optional
+            Gives the memory of images and masks; NumPy's own by default.
         """
         unit, part = self._plan.find(index)
         kind = self._plan.wish.kind
         made = {"slices": self._slice, "volumes": self._volume, "patches": self._patch}[kind](
-            unit, part, generator
+            unit, part, generator, room or _fresh
         )
         label = unit.labels[part if len(unit.labels) > 1 else 0]
         if label is not None:
             made["label"] = label
         return made | {"id": unit.id, "subject": unit.subject_id}
 
-    def _slice(self, unit: Unit[M], part: int, _: np.random.Generator) -> dict[str, Any]:
+    def _slice(self, unit: Unit[M], part: int, _: np.random.Generator, room: Room) -> dict[str, Any]:
         [(key, member)] = unit.members.items()
         own = self._opener(member)
         volume = own.image
         size = (1, *volume.shape[1:])
-        out = volume.read((part, 0, 0), size, np.empty((volume.channels, *size), np.float32))
-        found: dict[str, Any] = {key: out[:, 0]}
+        found: dict[str, Any] = {key: room(key, (volume.channels, *size[1:]), np.float32)}
+        volume.read((part, 0, 0), size, found[key][:, None])
         mask = self._mask(unit, own)
         if mask is not None:
-            found["mask"] = mask.read((part, 0, 0), size, np.empty((1, *size), np.uint8))[:, 0]
+            found["mask"] = room("mask", (1, *size[1:]), np.uint8)
+            mask.read((part, 0, 0), size, found["mask"][:, None])
         affine = volume.slice_affine(part) if isinstance(volume, FrameVolume) else volume.affine_ras
         return found | {"affine_ras": affine, "slice": part}
 
-    def _volume(self, unit: Unit[M], _: int, __: np.random.Generator) -> dict[str, Any]:
+    def _volume(self, unit: Unit[M], _: int, __: np.random.Generator, room: Room) -> dict[str, Any]:
         placed = self._placed(unit, keep=False)
         found: dict[str, Any] = {
-            key: _whole(volume, np.float32, own=True) for key, volume in placed.images.items()
+            key: _all_of(volume, partial(room, key)) for key, volume in placed.images.items()
         }
         if placed.mask is not None:
-            found["mask"] = _whole(placed.mask, np.uint8)
+            found["mask"] = _whole(placed.mask, partial(room, "mask"), np.uint8)
         return found | {"affine_ras": _affines({k: v.affine_ras for k, v in placed.images.items()})}
 
-    def _patch(self, unit: Unit[M], _: int, generator: np.random.Generator) -> dict[str, Any]:
+    def _patch(self, unit: Unit[M], _: int, generator: np.random.Generator, room: Room) -> dict[str, Any]:
         placed = self._placed(unit, keep=True)
         key, first = next(iter(placed.images.items()))
         size = self._plan.wish.patch_size
@@ -122,11 +130,19 @@ class SampleMaker(Generic[M]):
             if other != key
         }
         found: dict[str, Any] = {
-            name: _cut(volume, starts[name], size, np.float32, volume.fill)
+            name: cut(
+                volume.read,
+                volume.shape,
+                starts[name],
+                room(name, (volume.channels, *size), np.float32),
+                volume.fill,
+            )
             for name, volume in placed.images.items()
         }
         if placed.mask is not None:
-            found["mask"] = _cut(placed.mask, start, size, np.uint8, 0)
+            found["mask"] = cut(
+                placed.mask.read, placed.mask.shape, start, room("mask", (1, *size), np.uint8), 0
+            )
         affines = {
             name: moved_affine(volume.affine_ras, starts[name]) for name, volume in placed.images.items()
         }
@@ -144,7 +160,7 @@ class SampleMaker(Generic[M]):
         points = self._points.get(
             unit.id,
             lambda: foreground_of(
-                _whole(mask, np.uint8)[0], np.random.default_rng([wish.seed, int(unit.id[:15], 16)])
+                _whole(mask, np.empty, np.uint8)[0], np.random.default_rng([wish.seed, int(unit.id[:15], 16)])
             ),
         )
         return balanced_start(image.shape, wish.patch_size, points, wish.foreground, generator)
@@ -175,17 +191,20 @@ class SampleMaker(Generic[M]):
         return volume if volume.even else volume.whole()
 
 
-def _whole(volume: Volume, dtype: type[np.generic], own: bool = False) -> Array:
-    """Read all of a volume; `own` says that nobody else holds its array."""
-    if own and isinstance(volume, ArrayVolume) and volume.values.dtype == dtype:
+def _fresh(_: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    return np.empty(shape, dtype)
+
+
+def _all_of(volume: Volume, room: Callable[..., Array]) -> Array:
+    """Return all of a volume that was made for this sample alone."""
+    if isinstance(volume, ArrayVolume) and volume.values.dtype == np.float32:
         return volume.values
-    out = np.empty((volume.channels, *volume.shape), dtype)
-    return volume.read((0,) * 3, volume.shape, out)
+    return _whole(volume, room, np.float32)
 
 
-def _cut(volume: Volume, start: Box, size: Box, dtype: type[np.generic], fill: float) -> Array:
-    out = np.empty((volume.channels, *size), dtype)
-    return cut(volume.read, volume.shape, start, out, fill)
+def _whole(volume: Volume, room: Callable[..., Array], dtype: npt.DTypeLike) -> Array:
+    """Read all of a volume."""
+    return volume.read((0,) * 3, volume.shape, room((volume.channels, *volume.shape), dtype))
 
 
 def _same_place(first: Volume, start: Box, other: Volume, size: Box) -> Box:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -111,30 +112,26 @@ class FrameVolume:
         group = self._chosen.group
         return self._chosen.layout.colour or group.orientation is None or is_even(group)
 
-    @property
+    @cached_property
     def affine_ras(self) -> Floats:
         """(slice, row, column) index to mm, RAS; the identity where the images have no place in space."""
         group = self._chosen.group
         return own_axes(group.affine_ras) if group.regular and group.orientation is not None else np.eye(4)
 
-    @property
+    @cached_property
     def fill(self) -> float:
         """What stands for padding and for what lies outside."""
-        if self._fill is None:
-            plain = self._chosen.layout.colour or self._units == "stored"
-            unit = "" if plain else self._reader.unit_of(self._chosen, self._units)[1]
-            self._fill = fill_for(unit)
-        return self._fill
+        return fill_for(self._kind[1]) if self._fill is None else self._fill
 
     def read(self, start: Sequence[int], size: Sequence[int], out: Array) -> Array:
         """Fill `out` with a box; its frames are read whole."""
         whole = (size[0], *self.shape[1:])
         straight = tuple(size) == whole and self.channels == 1 and out.flags.c_contiguous
         values = out[0] if straight else self._values(whole)
-        self._reader.read(
-            self._chosen, range(start[0], start[0] + size[0]), values, self._units, mask=self._masked
-        )
-        if self._masked:
+        indexes = range(start[0], start[0] + size[0])
+        self._reader.read(self._chosen, indexes, values, self._units, mask=self._masked, fill=self.fill)
+        if self._masked and self._kind[0] not in ("modality", "suvbw"):
+            # Maps and tables have no value for some stored ones, whether padding or not.
             np.copyto(values, self.fill, where=np.isnan(values))
         if not straight:
             (_, row, column), (_, rows, columns) = start, size
@@ -164,7 +161,17 @@ class FrameVolume:
 
     @property
     def _masked(self) -> bool:
-        return self._padded and not self._chosen.layout.colour and self._units != "stored"
+        return self._padded and not self._plain
+
+    @property
+    def _plain(self) -> bool:
+        """Values come as they are stored, or as colours."""
+        return self._chosen.layout.colour or self._units == "stored"
+
+    @cached_property
+    def _kind(self) -> tuple[str, str]:
+        """Kind of the values and their unit, as `VolumeReader.unit_of` has them."""
+        return ("stored", "") if self._plain else self._reader.unit_of(self._chosen, self._units)[:2]
 
     def _values(self, shape: tuple[int, ...]) -> Array:
         return np.empty(shape if self.channels == 1 else (*shape, self.channels), np.float32)
@@ -185,14 +192,12 @@ def slice_affine(group: FrameGroup, index: int) -> Floats:
     ndarray
         float64 (4, 4): (row, column, slice) index to mm, RAS; the identity without a place in space.
     """
-    affine = np.eye(4)
-    if group.orientation is None or group.pixel_spacing is None or np.isnan(group.positions[index]).any():
-        return affine
-    affine[:3, 0] = group.orientation[3:] * group.pixel_spacing[0]
-    affine[:3, 1] = group.orientation[:3] * group.pixel_spacing[1]
-    affine[:3, 2] = group.normal * (group.spacing[0] if group.spacing else 1.0)
-    affine[:3, 3] = group.positions[index]
-    return np.asarray(LPS_TO_RAS @ affine)
+    position = group.positions[index]
+    if group.orientation is None or group.pixel_spacing is None or np.isnan(position).any():
+        return np.eye(4)
+    affine = group.slice_axes.copy()
+    affine[:3, 3] = LPS_TO_RAS[:3, :3] @ position
+    return affine
 
 
 class Kept(Generic[T]):
