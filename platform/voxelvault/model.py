@@ -14,6 +14,9 @@ FORMAT = 1
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
+MOST_LABELS = 255
+"""Of a mask: it is uint8, and 0 is background."""
+
 UID = re.compile(r"(?=.*[0-9])[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
 """What is taken for a UID: digits and dots, or such as ``ID_0a1b2c3d`` of public data sets."""
 

@@ -22,6 +22,7 @@ from voxelvault.dicom.read import Header
 from voxelvault.dicom.rtstruct import Region, read_structure_set
 from voxelvault.dicom.segmentation import Segmentation, SegmentFrame, read_segmentation
 from voxelvault.errors import GeometryError, NoPixels, UsageError
+from voxelvault.model import MOST_LABELS
 from voxelvault.reading.packs import PackSource
 from voxelvault.reading.stacks import FrameStack
 from voxelvault.storage.pack_reader import PackReader
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from voxelvault.reading.volumes import Guard
 
 Array = npt.NDArray[Any]
-
-MOST_LABELS = 255
-"""A mask is uint8, and 0 is background."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,4 +344,4 @@ def without_repeats(sources: Iterable[MaskSource]) -> tuple[MaskSource, ...]:
     return tuple(found)
 
 
-__all__ = ["MOST_LABELS", "MaskPlan", "MaskSource", "Target", "without_repeats"]
+__all__ = ["MaskPlan", "MaskSource", "Target", "without_repeats"]

@@ -14,9 +14,10 @@ from voxelvault.audit.events import Event, Kind
 from voxelvault.dicom.read import Header
 from voxelvault.dicom.structured_report import Finding, findings, referenced_series
 from voxelvault.errors import UsageError
+from voxelvault.model import MOST_LABELS
 from voxelvault.policy.access import Request, require
 from voxelvault.reading.many import open_many
-from voxelvault.reading.masks import MOST_LABELS, Array, MaskPlan, MaskSource, without_repeats
+from voxelvault.reading.masks import Array, MaskPlan, MaskSource, without_repeats
 from voxelvault.reading.segment_rows import (
     SegmentInfo,
     named_images,
