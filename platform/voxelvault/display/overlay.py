@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voxelvault.errors import UsageError
+from voxelvault.model import MOST_LABELS
 
 PALETTE: tuple[tuple[int, int, int], ...] = (
     (230, 75, 60),
@@ -25,7 +26,6 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
 """Colours of labels 1, 2, …; label 11 has the first one again."""
 
 OPACITY = 0.4
-MOST_LABELS = 255
 
 
 def as_labels(mask: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -145,14 +145,16 @@ class PictureFace:
         window: str | tuple[float, float] | None = None,
         *,
         stack: int | str | None = None,
+        mask: Array | str | Sequence[str] | None = None,
+        opacity: float = 0.4,
         count: int = 20,
     ) -> Image.Image:
         """Draw slices of the volume, evenly spread, on one sheet; nothing on it names anybody.
 
         Parameters
         ----------
-        window, stack
-            As for `show`.
+        window, stack, mask, opacity
+            As for `show`; masks are tinted and outlined.
         count : int
             Slices on the sheet, at most.
 
@@ -160,12 +162,19 @@ class PictureFace:
         -------
         PIL.Image.Image
             `.save("sheet.png")` writes it.
+
+        Raises
+        ------
+        UsageError
+            The mask does not lie on the volume, or the series has no such label.
         """
         from voxelvault.display.viewer import sheet
 
         chosen = choose(self._stacks, stack)
-        reader = slices_of(self._reader, self.handle, chosen)
-        return sheet(reader, len(chosen.refs), window=window, shown=count, **look_of(self._reader, chosen))
+        labels, _ = self._laid(chosen, mask)
+        look = {"window": window, "opacity": opacity, "shown": count, **look_of(self._reader, chosen)}
+        mask_at = None if labels is None else labels.__getitem__
+        return sheet(slices_of(self._reader, self.handle, chosen), len(chosen.refs), mask_at=mask_at, **look)
 
     def _laid(
         self, chosen: FrameStack, mask: Array | str | Sequence[str] | None

@@ -77,3 +77,18 @@ def test_volumes_of_one_space_scroll_by_place(ct: Series, vault: vv.Vault, uids:
     one, two = ct.compare(vault.series(uids["CT"])).children
     one.index = 1
     assert two.index == 1
+
+
+def test_a_sheet_shows_a_mask_as_the_viewer_does(ct: Series, monkeypatch: pytest.MonkeyPatch) -> None:
+    laid = np.zeros(ct.load().shape, np.uint8)
+    laid[:, 4:12, 4:12], laid[:, 14:, 14:] = 1, 2
+    monkeypatch.setattr(ct, "mask", lambda labels, stack: laid * (laid <= len(labels)))
+    plain, one, both = ct.contact_sheet(), ct.contact_sheet(mask="Tumour"), ct.contact_sheet(mask=laid)
+    assert one.tobytes() == ct.show(mask="Tumour").tobytes()
+    assert len({picture.tobytes() for picture in (plain, one, both)}) == 3
+    assert both.tobytes() == ct.contact_sheet(mask=["Tumour", "Oedema"]).tobytes()
+    colours = {colour for _, colour in both.getcolors(1 << 20)}
+    assert {(230, 75, 60), (70, 160, 250)} <= colours
+    assert ct.contact_sheet(mask=laid, opacity=0.0).tobytes() != plain.tobytes()
+    with pytest.raises(UsageError, match="the mask has shape"):
+        ct.contact_sheet(mask=laid[1:])
