@@ -148,7 +148,8 @@ class Selection(Trainable, Cacheable):
             Label columns; by default all that are no keys, nor called as attributes that identify,
             such as PatientName.
         missing : {"report", "drop", "raise"}
-            What becomes of series without a label; `label_report` counts them either way.
+            What becomes of series without a label; `label_report` counts them either way. ``raise`` minds
+            rows without a series as well, unless they are of other series of the vault.
         reduce : {"same", "max", "min", "mean"}
             How labels by instance become the series': ``same`` leaves it without one where its
             instances differ.
@@ -159,7 +160,8 @@ class Selection(Trainable, Cacheable):
         Raises
         ------
         UsageError
-            Two rows have one key, no such column, or `missing="raise"` and a series has no label.
+            Two rows have one key, no such column, no row fits any series, or `missing="raise"` and
+            a series has no label or a row no series.
         AmbiguousUID
             A key means several studies or subjects.
         """
@@ -189,10 +191,13 @@ class Selection(Trainable, Cacheable):
     def freeze(self, name: str) -> Cohort:
         """Store members, digests and labels under a name; `vault.cohort(name)` opens it again.
 
+        Where the name has these very members and labels already, that cohort is returned: a notebook
+        can be run again.
+
         Raises
         ------
         UsageError
-            The name is taken or no name, or nothing is selected.
+            The name is taken by other content, or is no name, or nothing is selected.
         """
         from voxelvault.cohorts.freezing import freeze
 
@@ -382,7 +387,7 @@ class Cohort(Selection):
         return changed(self.resources, self.frozen)
 
     def freeze(self, name: str) -> Cohort:
-        """Freeze the series of this cohort as they are now, under another name."""
+        """Freeze the series of this cohort as they are now, under another name where they changed."""
         from voxelvault.cohorts.freezing import freeze
 
         return Cohort(self._chosen, freeze(self._chosen, self.series_ids, name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +14,7 @@ import pyarrow as pa
 
 from voxelvault.access import identifies
 from voxelvault.audit.events import Event, Kind, Outcome
-from voxelvault.catalog.catalog import Change, CommitInfo, Lease
+from voxelvault.catalog.catalog import Catalog, Change, CommitInfo, Lease
 from voxelvault.catalog.user_sql import Result
 from voxelvault.cohorts.digests import keyed_digest, members_digest
 from voxelvault.cohorts.labels import NO_LABELS, Labels, of_series
@@ -70,12 +71,12 @@ class Frozen:
 
 
 def freeze(chosen: Chosen, series_ids: Sequence[str], name: str) -> Frozen:
-    """Store a selection's members and labels under a name.
+    """Store a selection's members and labels under a name, or find them stored so already.
 
     Raises
     ------
     UsageError
-        The name is taken or no name, or nothing is selected.
+        The name is taken by other content or is no name, or nothing is selected.
     PolicyDenied, AuditError, NoPermission, NetworkFileSystem
         Then nothing was stored.
     """
@@ -85,13 +86,13 @@ def freeze(chosen: Chosen, series_ids: Sequence[str], name: str) -> Frozen:
     require(
         resources.policy, Request(Kind.COHORT_FROZEN, tuple(series_ids), resources.purpose, resources.who)
     )
+    if every(resources, name):
+        return _the_same(chosen, find(resources, name), _members(resources.catalog, series_ids))
     require_writable(resources)
     with resources.catalog.lease() as lease:
         if lease.query("select 1 from cohorts where name = $name", {"name": name}).num_rows:
-            raise UsageError("a cohort of this name is there already; take another name")
+            raise UsageError("a cohort of this name was frozen just now; freeze again to compare with it")
         members = _members(lease, series_ids)
-        if not members.num_rows:
-            raise UsageError("there is nothing to freeze: no series is selected")
         frozen = _described(chosen, name, members)
         action = new_id()
         resources.audit.append([_event(resources, frozen, action, Outcome.INTENT)])
@@ -100,12 +101,67 @@ def freeze(chosen: Chosen, series_ids: Sequence[str], name: str) -> Frozen:
     return frozen
 
 
-def _members(lease: Lease, series_ids: Sequence[str]) -> pa.Table:
-    return lease.query(
+def _the_same(chosen: Chosen, frozen: Frozen, members: pa.Table) -> Frozen:
+    """Return the cohort that has the name, if its content is what would be frozen: an access to it.
+
+    Raises
+    ------
+    UsageError
+        It has other members or other labels; the message counts.
+    """
+    _enter_access(chosen.resources, frozen)
+    now = _described(chosen, frozen.name, members)
+    if now.members_sha256 != frozen.members_sha256:
+        unlike = _other_members(chosen.resources, frozen, now, Counter(members["sha256"].to_pylist()))
+    elif _content(now.labels) != _content(frozen.labels):
+        then, new = (len(labels.get("columns", ())) for labels in (frozen.labels, now.labels))
+        unlike = f"the same {now.members} instances, but other labels: {then} columns then, {new} now"
+    else:
+        return frozen
+    raise UsageError(
+        f"a cohort of this name is there already, with other content ({unlike}); take another name"
+    )
+
+
+def _content(labels: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return labels as they compare: whatever the order of their columns."""
+    return {**labels, "columns": sorted(labels.get("columns", ()))}
+
+
+def _other_members(resources: Resources, frozen: Frozen, now: Frozen, here: Counter[str]) -> str:
+    """Return in counts how a cohort's members differ from what there is now."""
+    found = resources.catalog.query(
+        "select sha256 from cohort_members where cohort_id = $id", {"id": frozen.cohort_id}
+    )
+    there = Counter(found["sha256"].to_pylist())
+    erased = frozen.members - there.total()
+    told = [f"{(here - there).total()} new", f"{(there - here).total()} not among them any more"]
+    told += [f"{erased} erased since"] if erased else []
+    return (
+        f"{frozen.members} instances of {frozen.subjects} subjects then, {now.members} of {now.subjects}"
+        f" now: {', '.join(told)}"
+    )
+
+
+def _enter_access(resources: Resources, frozen: Frozen) -> None:
+    ids = {"cohort": (frozen.cohort_id,)}
+    require(resources.policy, Request(Kind.QUERY, ids["cohort"], resources.purpose, resources.who))
+    found = Event(
+        kind=Kind.QUERY, who=resources.who, purpose=resources.purpose, ids=ids, text="frozen already"
+    )
+    resources.audit.append([found])
+
+
+def _members(catalog: Catalog | Lease, series_ids: Sequence[str]) -> pa.Table:
+    """Return the instances that series have now; `UsageError` where there are none."""
+    found = catalog.query(
         f"select {_MEMBERS} from instances where not superseded"  # noqa: S608 - names of ours
         " and series_id in (select unnest($ids)) order by instance_id",
         {"ids": list(series_ids)},
     )
+    if not found.num_rows:
+        raise UsageError("there is nothing to freeze: no series is selected")
+    return found
 
 
 def _described(chosen: Chosen, name: str, members: pa.Table) -> Frozen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -123,10 +123,8 @@ def label(
     else:
         found = join(chosen.resources, series_ids, source, on, columns, reduce)
     report = found.report
-    if missing == "raise" and report.unlabelled:
-        raise UsageError(
-            f"{report.without_label} of {report.series} series have no label; pass missing='drop'"
-        )
+    if missing == "raise":
+        _refuse_gaps(report)
     kept = tuple(sorted(set(series_ids) - set(report.unlabelled))) if missing == "drop" else tuple(series_ids)
     text = f"({chosen.text}) labelled" + (", those with labels" if missing == "drop" else "")
     labels = joined([chosen.labels, found.labels])
@@ -172,7 +170,7 @@ def join(
     Raises
     ------
     UsageError
-        There is no such key or column, two rows have one key, or a value is no plain value.
+        There is no such key or column, two rows have one key, no row fits, or a value is no plain value.
     AmbiguousUID
         A key means several studies or subjects.
     """
@@ -183,18 +181,25 @@ def join(
     table = _keyed(to_table(source, (*KEYS, BY_INSTANCE)), key, columns)
     log_query(resources, f"select series_id, {key} from series")  # noqa: S608 - a name of ours
     if key == BY_INSTANCE:
-        return _by_instance(resources, series_ids, table, reduce)
-    return _by_series(resources, series_ids, key, table)
+        found = _by_instance(resources, series_ids, table, reduce)
+    else:
+        found = _by_series(resources, series_ids, key, table)
+    _refuse_misfit(table, key, found.report)
+    return found
 
 
 @dataclass(frozen=True)
 class _Keyed:
-    """A table of labels by its key; rows whose key is empty are only counted."""
+    """A table of labels by its key; rows whose key is empty are only counted.
+
+    `keys` are the columns that it could be joined on.
+    """
 
     columns: tuple[str, ...]
     rows: Mapping[str, Mapping[str, Any]]
     without_key: int
     left_out: tuple[str, ...]
+    keys: tuple[str, ...] = ()
 
 
 def _of_vault(resources: Resources, series_ids: Sequence[str], source: str) -> Joined:
@@ -246,7 +251,18 @@ def _by_instance(resources: Resources, series_ids: Sequence[str], table: _Keyed,
         any(any(name in row for row in by_series[key].values()) for name in names if name not in own)
         for key, own in matches.items()
     )
-    return Joined(labels, _report(series_ids, table, things, matches, {}, differing))
+    known = _instances_elsewhere(resources, table.rows.keys() - things)
+    return Joined(labels, _report(series_ids, table, things, matches, known, differing))
+
+
+def _instances_elsewhere(resources: Resources, keys: Set[str]) -> dict[str, None]:
+    """Return those of the keys that are instances of this vault."""
+    found = resources.catalog.query(
+        "select distinct SOPInstanceUID as key from instances where not superseded"
+        " and SOPInstanceUID in (select unnest($keys))",
+        {"keys": sorted(keys)},
+    )
+    return dict.fromkeys(found["key"].to_pylist())
 
 
 def _keyed(table: pa.Table, key: str, columns: Sequence[str] | None) -> _Keyed:
@@ -274,7 +290,8 @@ def _keyed(table: pa.Table, key: str, columns: Sequence[str] | None) -> _Keyed:
             f"{twice} rows repeat a {key} of another row; keep one row each,"
             f" such as by drop_duplicates({key!r}), or join on a finer key"
         )
-    return _Keyed(tuple(wanted), rows, sum(not one for one in keys), left_out)
+    possible = tuple(name for name in names if name in (*KEYS, BY_INSTANCE))
+    return _Keyed(tuple(wanted), rows, sum(not one for one in keys), left_out, possible)
 
 
 def _as_text(column: pa.ChunkedArray) -> list[str]:
@@ -307,6 +324,40 @@ def _add(matches: dict[str, dict[str, Any]], series_id: str, row: Mapping[str, A
             "rows of two keys that mean one subject since a merge contradict each other; keep one of them"
         )
     known.update(row)
+
+
+def _refuse_gaps(report: LabelReport) -> None:
+    """Refuse series without a label, and rows without a series; rows of the vault's other series fit."""
+    lost = report.unmatched_rows - report.elsewhere + report.without_key
+    told = []
+    if report.unlabelled:
+        told.append(
+            f"{report.without_label} of {report.series} series have no label: pass missing='drop' to leave"
+            " them out"
+        )
+    if lost:
+        told.append(
+            f"{lost} of {report.rows} rows fit no series of this vault: see label_report.unmatched after"
+            " missing='report'"
+        )
+    if told:
+        raise UsageError("; ".join(told))
+
+
+def _refuse_misfit(table: _Keyed, key: str, report: LabelReport) -> None:
+    """Refuse a table of which nothing fits: most likely it is keyed by something else."""
+    fitting = len(table.rows) - report.unmatched_rows
+    if fitting or not report.rows or not report.series:
+        return
+    others = [name for name in table.keys if name != key]
+    told = [f"{report.elsewhere} fit series outside of the selection"] if report.elsewhere else []
+    told += [f"{report.without_key} have no key"] if report.without_key else []
+    hint = f"the table has {', '.join(others)}, too" if others else "or what the column holds"
+    raise UsageError(
+        f"none of {report.rows} rows fits any of {report.series} series by {key}"
+        + (f" ({', '.join(told)})" if told else "")
+        + f": see whether on= is the column meant ({hint}), and whether this is the table of these images"
+    )
 
 
 def _refuse_ambiguous(things: Mapping[str, set[str]], key: str) -> None:

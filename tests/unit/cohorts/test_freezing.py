@@ -81,13 +81,46 @@ def test_names_and_nothing(vault: vv.Vault) -> None:
     for name in ("", "1st", "a b", "x" * 65, "../up", "a\n", "é"):
         with pytest.raises(UsageError, match="name"):
             vault.select().freeze(name)
-    vault.select().freeze("a")
-    with pytest.raises(UsageError, match="already"):
-        vault.select().freeze("a")
     with pytest.raises(UsageError, match="nothing"):
         vault.select("false").freeze("b")
     with pytest.raises(UsageError, match="no cohort"):
         vault.cohort("b")
+
+
+def test_freezing_the_same_again_gives_the_cohort_there_is(vault: vv.Vault) -> None:
+    asked = vault.select("Modality = 'CT'").with_labels(labels([1, 0, 1]), on="StudyInstanceUID")
+    first = asked.freeze("a")
+    split = first.split(train=0.5, test=0.5, stratify=[])
+    before = len(vault.audit.log())
+    again = vault.select().with_labels(labels([1, 0, 1]), on="StudyInstanceUID").freeze("a")
+    assert again.frozen == vault.cohort("a").frozen
+    assert again.labels == first.labels
+    assert again.split()["train"].series_ids == split["train"].series_ids
+    assert vault.cohort("a").freeze("a").cohort_id == first.cohort_id
+    assert len(vault.cohorts()) == 1
+    since = vault.audit.log()[before:]
+    assert Kind.COHORT_FROZEN not in {entry.kind for entry in since}
+    found = [entry for entry in since if entry.kind == Kind.QUERY and "cohort" in entry.ids]
+    assert [entry.ids for entry in found] == [{"cohort": (first.cohort_id,)}] * 2
+
+
+def test_a_taken_name_says_in_counts_how_the_content_differs(vault: vv.Vault, tmp_path: Path) -> None:
+    cohort = vault.select().freeze("a")
+    told = r"already.*8 instances of 4 subjects then, 6 of 3 now: 0 new, 2 not among them any more\)"
+    with pytest.raises(UsageError, match=told):
+        vault.select("PatientID != 'P0'").freeze("a")
+    with pytest.raises(UsageError, match="same 8 instances, but other labels: 0 columns then, 1 now"):
+        vault.select().with_labels(labels([1]), on="StudyInstanceUID").freeze("a")
+    put(vault, tmp_path / "more", 9, person(9))
+    with pytest.raises(UsageError, match="10 of 5 now: 2 new, 0 not"):
+        vault.select().freeze("a")
+    assert cohort.freeze("a").cohort_id == cohort.cohort_id
+    gone = subject(vault, "P2")
+    for table in ("cohort_members", "instances", "patients"):
+        remove(vault, table, f"subject_id = '{gone}'")
+    with pytest.raises(UsageError, match="2 erased since"):
+        vault.cohort("a").freeze("a")
+    assert len(vault.cohorts()) == 1
 
 
 def test_no_entry_no_cohort(vault: vv.Vault, monkeypatch: pytest.MonkeyPatch) -> None:

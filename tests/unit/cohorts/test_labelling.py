@@ -108,7 +108,7 @@ def test_values_keep_their_types(vault: vv.Vault) -> None:
 
 
 def test_leading_zeros_of_a_csv_stay(vault: vv.Vault, tmp_path: Path) -> None:
-    (tmp_path / "p.csv").write_text("PatientID,label\n007,1\n")
+    (tmp_path / "p.csv").write_text("PatientID,label\n007,1\nP0,1\n")
     labelled = vault.select().with_labels(tmp_path / "p.csv", on="PatientID")
     assert labelled.label_report is not None
     assert labelled.label_report.unmatched == ("007",)
@@ -186,19 +186,52 @@ def test_two_rows_for_one_key_are_refused_without_naming_it(vault: vv.Vault) -> 
 
 def test_what_does_not_fit_is_reported(vault: vv.Vault) -> None:
     table = pd.DataFrame({"StudyInstanceUID": [*studies()[:2], "1.2.3", None, ""], "label": range(5)})
-    some = vault.select("PatientID != 'P0'")
+    some = vault.select("PatientID != 'P0' or Modality = 'MR'")
     report = some.with_labels(table, on="StudyInstanceUID").label_report
     assert report is not None
-    assert (report.series, report.labelled, report.without_label) == (3, 0, 3)
-    assert (report.rows, report.unmatched_rows, report.elsewhere, report.without_key) == (5, 3, 2, 2)
-    assert set(report.unmatched) == {*studies()[:2], "1.2.3"}
+    assert (report.series, report.labelled, report.without_label) == (4, 1, 3)
+    assert (report.rows, report.unmatched_rows, report.elsewhere, report.without_key) == (5, 2, 1, 2)
+    assert set(report.unmatched) == {studies()[1], "1.2.3"}
     assert studies()[0] not in repr(report) + str(report)
     everyone = vault.select().with_labels(table, on="StudyInstanceUID")
     assert "3 of 6 series labelled; 3 without label" in repr(everyone)
     assert len(everyone) == 6
     assert len(vault.select().with_labels(table, on="StudyInstanceUID", missing="drop")) == 3
-    with pytest.raises(UsageError, match="3 of 6 series have no label"):
+    with pytest.raises(UsageError, match=r"3 of 6 series have no label.*; 3 of 5 rows fit no series"):
         vault.select().with_labels(table, on="StudyInstanceUID", missing="raise")
+
+
+def test_raising_minds_rows_that_fit_nothing(vault: vv.Vault) -> None:
+    everyone = {"StudyInstanceUID": studies(), "label": [1] * MANY}
+    assert len(vault.select("PatientID = 'P0'").with_labels(everyone, on="StudyInstanceUID", missing="raise"))
+    one_more = {"StudyInstanceUID": [*studies(), "1.2.3"], "label": [1] * (MANY + 1)}
+    with pytest.raises(UsageError, match=f"^1 of {MANY + 1} rows fit no series of this vault") as caught:
+        vault.select().with_labels(one_more, on="StudyInstanceUID", missing="raise")
+    assert "1.2.3" not in str(caught.value)
+    assert "series have no label" not in str(caught.value)
+    sops = [synthetic.uid(number, 1, at) for number in range(2) for at in (1, 2)]
+    by_instance = {"SOPInstanceUID": [*sops, "1.2.3"], "bleeds": [0, 1, 1, 1, 1]}
+    first = vault.select([synthetic.uid(0, 1)])
+    report = first.with_labels(by_instance, on="SOPInstanceUID").label_report
+    assert report is not None
+    assert (report.unmatched_rows, report.elsewhere) == (3, 2)
+
+
+def test_a_table_of_which_nothing_fits_is_refused(vault: vv.Vault) -> None:
+    series = [synthetic.uid(at, 1) for at in range(2)]
+    table = pd.DataFrame({"StudyInstanceUID": series, "SeriesInstanceUID": series, "label": [1, 0]})
+    for missing in ("report", "drop", "raise"):
+        with pytest.raises(UsageError, match="none of 2 rows fits any of 6 series by Study") as caught:
+            vault.select().with_labels(table, on="StudyInstanceUID", missing=missing)
+        assert "the table has SeriesInstanceUID, too" in str(caught.value)
+        assert not [uid for uid in series if uid in str(caught.value)]
+    assert vault.select().with_labels(table).label_report is not None
+    with pytest.raises(UsageError, match="2 fit series outside of the selection"):
+        vault.select("Modality = 'MR'").with_labels(table)
+    with pytest.raises(UsageError, match="2 have no key"):
+        vault.select().with_labels({"PatientID": [None, ""], "label": [1, 0]}, on="PatientID")
+    nobody = vault.select("false").with_labels(table)
+    assert len(nobody) == 0
 
 
 def test_empty_tables_and_unusual_ones(vault: vv.Vault, tmp_path: Path) -> None:
