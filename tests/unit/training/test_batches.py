@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 
+import voxelvault as vv
 from voxelvault.errors import UsageError
 from voxelvault.training.collating import Batch, collate
 
@@ -50,7 +49,8 @@ def test_shapes_that_differ_are_refused() -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_are_their_samples(heads: Any, workers: int) -> None:
+def test_batches_are_their_samples(vault: vv.Vault, workers: int) -> None:
+    heads = vault.select("Modality = 'CT'")
     with heads.dataset("slices") as samples, heads.loader(3, workers, kind="slices") as loader:
         batches = list(loader)
         again = list(loader)
