@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 from voxelvault.derived.bricks import CODECS, DTYPES, check_chunks, check_fill
 from voxelvault.errors import IntegrityError, UsageError
 from voxelvault.model import MOST_LABELS
-from voxelvault.model import MOST_LABELS
 
 Triple = tuple[int, int, int]
 
