@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from voxelvault.errors import MissingExtra, UsageError
 from voxelvault.training.dataset import Dataset, Transform, arrays_for
 from voxelvault.training.making import Request, make_dataset
+from voxelvault.training.options import refuse_unknown
 from voxelvault.training.plan import Wish
 from voxelvault.training.roles import by_series, by_study
 
@@ -80,6 +81,7 @@ class Trainable:
         group: str = "series",
         roles: Mapping[str, str] | None = None,
         memory: int = 256 << 20,
+        **unknown: Any,
     ) -> Dataset:
         """Return the samples as a data set: by index, for any loader; torch isn't needed.
 
@@ -124,6 +126,8 @@ class Trainable:
             modality is a key, in lower case.
         memory : int
             Bytes of decoded volumes that each process keeps for the next patches, where there is no cache.
+        **unknown
+            Refused, with the option that was probably meant.
 
         Returns
         -------
@@ -137,7 +141,8 @@ class Trainable:
         PolicyDenied, AuditError
             Then nothing was read.
         """
-        return _made(self, locals(), "numpy")
+        given = {name: value for name, value in locals().items() if name not in ("self", "unknown")}
+        return _made(self, given | unknown, "numpy")
 
     def loader(
         self,
@@ -183,9 +188,10 @@ class Trainable:
             As `dataset` does.
         """
         try:
-            from voxelvault.training.loader import Loader, worker_context
+            from voxelvault.training.loader import Loader, torch_options, worker_context
         except ModuleNotFoundError as error:
             raise MissingExtra("a loader needs PyTorch: pip install 'voxelvault[train]'") from error
+        refuse_unknown(options, _OF_LOADER, torch_options(), "torch.utils.data.DataLoader")
         own = {name: options.pop(name) for name in _OF_DATASET if name in options}
         if num_workers:
             # Its fork server imports while the series are opened here.
@@ -193,7 +199,8 @@ class Trainable:
             options["multiprocessing_context"] = worker_context(
                 asked, own.get("arrays") or arrays_for(transform, "torch")
             )
-        dataset = _made(self, {"kind": kind, "transform": transform, **own}, "torch")  # type: ignore[arg-type]
+        wished = {"kind": kind, "transform": transform, **own}
+        dataset = _made(self, wished, "torch")  # type: ignore[arg-type]
         try:
             return Loader(dataset, batch_size, shuffle, num_workers, **options)
         except BaseException:
@@ -234,6 +241,7 @@ class Trainable:
         """
         from voxelvault.training.ahead import read_ahead
 
+        refuse_unknown(options, (*_OF_ITERATION, *_OF_DATASET))
         with _made(self, {"kind": kind, **options}, "numpy") as dataset:  # type: ignore[arg-type]
             dataset.set_epoch(epoch)
             yield from read_ahead(dataset, batch_size, shuffle, threads)
@@ -253,12 +261,13 @@ _OF_WISH = (
 )
 _OF_REQUEST = ("cache", "masks", "unmasked", "label")
 _OF_DATASET = (*_OF_WISH, *_OF_REQUEST, "arrays", "group", "roles")
+_OF_ITERATION = ("batch_size", "shuffle", "epoch", "threads", "transform")
+_OF_LOADER = ("batch_size", "num_workers", "transform", "shuffle", *_OF_DATASET)
 
 
 def _made(selection: Chosen, options: Mapping[str, Any], default_arrays: str) -> Dataset:
-    given = {name: value for name, value in options.items() if name not in ("self", "transform")}
-    if unknown := sorted(set(given) - set(_OF_DATASET)):
-        raise UsageError(f"no option {', '.join(unknown)}; see `help(selection.dataset)`")
+    refuse_unknown(options, (*_OF_DATASET, "transform"))
+    given = {name: value for name, value in options.items() if name != "transform"}
     if isinstance(given.get("patch_size"), int):
         given["patch_size"] = (given["patch_size"],) * 3
     wish = Wish(**{name: given[name] for name in _OF_WISH if name in given})

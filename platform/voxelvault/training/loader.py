@@ -7,6 +7,7 @@ makes it, unlinks it at once, and nothing of it reaches a disk but by the machin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -222,6 +223,13 @@ def worker_context(asked: Any, arrays: str) -> Any:
     return WorkerContext() if asked is None else asked
 
 
+def torch_options() -> tuple[str, ...]:
+    """Return the names of what torch's own loader takes beside a data set."""
+    return tuple(
+        name for name in signature(DataLoader.__init__).parameters if name not in ("self", "dataset")
+    )
+
+
 def _as_is(sample: Any) -> Any:
     return sample
 
@@ -240,4 +248,4 @@ def _plain(error: VoxelVaultError) -> VoxelVaultError:
     return type(error)(text.rstrip().rsplit("\n", 1)[-1].partition(": ")[2])
 
 
-__all__ = ["Epochs", "Loader", "worker_context"]
+__all__ = ["Epochs", "Loader", "torch_options", "worker_context"]

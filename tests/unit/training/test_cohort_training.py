@@ -70,7 +70,7 @@ def test_fast_copies_of_frames_are_read_where_there_are_any(vault: vv.Vault) -> 
     with pets.dataset("slices") as plain:
         expected = [sample["image"] for sample in plain]
         assert not plain._supply._place.keys
-    pets.cache_frames("lz4", progress=False)
+    pets.cache_frames("zstd", progress=False)
     with pets.dataset("slices") as copied:
         assert len(copied._supply._place.keys) == 4
         for sample, want in zip(copied, expected, strict=True):
@@ -145,8 +145,8 @@ def test_a_loader_of_a_selection(heads: Any) -> None:
     pytest.importorskip("torch")
     with heads.loader(2, transform=lambda sample: sample["image"].mean(), shuffle=True, seed=4) as batches:
         assert [batch.shape[0] for batch in batches] == [2, 2]
-    with pytest.raises(TypeError, match="nonsense"):
-        heads.loader(nonsense=1)
+    with pytest.raises(ValueError, match="prefetch_factor"):
+        heads.loader(prefetch_factor=2)
 
 
 def test_without_torch_the_extra_is_named(heads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,3 +166,18 @@ def test_foreground_is_looked_for_once(heads: Any, monkeypatch: pytest.MonkeyPat
     with heads.dataset("patches", **options) as patches:
         list(patches)
     assert len(calls) == 4
+
+
+def test_an_option_that_nobody_takes_is_refused_with_what_was_meant(heads: Any) -> None:
+    for make in (heads.dataset, heads.loader, lambda **wrong: next(heads.iterate(**wrong))):
+        with pytest.raises(UsageError, match=r"no option patchsize=; did you mean patch_size=\?") as caught:
+            make(patchsize=(8, 8, 8))
+        assert "unmasked" in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="did you mean pin_memory=") as caught:
+        heads.loader(pin_memry=True)
+    assert "DataLoader" in str(caught.value)
+    with pytest.raises(UsageError, match=r"no option colour=\. Options: kind"):
+        heads.dataset(colour=1)
+    with heads.loader(pin_memory=False) as loader:
+        assert len(loader) == 4
