@@ -15,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
-from zarr.codecs import BloscCodec
 
 from voxelvault.dicom.slices import LPS_TO_RAS
 from voxelvault.errors import UsageError
 from voxelvault.files import disk_error
 from voxelvault.formats.volumes import Volume
+from voxelvault.storage.importing import whole
+
+with whole("zarr"):
+    import zarr
+    from zarr.codecs import BloscCodec
 
 ENDING = ".ome.zarr"
 VERSION = "0.5"

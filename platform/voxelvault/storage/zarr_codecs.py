@@ -18,17 +18,20 @@ from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from zarr.abc.codec import ArrayBytesCodec
-from zarr.core.array_spec import ArraySpec
-from zarr.core.buffer import Buffer as ZarrBuffer
-from zarr.core.buffer import NDBuffer
-from zarr.core.common import JSON
-from zarr.registry import register_codec
 
 from voxelvault.dicom.decode import DecoderPool
 from voxelvault.errors import UsageError
 from voxelvault.model import FrameSpec
 from voxelvault.storage.codecs import codec_named
+from voxelvault.storage.importing import whole
+
+with whole("zarr"):
+    from zarr.abc.codec import ArrayBytesCodec
+    from zarr.core.array_spec import ArraySpec
+    from zarr.core.buffer import Buffer as ZarrBuffer
+    from zarr.core.buffer import NDBuffer
+    from zarr.core.common import JSON
+    from zarr.registry import register_codec
 
 HTJ2K_NAME = "voxelvault.htj2k"
 DICOM_FRAME_NAME = "voxelvault.dicom_frame"

@@ -11,14 +11,16 @@ import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Protocol, TypeAlias
 
-from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
-from zarr.core.buffer import Buffer as ZarrBuffer
-from zarr.core.buffer import BufferPrototype
-
 from voxelvault.crypto.streaming_aead import Kind
 from voxelvault.errors import ObjectExists, UsageError
 from voxelvault.model import Buffer, SealedRef
+from voxelvault.storage.importing import whole
 from voxelvault.storage.sealed_objects import SealedObjects, SealedReader
+
+with whole("zarr"):
+    from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+    from zarr.core.buffer import Buffer as ZarrBuffer
+    from zarr.core.buffer import BufferPrototype
 
 
 class RangeReader(Protocol):
