@@ -16,6 +16,7 @@ def create(
     purpose: str | None = None,
     key_file: PathLike | None = None,
     passphrase: str | None = None,
+    key_service: tuple[str, str] | None = None,
     codec: str = "htj2k",
     residency: str = "",
 ) -> Vault:
@@ -31,6 +32,9 @@ def create(
         Where the private key goes; by default into the user's configuration folder.
     passphrase : str, optional
         Makes a passphrase slot instead of a key file.
+    key_service : tuple of (str, str), optional
+        Instead of a key file, a kind of key service and its key: `("aws-kms", ARN)`,
+        `("vault-transit", NAME)`, `("pkcs11", URI)`, or one that an installed package adds.
     codec : {"htj2k", "fast", "raw"}
         How native pixels are stored; lossless all of them.
     residency : str
@@ -43,12 +47,14 @@ def create(
 
     Raises
     ------
-    VaultExists, UsageError, NetworkFileSystem, StorageError
+    VaultExists, UsageError, NetworkFileSystem, StorageError, KeyUnavailable
         Then nothing was made that could be taken for a vault.
     """
-    from voxelvault.opening import Ways, create_vault
+    from voxelvault.crypto.ways import Ways
+    from voxelvault.opening import create_vault
 
-    made = create_vault(path, Ways(key_file, passphrase), purpose=purpose, codec=codec, residency=residency)
+    ways = Ways(key_file, passphrase, key_service=key_service)
+    made = create_vault(path, ways, purpose=purpose, codec=codec, residency=residency)
     vault = Vault(made.resources, Path(path).expanduser())
     vault.recovery_code, vault.warnings = made.recovery_code, made.warnings
     return vault
@@ -93,8 +99,9 @@ def open(
         Each message says what to do.
     """
     from voxelvault.config import default_vault
+    from voxelvault.crypto.ways import Ways
     from voxelvault.errors import NotAVault
-    from voxelvault.opening import Ways, open_vault
+    from voxelvault.opening import open_vault
 
     where = path if path is not None else default_vault()
     if where is None:

@@ -8,7 +8,6 @@ import re
 import sys
 import tempfile
 import tomllib
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,12 +19,11 @@ from voxelvault.catalog.ducklake import DuckLakeCatalog
 from voxelvault.config import Pins, default_key_file, given_checkpoint
 from voxelvault.crypto.key_store import RECORD
 from voxelvault.crypto.keyring import KeyRing, Role
-from voxelvault.crypto.providers import Provider
-from voxelvault.crypto.providers.env import EnvProvider
-from voxelvault.crypto.providers.file import FileProvider
 from voxelvault.crypto.providers.passphrase import MEMORY_KIB, PassphraseProvider
 from voxelvault.crypto.providers.recovery import RecoveryProvider, new_code
-from voxelvault.crypto.vault_record import NewSlot, parse
+from voxelvault.crypto.vault_record import parse
+from voxelvault.crypto.ways import Ways as Ways
+from voxelvault.crypto.ways import first_slots
 from voxelvault.dicom.columns import Tags, load_tags
 from voxelvault.dicom.decode import DecoderPool
 from voxelvault.errors import (
@@ -47,34 +45,6 @@ from voxelvault.storage.codecs import codec_named
 from voxelvault.storage.layout import TAGS, VAULT_TOML
 from voxelvault.storage.objects import LocalObjects, require_local
 from voxelvault.storage.sealed_objects import SealedObjects
-
-
-@dataclass(frozen=True, slots=True)
-class Ways:
-    """Ways to a vault's root key that the caller has at hand.
-
-    Parameters
-    ----------
-    key_file : path, optional
-        Private key file; by default the one in the user's configuration.
-    passphrase : str, optional
-        Opens a passphrase slot. At creation: makes one, instead of a key file.
-    recovery_code : str, optional
-        As printed by `init`.
-    """
-
-    key_file: str | os.PathLike[str] | None = None
-    passphrase: str | None = None
-    recovery_code: str | None = None
-
-    def providers(self, vault_id: str) -> list[Provider]:
-        """Return the providers to ask, in order."""
-        # The recovery code first: a damaged key file must not keep it from being asked.
-        found: list[Provider] = [] if self.recovery_code is None else [RecoveryProvider(self.recovery_code)]
-        found += [EnvProvider(), FileProvider(self.key_file or default_key_file(vault_id))]
-        if self.passphrase is not None:
-            found.append(PassphraseProvider(self.passphrase))
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +72,7 @@ def create_vault(
     path : path
         On a local disk.
     ways : Ways
-        With a passphrase: a passphrase slot; else a key file is made, outside the vault.
+        With a passphrase or a key service: a slot of that; else a key file is made, outside the vault.
     purpose : str, optional
         Code of the purpose of use, for the log.
     codec : str
@@ -120,6 +90,8 @@ def create_vault(
         The folder isn't empty, or a choice is unknown.
     NetworkFileSystem
         Embedded writing needs a local disk.
+    KeyUnavailable
+        The key service refused, or does not give back what it wrapped.
     """
     root = Path(path).expanduser().absolute()
     codec_named(codec)
@@ -132,7 +104,7 @@ def create_vault(
     text = _toml(settings)
     objects = LocalObjects(root)
     code = new_code()
-    slots = [*_first_slots(ways, settings.vault_id, memory_kib), RecoveryProvider(code).slot("recovery code")]
+    slots = [*first_slots(ways, settings.vault_id, memory_kib), RecoveryProvider(code).slot("recovery code")]
     keys = KeyRing.create(
         objects, settings.vault_id, text, slots, providers=ways.providers(settings.vault_id)
     )
@@ -148,7 +120,7 @@ def create_vault(
         opened.callback(resources.pool.close)
         audit.append([_event(resources, Kind.VAULT_CREATED)])
         remember(Pins(), settings.vault_id, audit, keys.number)
-        own_file = ways.passphrase is None
+        own_file = ways.passphrase is None and ways.key_service is None
         warnings = key_file_warnings(root, ways.key_file, settings.vault_id) if own_file else []
         # The description comes last: a vault that was half made, its recovery code never shown, is none.
         objects.put(VAULT_TOML, [text])
@@ -203,7 +175,7 @@ def open_vault(
     given = checkpoint if checkpoint is not None else given_checkpoint()
     vouched = bool(given or fingerprint or Pins().load(settings.vault_id))
     objects = LocalObjects(root)
-    providers = ways.providers(settings.vault_id)
+    providers = ways.providers(settings.vault_id, vouched=vouched)
     try:
         keys = KeyRing.open(objects, settings.vault_id, text, providers, fingerprint=fingerprint)
     except KeyUnavailable:
@@ -363,14 +335,6 @@ def _toml(settings: Settings) -> bytes:
         f'residency = "{settings.residency}"',
     )
     return ("\n".join(lines) + "\n").encode()
-
-
-def _first_slots(ways: Ways, vault_id: str, memory_kib: int) -> Sequence[NewSlot]:
-    if ways.passphrase is not None:
-        return [PassphraseProvider(ways.passphrase).slot(memory_kib=memory_kib)]
-    path = Path(ways.key_file or default_key_file(vault_id)).expanduser()
-    provider = FileProvider(path)
-    return [provider.slot() if path.exists() else provider.create()]
 
 
 def _resources(
