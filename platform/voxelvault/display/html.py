@@ -79,13 +79,9 @@ def vault_html(summary: Mapping[str, object]) -> str:
     summary : mapping
         Names and values; a mapping or a sequence of mappings among them becomes a table of its own.
     """
-    return _summary("Vault", summary)
-
-
-def _summary(title: str, summary: Mapping[str, object]) -> str:
     plain = {name: value for name, value in summary.items() if not _nested(value)}
     tables = "".join(_inner(name, value) for name, value in summary.items() if _nested(value))
-    return card(title, plain) + tables
+    return card("Vault", plain) + tables
 
 
 def _nested(value: object) -> bool:

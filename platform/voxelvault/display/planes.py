@@ -25,64 +25,13 @@ MOST_VOXELS = 2**27
 """What a browser takes without trouble; a larger volume is shown thinned out."""
 
 
-def planes(
-    volume: npt.NDArray[Any],
-    affine_ras: npt.ArrayLike,
-    *,
-    at: npt.ArrayLike | None = None,
-    window: WindowChoice = None,
-    header: Window | None = None,
-    hounsfield: bool = False,
-    inverted: bool = False,
-    unit: str = "",
-    mask: npt.NDArray[Any] | None = None,
-    names: Mapping[int, str] | None = None,
-    opacity: float = OPACITY,
-) -> PlanesViewer | Image.Image:
+def planes(volume: npt.NDArray[Any], affine_ras: npt.ArrayLike, **look: Any) -> PlanesViewer | Image.Image:
     """Show three planes with a cross-hair: a viewer in a notebook, elsewhere a picture.
 
-    Parameters
-    ----------
-    volume : ndarray
-        (slice, row, column) modality values.
-    affine_ras : array_like
-        float (4, 4): (column, row, slice) index to mm, RAS.
-    at : (x, y, z), optional
-        Where the cross-hair is at first: mm, RAS; the middle by default.
-    window, header, hounsfield
-        As in `choose_window`.
-    inverted : bool
-        MONOCHROME1.
-    unit : str
-        Of the values.
-    mask : ndarray, optional
-        The volume's shape: bool, or labels 0 to 255.
-    names : mapping, optional
-        Label to its name; free of identifiers.
-    opacity : float
-        Of the mask.
-
-    Raises
-    ------
-    MissingExtra
-        In a notebook without ipyniivue.
-    UsageError
-        Not a grey volume, or a mask of another shape.
+    Parameters and errors are those of `viewer`.
     """
     show = viewer if in_notebook() else _picture
-    return show(
-        volume,
-        affine_ras,
-        at=at,
-        window=window,
-        header=header,
-        hounsfield=hounsfield,
-        inverted=inverted,
-        unit=unit,
-        mask=mask,
-        names=names,
-        opacity=opacity,
-    )
+    return show(volume, affine_ras, **look)
 
 
 def _picture(volume: npt.NDArray[Any], affine_ras: npt.ArrayLike, **look: Any) -> Image.Image:
@@ -104,7 +53,28 @@ def viewer(
     names: Mapping[int, str] | None = None,
     opacity: float = OPACITY,
 ) -> PlanesViewer:
-    """Return a widget of three planes; parameters as of `planes`.
+    """Return a widget of three planes.
+
+    Parameters
+    ----------
+    volume : ndarray
+        (slice, row, column) modality values.
+    affine_ras : array_like
+        float (4, 4): (column, row, slice) index to mm, RAS.
+    at : (x, y, z), optional
+        Where the cross-hair is at first: mm, RAS; the middle by default.
+    window, header, hounsfield
+        As in `choose_window`.
+    inverted : bool
+        MONOCHROME1.
+    unit : str
+        Of the values.
+    mask : ndarray, optional
+        The volume's shape: bool, or labels 0 to 255.
+    names : mapping, optional
+        Label to its name; free of identifiers.
+    opacity : float
+        Of the mask.
 
     Raises
     ------
