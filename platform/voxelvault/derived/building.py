@@ -100,8 +100,8 @@ def build_cache(
     after = sort_out(resources, series_ids, recipe, plans)
     lost = [found for found in after.todo if found not in committer.refused]
     refused = committer.refused | dict.fromkeys(lost, CHANGED)
-    kept = len(after.kept.keys() & before.kept.keys())
-    return Cache(recipe, after.kept, len(after.kept) - kept, kept, refused, plans.without, resources)
+    built = len(after.kept.keys() & committer.made)
+    return Cache(recipe, after.kept, built, len(after.kept) - built, refused, plans.without, resources)
 
 
 def _check_labels(recipe: AnyRecipe, plans: MaskPlans) -> None:

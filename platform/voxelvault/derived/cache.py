@@ -186,17 +186,17 @@ def sort_out(
     kept: dict[str, tuple[Entry, ...]] = {}
     old: dict[str, tuple[Entry, ...]] = {}
     for series_id, there in shelf.items():
-        fresh = _fresh(there, digests.get(series_id), plans.digests.get(series_id))
-        if fresh:
-            kept[series_id] = fresh
-        rest = tuple(entry for entry in there if entry not in fresh)
+        good = fresh(there, digests.get(series_id), plans.digests.get(series_id))
+        if good:
+            kept[series_id] = good
+        rest = tuple(entry for entry in there if entry not in good)
         if rest:
             old[series_id] = rest
     todo = tuple(series_id for series_id in wanted if series_id not in kept)
     return SortedOut(kept, old, todo, digests)
 
 
-def _fresh(there: Sequence[Entry], digest: str | None, mask: str | None) -> tuple[Entry, ...]:
+def fresh(there: Sequence[Entry], digest: str | None, mask: str | None) -> tuple[Entry, ...]:
     """Return what one build made of the present instances, the latest; nothing if it isn't complete."""
     images = [entry for entry in there if entry.kind != MASKS and entry.source_sha256 == digest]
     masks = [entry for entry in there if entry.kind == MASKS and entry.source_sha256 == mask]
@@ -240,4 +240,4 @@ def _mask_digests(resources: Resources, plans: Mapping[str, MaskPlan]) -> dict[s
     }
 
 
-__all__ = ["Cache", "MaskPlans", "SortedOut", "find_cache", "mask_plans", "sort_out"]
+__all__ = ["Cache", "MaskPlans", "SortedOut", "find_cache", "fresh", "mask_plans", "sort_out"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from voxelvault.audit.events import Kind, Outcome
-from voxelvault.derived.cache import MaskPlans, SortedOut
+from voxelvault.catalog.catalog import Lease
+from voxelvault.derived.cache import MaskPlans, SortedOut, fresh
+from voxelvault.derived.entry import Entry
 from voxelvault.derived.making import MASKS, Job, Made
 from voxelvault.derived.recipe import AnyRecipe
 from voxelvault.derived.shelf import derived_objects, entries, least_used, log, remove
@@ -54,8 +56,8 @@ class Committer:
 
     Attributes
     ----------
-    built : int
-        Series committed.
+    made : set of str
+        Series committed; not those that another build at the same time committed first.
     refused : dict of str to str
         Series that are not, and why.
     full : bool
@@ -78,7 +80,8 @@ class Committer:
         self._action, self._recipe_sha256 = new_id(), recipe.sha256
         self._waiting: list[Finished] = []
         self._since = time.monotonic()
-        self.built, self.full = 0, False
+        self.made: set[str] = set()
+        self.full = False
         self.refused: dict[str, str] = dict(plans.refused)
 
     def begin(self, series: int) -> None:
@@ -96,7 +99,7 @@ class Committer:
         try:
             self.commit()
         finally:
-            self._log(outcome, {"series": self.built})
+            self._log(outcome, {"series": len(self.made)})
 
     def commit(self) -> None:
         """Commit what waits: all of it or nothing."""
@@ -113,9 +116,12 @@ class Committer:
             known = {row["series_id"]: row for row in series}
             # One erased meanwhile has no key to put its copy under.
             there = [item for item in waiting if item.job.series_id in known]
+            elsewhere = self._made_elsewhere(lease, known)
+            there = [item for item in there if item.job.series_id not in elsewhere]
             rows = [row for item in there for row in self._rows(item, known[item.job.series_id])]
             info = lease.commit(changes("derived", rows, "insert")) if rows else None
-        self._discard([item for item in waiting if item.job.series_id not in known])
+        counted = {item.job.series_id for item in there}
+        self._discard([item for item in waiting if item.job.series_id not in counted])
         if info is None:
             return
         counts = {"series": len(there), "derived": len(rows), "bytes": sum(item.nbytes for item in there)}
@@ -129,11 +135,19 @@ class Committer:
             info,
             self._recipe_sha256,
         )
-        self.built += len(there)
+        self.made |= counted
         self._own |= {row["derived_id"] for row in rows}
         old = [entry for item in there for entry in self._old.pop(item.job.series_id, ())]
         if old:
             remove(self._resources, old, self._cohort_id)
+
+    def _made_elsewhere(self, lease: Lease, series_ids: Collection[str]) -> set[str]:
+        """Return the series that another build committed since this one looked: its copies count."""
+        shelf: dict[str, list[Entry]] = {}
+        for entry in entries(self._resources, self._recipe_sha256, series_ids, lease):
+            shelf.setdefault(entry.series_id, []).append(entry)
+        images, masks = self._digests, self._plans.digests
+        return {found for found, there in shelf.items() if fresh(there, images.get(found), masks.get(found))}
 
     def _fitting(self, waiting: list[Finished]) -> list[Finished]:
         """Make room under the limit, and return what fits; what doesn't is refused."""

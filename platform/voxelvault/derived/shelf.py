@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from voxelvault.audit.events import Event, Kind, Outcome
-from voxelvault.catalog.catalog import CommitInfo
+from voxelvault.catalog.catalog import CommitInfo, Lease
 from voxelvault.derived.bricks import BrickLayout
 from voxelvault.derived.entry import Entry
 from voxelvault.errors import LockTimeout, NoSpace
@@ -36,14 +36,21 @@ def derived_objects(resources: Resources) -> SealedObjects:
 
 
 def entries(
-    resources: Resources, recipe_sha256: str | None = None, series_ids: Collection[str] | None = None
+    resources: Resources,
+    recipe_sha256: str | None = None,
+    series_ids: Collection[str] | None = None,
+    lease: Lease | None = None,
 ) -> list[Entry]:
-    """Return the copies there are, the latest first."""
-    rows = resources.catalog.query(
-        "select * from derived where ($recipe is null or recipe_sha256 = $recipe)"
-        " and object_id is not null order by created desc, derived_id",
-        {"recipe": recipe_sha256},
-    ).to_pylist()
+    """Return the copies there are, the latest first; under a lease, those there are until it ends."""
+    rows = (
+        (lease or resources.catalog)
+        .query(
+            "select * from derived where ($recipe is null or recipe_sha256 = $recipe)"
+            " and object_id is not null order by created desc, derived_id",
+            {"recipe": recipe_sha256},
+        )
+        .to_pylist()
+    )
     wanted = None if series_ids is None else set(series_ids)
     return [_entry(row) for row in rows if wanted is None or row["series_id"] in wanted]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from derived_support import cache, ingest, names, person
+from derived_support import build_together, cache, ingest, names, person
 
 import voxelvault as vv
 from voxelvault.crypto.streaming_aead import Kind
@@ -273,6 +273,26 @@ def test_other_processes_build_on_loans(vault: vv.Vault) -> None:
     here, same = cache(vault, dtype="int16").load(series_id)
     assert np.array_equal(elsewhere, here)
     assert np.array_equal(affine, same)
+
+
+def test_two_builds_at_once_make_one_set_of_copies(vault: vv.Vault, tmp_path: Path) -> None:
+    old = {entry.ref.object_id for several in cache(vault).copies.values() for entry in several}
+    for seed in range(2):
+        more = synthetic.ct_series(7, 20, 16, seed=seed, attributes=person(f"P{seed}"))[5:]
+        ingest(vault, tmp_path / f"more-{seed}", *more)
+    a, b = tmp_path / "a", tmp_path / "b"
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        builds = [pool.submit(build_together, vault.path, *files) for files in ((a, b), (b, a))]
+        told = [build.result() for build in builds]
+    assert [(size, refused) for size, _, _, refused in told] == [(4, 0)] * 2
+    assert sum(built for _, built, _, _ in told) == 2
+    assert all(built + kept == 4 for _, built, kept, _ in told)
+    left = entries(vault.resources)
+    assert sorted(entry.series_id for entry in left) == sorted(vault.select("Modality = 'CT'").series_ids)
+    assert {name[-32:] for name in names(vault)} == {entry.ref.object_id for entry in left}
+    assert len({entry.ref.object_id for entry in left} & old) == 2
+    assert cache(vault).kept == 4
+    assert vault.verify(progress=False).ok
 
 
 def test_a_label_that_nobody_has_is_refused(vault: vv.Vault) -> None:
