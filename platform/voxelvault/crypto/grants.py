@@ -7,21 +7,27 @@ pair made of them is the family's: what is sealed to it opens in a worker, and n
 A sealed grant is ``magic | length (4) | header | HPKE``: the header is canonical JSON in clear with
 vault id, grant id, mode and expiry, and HPKE's `info` is that header, so none of it can be changed.
 
+What a worker sends back is sealed under a fresh key that its grant carries for this one use.
+
 References
 ----------
-RFC 9180 (HPKE), RFC 5869 (HKDF), Python `multiprocessing` ("Authentication keys")
+RFC 9180 (HPKE), RFC 5869 (HKDF), NIST SP 800-38D (GCM), Python `multiprocessing` ("Authentication
+keys")
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import secrets
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -34,6 +40,8 @@ Mode = Literal["read", "write"]
 _MAGIC = b"voxelvault grant 1\n"
 _LABEL = b"voxelvault/1/process family"
 _LENGTH = struct.Struct(">I")
+_REPLY = b"voxelvault reply 1\n"
+_NONCE_LENGTH = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +147,29 @@ def check_expiry(expires: float, now: float) -> None:
         raise GrantExpired("what was lent to this process has expired; make the loader or the graph anew")
 
 
+def seal_reply(key: bytes, grant_id: str, data: bytes) -> bytes:
+    """Seal what a worker sends back under the key that its grant has for this, and for nothing else."""
+    nonce = secrets.token_bytes(_NONCE_LENGTH)
+    return nonce + AESGCM(key).encrypt(nonce, data, _REPLY + grant_id.encode())
+
+
+def open_reply(key: bytes, grant_id: str, sealed: bytes) -> bytes:
+    """Return what `seal_reply` sealed.
+
+    Raises
+    ------
+    IntegrityError
+        It answers another grant, or was changed.
+    """
+    try:
+        nonce, rest = sealed[:_NONCE_LENGTH], sealed[_NONCE_LENGTH:]
+        return AESGCM(key).decrypt(nonce, rest, _REPLY + grant_id.encode())
+    except (InvalidTag, ValueError):
+        raise IntegrityError(
+            "a worker's answer does not open: it was changed on its way; run it again"
+        ) from None
+
+
 def _header(grant: Grant) -> bytes:
     fields = {name: getattr(grant, name) for name in ("vault_id", "grant_id", "mode", "expires")}
     return json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
@@ -169,4 +200,13 @@ def _split(body: bytes) -> tuple[dict[str, bytes], bytes]:
     return keys, body[start + KEY_LENGTH * len(names) :]
 
 
-__all__ = ["Grant", "Mode", "check_expiry", "family_key", "open_grant", "seal_grant"]
+__all__ = [
+    "Grant",
+    "Mode",
+    "check_expiry",
+    "family_key",
+    "open_grant",
+    "open_reply",
+    "seal_grant",
+    "seal_reply",
+]

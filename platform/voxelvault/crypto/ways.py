@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voxelvault.config import default_key_file
-from voxelvault.crypto.providers import KeyServices, Provider, key_service
+from voxelvault.crypto.providers import KeyServices, Provider, service_named
 from voxelvault.crypto.providers.env import EnvProvider
 from voxelvault.crypto.providers.file import FileProvider
 from voxelvault.crypto.providers.passphrase import PassphraseProvider
@@ -70,7 +70,7 @@ def first_slots(ways: Ways, vault_id: str, memory_kib: int) -> Sequence[NewSlot]
 
 
 def _service_slot(kind: str, key: str, vault_id: str) -> NewSlot:
-    service = key_service(kind, vault_id)
+    service = service_named(kind, vault_id)
     slot = service.slot(key)
     # Who may wrap need not be allowed to unwrap: better known now than at the first opening.
     if service.unlock(slot) is None:

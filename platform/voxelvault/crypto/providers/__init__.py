@@ -87,7 +87,7 @@ class KeyServices:
                 "whose it is: give the fingerprint that its owner tells you"
             )
         if kind not in self._made:
-            self._made[kind] = key_service(kind, self._vault_id)
+            self._made[kind] = service_named(kind, self._vault_id)
         return _unlocked(self._made[kind], slot)
 
 
@@ -96,7 +96,7 @@ def service_kinds() -> tuple[str, ...]:
     return (*_SERVICES, *sorted(_added()))
 
 
-def key_service(kind: str, vault_id: str) -> KeyService:
+def service_named(kind: str, vault_id: str) -> KeyService:
     """Return the key service of a kind.
 
     Raises
@@ -155,7 +155,7 @@ __all__ = [
     "KeyServices",
     "Provider",
     "fits",
-    "key_service",
+    "service_named",
     "recipient_key",
     "service_kinds",
 ]

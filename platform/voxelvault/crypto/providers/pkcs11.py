@@ -57,7 +57,6 @@ _SAID = {
     "TokenNotRecognised": _ABSENT,
     "DeviceRemoved": _ABSENT,
     "SlotIDInvalid": _ABSENT,
-    "NoSuchKey": _NO_KEY,
     "KeyHandleInvalid": _NO_KEY,
     "ObjectHandleInvalid": _NO_KEY,
     "PinIncorrect": _WRONG_PIN,
@@ -67,7 +66,6 @@ _SAID = {
     "PinLocked": _LOCKED,
     "UserPinNotInitialized": _LOCKED,
     "MultipleTokensReturned": _MANY,
-    "MultipleObjectsReturned": _MANY,
     "FunctionNotSupported": _UNABLE,
     "KeySizeRange": _UNABLE,
     "KeyTypeInconsistent": _UNABLE,
@@ -180,19 +178,15 @@ class Pkcs11Provider:
         if repr(of_token) in self._wrong:
             # A second attempt would use up the token's few.
             return _WRONG_PIN
-        module = self._environment.get(MODULE)
-        try:
-            library = pkcs11.lib(module) if module else None
-        except pkcs11.PKCS11Error:
-            library = None
-        if library is None:
+        if (library := _library(pkcs11, self._environment.get(MODULE))) is None:
             return _NO_MODULE
         try:
             token = library.get_token(**of_token)
             if (pin := self._pin()) is None:
                 return _NO_PIN
             with _session(pkcs11, token, pin) as session:
-                return use(pkcs11, _key(pkcs11, session, place))
+                found = _key(pkcs11, session, place)
+                return found if isinstance(found, str) else use(pkcs11, found)
         except pkcs11.PKCS11Error as error:
             said = _SAID.get(type(error).__name__, _DEVICE)
         if said is _WRONG_PIN:
@@ -233,6 +227,13 @@ def _parse(uri: str) -> dict[str, Any]:
         raise UsageError("labels in a pkcs11: URI are UTF-8, percent-encoded") from None
 
 
+def _library(pkcs11: Any, module: str | None) -> Any:
+    try:
+        return pkcs11.lib(module) if module else None
+    except pkcs11.PKCS11Error:
+        return None
+
+
 def _session(pkcs11: Any, token: Any, pin: str) -> Any:
     try:
         return token.open(user_pin=pin)
@@ -241,8 +242,18 @@ def _session(pkcs11: Any, token: Any, pin: str) -> Any:
 
 
 def _key(pkcs11: Any, session: Any, place: Mapping[str, Any]) -> Any:
-    named = {name: value for name, value in place.items() if not name.startswith("token")}
-    return session.get_key(object_class=pkcs11.ObjectClass.SECRET_KEY, key_type=pkcs11.KeyType.AES, **named)
+    """Return the token's key, or in words why it is not to be used."""
+    wanted = {
+        pkcs11.Attribute.CLASS: pkcs11.ObjectClass.SECRET_KEY,
+        pkcs11.Attribute.KEY_TYPE: pkcs11.KeyType.AES,
+    }
+    wanted |= {pkcs11.Attribute[name.upper()]: place[name] for name in ("label", "id") if name in place}
+    found = list(session.get_objects(wanted))
+    if len(found) != 1:
+        return _MANY if found else _NO_KEY
+    # The library leaves out what the key's attributes do not allow.
+    usable = hasattr(found[0], "encrypt") and hasattr(found[0], "decrypt")
+    return found[0] if usable else _UNABLE
 
 
 def _stays(pkcs11: Any, token_key: Any) -> bool:

@@ -37,7 +37,7 @@ _PAUSES = (0.2, 0.5, 1.0, 2.0)
 """Seconds between attempts, of which there is one more."""
 _SECONDS = 10
 _LONGEST_ANSWER = 1 << 20
-_KEY = re.compile(r"(?:((?:[A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+)/)?([A-Za-z0-9_.-]+)")
+_KEY = re.compile(r"(?:((?:[A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+)/)?([A-Za-z0-9_-][A-Za-z0-9_.-]*)")
 _BUSY = {429: "is throttling", 500: "failed", 502: "failed", 503: "is sealed or down", 504: "failed"}
 
 _OUTAGE = "was not reached: check the network and VAULT_ADDR, and try again"
