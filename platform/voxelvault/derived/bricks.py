@@ -31,6 +31,7 @@ from voxelvault.storage.shards import EMPTY, crc32c
 
 Array = npt.NDArray[Any]
 Triple = tuple[int, int, int]
+Painted = tuple[tuple[int, tuple[int, ...]], ...]
 
 DTYPES = ("float32", "float16", "int16", "uint8")
 """Of resampled volumes; frames have what was stored."""
@@ -68,6 +69,8 @@ class BrickLayout:
         For masks: label i + 1 is `labels[i]`.
     pack : tuple of (str, int) or None
         For frames: the pack and the stack in it that they are copies of.
+    painted : tuple of (int, tuple of int)
+        For masks: the labels that there are objects for, and which labels cover voxels of each.
     """
 
     shape: Triple
@@ -79,6 +82,7 @@ class BrickLayout:
     unit: str = ""
     labels: tuple[str, ...] = ()
     pack: tuple[str, int] | None = None
+    painted: Painted = ()
 
     @property
     def grid(self) -> Triple:
@@ -120,6 +124,7 @@ class BrickLayout:
                 found[name] = tuple(found[name])
             found["affine_ras"] = tuple(tuple(float(x) for x in row) for row in found["affine_ras"])
             found["pack"] = None if found["pack"] is None else tuple(found["pack"])
+            found["painted"] = tuple((value, tuple(over)) for value, over in found.get("painted", ()))
             layout = cls(**found)
         except (ValueError, TypeError, KeyError):
             raise IntegrityError(DAMAGED) from None

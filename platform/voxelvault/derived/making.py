@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from voxelvault.crypto.streaming_aead import Kind
-from voxelvault.derived.bricks import BrickLayout, brick_shape, check_fill, encoded
+from voxelvault.derived.bricks import BrickLayout, Painted, brick_shape, check_fill, encoded
+from voxelvault.derived.covering import painted
 from voxelvault.derived.recipe import AnyRecipe, FrameRecipe, Recipe
 from voxelvault.derived.resampling import Regrid, check_whole, regrid, stored
 from voxelvault.dicom.even_grid import even_image, even_labels, fill_for
@@ -138,10 +139,10 @@ def _bricks(source: SeriesSource, job: Job, recipe: Recipe, bench: Bench) -> tup
     made = [_put(Recipe.kind, job.ids[0], image, layout, bench)]
     del values, upright, image
     if job.plan is not None:
-        mask = _mask(job.plan, chosen, grid, bench)
+        mask, on = _mask(job.plan, chosen, grid, bench)
         # Labels are mostly background: compressed, a mask takes next to no time and room.
         chunks = brick_shape(grid.shape, recipe.chunks, "uint8", "lz4")
-        layout = BrickLayout(grid.shape, chunks, "uint8", "lz4", 0.0, lines, "", recipe.masks)
+        layout = BrickLayout(grid.shape, chunks, "uint8", "lz4", 0.0, lines, "", recipe.masks, painted=on)
         made.append(_put(MASKS, job.ids[1], mask, layout, bench))
     return tuple(made)
 
@@ -154,9 +155,13 @@ def _even(values: Array, group: FrameGroup, recipe: Recipe, fill: float) -> tupl
     return even_image(values, group, fill)
 
 
-def _mask(plan: MaskPlan, chosen: FrameStack, grid: Regrid, bench: Bench) -> Array:
-    labels = plan.make(bench.packs, chosen, guard=bench.guard)
-    return grid.mask(labels if chosen.group.orientation is None else even_labels(labels, chosen.group)[0])
+def _mask(plan: MaskPlan, chosen: FrameStack, grid: Regrid, bench: Bench) -> tuple[Array, Painted]:
+    def make(some: MaskPlan) -> Array:
+        return some.make(bench.packs, chosen, guard=bench.guard)
+
+    labels = make(plan)
+    even = labels if chosen.group.orientation is None else even_labels(labels, chosen.group)[0]
+    return grid.mask(even), painted(plan, labels, make)
 
 
 def _frames(source: SeriesSource, job: Job, recipe: FrameRecipe, bench: Bench) -> tuple[Made, ...]:

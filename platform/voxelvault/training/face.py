@@ -100,7 +100,8 @@ class Trainable:
             copies of frames (`cache_frames`) are used wherever there are some.
         masks : str or sequence of str, optional
             Labels of stored segmentations and structure sets; the mask has 1 for the first, 2 for the
-            second and so on. With a cache, the masks that it has.
+            second and so on. With a cache, all those it was built with by default; some of them, or in
+            another order, as long as none that is left out covers a part of them.
         unmasked : {"raise", "background"}
             What becomes of series that have none of these labels: an error, or a mask of zeros.
         label : str or sequence of str, optional

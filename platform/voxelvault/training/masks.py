@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from voxelvault.errors import UsageError
 from voxelvault.reading.masks import MaskPlan
 from voxelvault.reading.segments import plan_for, segments_in_vault
+from voxelvault.training.relabelling import some_labels
 from voxelvault.training.supply import Bricks
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def masks_for(
     Raises
     ------
     UsageError
-        There is no such label, series lack them all, or the cache has others.
+        There is no such label, series lack them all, the cache lacks one, or has its voxels under
+        another label.
     """
     if unmasked not in ("raise", "background"):
         raise UsageError(f"no unmasked {unmasked!r}; choose one of raise, background")
@@ -73,10 +75,8 @@ def masks_for(
     if not labels:
         return Masks()
     if copies.images:
-        if labels != copies.labels:
-            raise UsageError("the cache has other masks than masks= asks for; build it with these labels")
-        found = Masks(bricks=copies.masks)
-        with_mask = set(copies.masks)
+        found = Masks(bricks=some_labels(copies.masks, copies.labels, labels))
+        with_mask = set(found.bricks)
     else:
         found = Masks(_plans(resources, series_ids, labels))
         with_mask = set(found.plans)

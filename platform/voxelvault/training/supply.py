@@ -23,6 +23,7 @@ from voxelvault.reading.stacks import FrameStack, choose, frame_stacks
 from voxelvault.storage.layout import DERIVED
 from voxelvault.storage.sealed_objects import SealedObjects
 from voxelvault.training.plan import Plan, Wish
+from voxelvault.training.relabelling import relabelled
 from voxelvault.training.samples import Opened, SampleMaker
 from voxelvault.training.volumes import Array, ArrayVolume, EmptyVolume, FrameVolume, Kept
 
@@ -45,11 +46,21 @@ SERIES_FRAMES = 60
 
 @dataclass(frozen=True, slots=True)
 class Bricks:
-    """One object of a cache: where it is, how it is laid out, and which key opens it."""
+    """One object of a cache: where it is, how it is laid out, and which key opens it.
+
+    Parameters
+    ----------
+    ref, key_id, layout
+        Of the object.
+    labels : tuple of int
+        Of a mask: the stored labels that become 1, 2, …, and all else background; empty where labels
+        stay what they are.
+    """
 
     ref: SealedRef
     key_id: str
     layout: BrickLayout
+    labels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +284,8 @@ class Opener:
         if member.bricks is not None:
             image = self._brick_volume(member.bricks)
             if member.mask_bricks is not None:
-                return Opened(image, self._brick_volume(member.mask_bricks))
+                mask = self._brick_volume(member.mask_bricks)
+                return Opened(image, relabelled(mask, member.mask_bricks.labels))
             return Opened(image, EmptyVolume(image.shape, image.affine_ras) if member.background else None)
         volume, chosen = self._frames.get(member.series_id, lambda: self._frame_volume(member))
         painted = member.mask

@@ -239,6 +239,48 @@ def test_masks_lie_on_the_images_and_are_made_anew_with_them(vault: vv.Vault, tm
     assert cache(vault, spacing=None, orientation="RAS", masks=["lesion"]).kept == 5
 
 
+def _outlined(seed: int, **boxes: tuple[slice, slice]) -> list[bytes]:
+    """Return a CT and a segmentation of boxes in each of its slices, by label."""
+    files = synthetic.ct_series(5, 20, 16, seed=seed)
+    drawn = np.zeros((len(boxes), 5, 20, 16), bool)
+    for pixels, box in zip(drawn, boxes.values(), strict=True):
+        pixels[:, *box] = True
+    seg = segmentation_of(
+        drawn.reshape(-1, 20, 16),
+        np.tile(slice_positions(5), (len(boxes), 1)),
+        np.repeat(np.arange(1, len(boxes) + 1), 5).tolist(),
+        orientation=(1, 0, 0, 0, 1, 0),
+        spacing=(0.8, 0.6),
+        labels=dict(enumerate(boxes, 1)),
+        on=files,
+        seed=seed,
+    )
+    return [*files, seg]
+
+
+def test_a_label_that_another_covers_is_not_given_with_holes(vault: vv.Vault, tmp_path: Path) -> None:
+    organ, lesion, other = np.s_[4:12, 4:12], np.s_[6:8, 6:8], np.s_[14:18, 2:6]
+    ingest(vault, tmp_path / "a", *_outlined(11, organ=organ, lesion=lesion, other=other))
+    ingest(vault, tmp_path / "b", *_outlined(12, other=other))
+    made = cache(vault, spacing=None, orientation=None, masks=["organ", "lesion", "other"])
+    ids = [found for found in made.series_ids if made.mask(found) is not None]
+    masked = vault.select(ids)
+    painted = {entry.layout.painted for found in ids if (entry := made.mask(found))}
+    assert painted == {((1, (2,)), (2, ()), (3, ())), ((3, ()),)}
+    for asked in ("organ", ("lesion", "organ"), ("organ", "other")):
+        with pytest.raises(UsageError, match=r"in 1 of 2 masks .* \('lesion' covers 'organ'\)"):
+            masked.dataset(cache=made, masks=asked)
+    for asked in (("organ", "lesion"), "lesion", ("other", "lesion"), ("other", "organ", "lesion")):
+        with (
+            masked.dataset(cache=made, masks=asked, unmasked="background") as some,
+            masked.dataset(masks=asked, unmasked="background") as plain,
+        ):
+            for found, want in zip(some, plain, strict=True):
+                assert np.array_equal(found["mask"], want["mask"])
+    with pytest.raises(UsageError, match="1 of 2 series have none of these labels"):
+        masked.dataset(cache=made, masks="lesion")
+
+
 def test_frames_from_copies_are_the_frames(vault: vv.Vault) -> None:
     made = cache(vault, codec="fast")
     assert made.recipe == frame_recipe()

@@ -50,6 +50,26 @@ def test_patches_of_a_cache_are_boxes_of_its_volumes(heads: Any) -> None:
         assert all(patch["mask"].any() for patch in drawn)
 
 
+def test_some_masks_of_a_cache_in_the_order_asked_for(heads: Any) -> None:
+    both = heads.cache(None, "RAS", dtype="int16", masks=["lesion", "bleed"], progress=False)
+    for asked in ("bleed", ("bleed", "lesion"), ["Lesion"]):
+        alone = heads.cache(None, "RAS", dtype="int16", masks=asked, progress=False)
+        with heads.dataset(cache=both, masks=asked) as some, heads.dataset(cache=alone) as want:
+            assert [sample["mask"].max() for sample in some] == [2 if len(asked) == 2 else 1] * 4
+            for sample, other in zip(some, want, strict=True):
+                assert (sample["mask"] == other["mask"]).all()
+            again = pickle.loads(pickle.dumps(some))
+            assert (again[1]["mask"] == want[1]["mask"]).all()
+    drawn = heads.dataset(
+        "patches", cache=both, masks="bleed", patch_size=(5, 5, 3), sampling="balanced", foreground=1
+    )
+    with drawn:
+        assert all((patch["mask"] == 1).any() for patch in drawn)
+    for asked, told in (("tumor", "'tumor'; it was built with 'lesion', 'bleed'"), (["bleed"] * 2, "once")):
+        with pytest.raises(UsageError, match=told):
+            heads.dataset(cache=both, masks=asked)
+
+
 def test_a_recipe_finds_what_was_built(heads: Any, vault: vv.Vault) -> None:
     heads.cache(SPACING, "RAS", dtype="int16", chunks=8, progress=False)
     with heads.dataset(cache=recipe(SPACING, "RAS", "int16", 8)) as found:
@@ -59,7 +79,7 @@ def test_a_recipe_finds_what_was_built(heads: Any, vault: vv.Vault) -> None:
         vault.select("Modality in ('CT', 'PT')").dataset(cache=recipe(SPACING, "RAS", "int16", 8))
     with pytest.raises(UsageError, match="slices are read from frames"):
         heads.dataset("slices", cache=recipe(SPACING, "RAS", "int16", 8))
-    with pytest.raises(UsageError, match="other masks"):
+    with pytest.raises(UsageError, match="the cache has no mask 'lesion'; it was built with none"):
         heads.dataset(cache=recipe(SPACING, "RAS", "int16", 8), masks="lesion")
     with pytest.raises(UsageError, match="cache= takes"):
         heads.dataset(cache="fast")
