@@ -19,6 +19,7 @@ from voxelvault.model import Buffer
 from voxelvault.policy.access import Request, require
 from voxelvault.reading.packs import PackCache
 from voxelvault.resources import Resources
+from voxelvault.storage.pack_reader import PackReader
 
 MANIFEST = "MANIFEST.csv"
 COLUMNS = ("path", "sha256", "bytes", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "version")
@@ -189,10 +190,24 @@ def _written(
         path = _path(folder, row, shared)
         if not _is_there(path, row):
             path.parent.mkdir(parents=True, exist_ok=True)
-            reader = packs.reader(row["pack_id"])
+            reader = _reader(resources, packs, row)
             record = reader.manifest.instance(row["instance_id"])
             write_new(path, checked(reader.instance_bytes(record), record.sha256))
         yield row, path, row["length"]
+
+
+def _reader(resources: Resources, packs: PackCache, row: Mapping[str, Any]) -> PackReader:
+    """Return the reader of the pack that an instance is in, also where a compaction moved it meanwhile."""
+    try:
+        return packs.reader(row["pack_id"])
+    except IntegrityError:
+        moved = resources.catalog.query(
+            "select pack_id from instances where instance_id = $id and pack_id != $pack",
+            {"id": row["instance_id"], "pack": row["pack_id"]},
+        ).to_pylist()
+        if not moved:
+            raise
+        return packs.reader(moved[0]["pack_id"])
 
 
 def checked(parts: Iterator[Buffer], sha256: str) -> Iterator[Buffer]:

@@ -28,7 +28,7 @@ def changes(table: str, rows: Sequence[Row], mode: Mode) -> list[Change]:
     return [Change(table, pa.Table.from_pylist(group), mode) for group in alike.values()]
 
 
-def pack_row(manifest: Manifest, ref: SealedRef, codec: str) -> Row:
+def pack_row(manifest: Manifest, ref: SealedRef) -> Row:
     """Return the row that makes a pack part of its series."""
     identity = manifest.identity
     return {
@@ -42,7 +42,7 @@ def pack_row(manifest: Manifest, ref: SealedRef, codec: str) -> Row:
         "manifest_sha256": ref.sha256,
         "manifest_kind": ref.kind,
         "created": datetime.fromisoformat(manifest.created),
-        "codec": codec,
+        "codec": manifest.codec,
     }
 
 
@@ -97,6 +97,7 @@ def instance_row(
         "stored": "original" if record.original else "split",
         "pixels": pixels,
         "header": header.json(),
+        "received": datetime.fromisoformat(manifest.created),
     }
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from voxelvault.intake.quarantine import Quarantined
     from voxelvault.resources import Resources
     from voxelvault.series import Series
+    from voxelvault.upkeep.compaction import CompactReport
     from voxelvault.upkeep.verify import VerifyReport
 
 PathLike = str | os.PathLike[str]
@@ -279,15 +280,36 @@ class Vault(AbstractContextManager["Vault"]):
         sample : float, optional
             Share of the packs to read, 0 to 1.
         repair : bool
-            Sweep what a killed ingest left behind.
+            Sweep what a killed run left behind, and drop damaged copies.
         against : str, optional
             A checkpoint kept elsewhere.
         """
         from voxelvault.display.progress import Progress
         from voxelvault.upkeep.verify import VerifyOptions, verify
 
-        with Progress("verify", shown=None if progress else False) as bar:
+        with Progress("verify", unit="pack", shown=None if progress else False) as bar:
             return verify(self.resources, VerifyOptions(quick, sample, repair, against), bar.advance)
+
+    def compact(self, *, dry_run: bool = False, progress: bool = True) -> CompactReport:
+        """Join the many small packs of series that arrived image by image.
+
+        Who has a series open keeps reading what there was; `verify(repair=True)` sweeps that a week
+        later.
+
+        Parameters
+        ----------
+        dry_run : bool
+            Only count.
+        progress : bool
+            Show a progress bar.
+        """
+        from voxelvault.display.progress import Progress
+        from voxelvault.upkeep.compaction import compact
+
+        with Progress("compact", unit="pack", shown=None if progress else False) as bar:
+            report = compact(self.resources, dry_run=dry_run, advance=bar.advance)
+        self._drop_session()
+        return report
 
     def quarantine(self) -> list[Quarantined]:
         """List the files kept aside, with reasons; sources may identify people, so this is logged."""

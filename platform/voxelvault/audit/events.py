@@ -41,6 +41,9 @@ class Kind(StrEnum):
     STUDY_MOVED = "study.moved"
     STUDY_KEY_DESTROYED = "study.key.destroyed"
     INSTANCE_REMOVED = "instance.removed"
+    COMPACTED = "compacted"
+    CATALOG_REBUILT = "catalog.rebuilt"
+    COHORT_ERASED = "cohort.erased"
     QUARANTINE_LISTED = "quarantine.listed"
     QUARANTINE_EXPORTED = "quarantine.exported"
     QUARANTINE_RETRIED = "quarantine.retried"
@@ -125,18 +128,23 @@ ALLOWED: Mapping[Kind, _Allowed] = {
     Kind.STUDY_MOVED: _allow("study subject into", _NUMBERS, _HEADS, text=True),
     Kind.STUDY_KEY_DESTROYED: _allow(
         "subject study key pack object slot",
-        "generation record_number objects",
+        f"generation objects instances {_NUMBERS}",
         _HEADS,
         "provider",
         text=True,
     ),
     Kind.INSTANCE_REMOVED: _allow(
-        "subject study instance pack key object",
-        "generation record_number",
+        "subject study instance pack into key object written slot",
+        f"generation objects instances {_NUMBERS}",
         _HEADS,
         manifests=True,
         text=True,
     ),
+    Kind.COMPACTED: _allow("pack into", f"packs instances frames bytes {_NUMBERS}", _HEADS, manifests=True),
+    Kind.CATALOG_REBUILT: _allow(
+        "pack", f"packs instances rows lost {_NUMBERS}", f"checkpoint {_HEADS}", "reason"
+    ),
+    Kind.COHORT_ERASED: _allow("cohort", "members subjects snapshot", "members catalog"),
     Kind.QUARANTINE_LISTED: _allow("quarantine", "items"),
     Kind.QUARANTINE_EXPORTED: _allow("quarantine", "items bytes"),
     Kind.QUARANTINE_RETRIED: _allow("quarantine", "items bytes"),

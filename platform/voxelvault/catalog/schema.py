@@ -79,6 +79,7 @@ INSTANCES = _table(
         "stored": "VARCHAR",
         "pixels": "VARCHAR",
         "header": "VARCHAR",
+        "received": "TIMESTAMP",
     },
     unit="packs",
 )

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
 
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.catalog.catalog import CommitInfo
@@ -31,7 +33,7 @@ from voxelvault.storage.pack import (
     StackRecord,
     manifest_to_bytes,
 )
-from voxelvault.storage.pack_writer import PackWriter
+from voxelvault.storage.sealed_objects import SealedObjects
 
 MANIFESTS_AN_ENTRY = 256
 """Manifest digests that one audit entry names; a leaf has 64 KiB at most."""
@@ -49,13 +51,21 @@ class Member:
     source: Source
 
 
+class Wrote(Protocol):
+    """Whatever knows which objects it wrote."""
+
+    @property
+    def written(self) -> list[SealedRef]:
+        """All of them."""
+
+
 @dataclass(slots=True)
 class Draft:
     """A pack whose objects are written and whose place isn't decided yet."""
 
     pack_id: str
     dek: bytes
-    writer: PackWriter
+    writer: Wrote
     person: Person
     study_uid: str
     series_uid: str
@@ -69,10 +79,6 @@ class Draft:
         """Return what the directory must know to place it."""
         uids = tuple(member.record.sop_instance_uid for member in self.members)
         return Newcomer(self.person, self.study_uid, self.series_uid, self.members[0].header, uids)
-
-    def finish(self) -> None:
-        """Write what the pack's writer still holds."""
-        self.stacks, _, self.headers, self.header_chunks = self.writer.finish()
 
 
 @dataclass(slots=True)
@@ -142,7 +148,7 @@ def commit_batch(
     sealed = [seal_aside(resources, refused) for refused in aside]
     with resources.catalog.lease() as lease:
         for draft in drafts:
-            _check_written(resources, draft)
+            check_written(resources, draft.writer)
         directory = Directory(lease.query, [draft.newcomer() for draft in drafts])
         for draft in drafts:
             _commit_draft(resources, directory, draft, done)
@@ -160,14 +166,20 @@ def commit_batch(
     return done
 
 
-def _check_written(resources: Resources, draft: Draft) -> None:
-    """Make sure that nobody swept a draft's objects for left behind: repair does so under the lease."""
-    for ref in draft.writer.written:
+def check_written(resources: Resources, writer: Wrote) -> None:
+    """Make sure that nobody swept a pack's objects for left behind: repair does so under the lease.
+
+    Raises
+    ------
+    StorageError
+        Some are gone.
+    """
+    for ref in writer.written:
         try:
             resources.objects.size(resources.sealed.name(ref.object_id))
         except ObjectMissing:
             raise StorageError(
-                "a repair swept what this ingest had written, as if it were left behind; run the ingest again"
+                "a repair swept what this run had written, as if it were left behind; run it again"
             ) from None
 
 
@@ -202,30 +214,17 @@ def _log_outcome(resources: Resources, action: str, done: Committed) -> None:
 
 
 def _commit_draft(resources: Resources, directory: Directory, draft: Draft, done: Committed) -> None:
+    directory.now = utc_now()
     identity, key_id = directory.place(resources, draft.newcomer())
-    kept: list[tuple[Member, int]] = []
-    for member in draft.members:
-        found = directory.version(member.record, identity.subject_id)
-        if found is None:
-            done.duplicates += 1
-            continue
-        version, older = found
-        kept.append((member, version))
-        for instance in older:
-            directory.superseded.append(instance.instance_id)
-            directory.conflict(
-                "version",
-                detail="same SOP Instance UID, other bytes",
-                subject_id=identity.subject_id,
-                instance_id=member.record.instance_id,
-                study_id=identity.study_id,
-            )
+    versions = [directory.admit(member.record, identity) for member in draft.members]
+    kept = [(member, version) for member, version in zip(draft.members, versions, strict=True) if version]
+    done.duplicates += len(versions) - len(kept)
     if not kept:
         discard(resources, draft.writer)
         return
-    manifest, ref = _seal_manifest(resources, draft, identity, key_id)
+    manifest, ref = _seal_manifest(resources, draft, identity, key_id, directory.now, versions)
     rows = directory.rows
-    rows["packs"].append(pack_row(manifest, ref, draft.codec))
+    rows["packs"].append(pack_row(manifest, ref))
     rows["stacks"] += [stack_row(manifest, number, stack) for number, stack in enumerate(manifest.stacks)]
     for member, version in kept:
         row = instance_row(
@@ -246,34 +245,50 @@ def _commit_draft(resources: Resources, directory: Directory, draft: Draft, done
     done.manifests[draft.pack_id] = ref.sha256
 
 
-def discard(resources: Resources, writer: PackWriter) -> None:
+def discard(resources: Resources, writer: Wrote) -> None:
     """Remove the objects of a pack that will not be committed, as far as the disk lets."""
-    for ref in writer.written:
+    discard_objects(resources.sealed, writer.written)
+
+
+def discard_objects(sealed: SealedObjects, written: Sequence[SealedRef]) -> None:
+    """Remove objects that nothing refers to, as far as the disk lets."""
+    for ref in written:
         with suppress(StorageError):
-            resources.sealed.delete(ref.object_id)
+            sealed.delete(ref.object_id)
 
 
-# The manifest's object has the pack's id, so that the log's intent names it before it exists.
 def _seal_manifest(
-    resources: Resources, draft: Draft, identity: SeriesIdentity, key_id: str
+    resources: Resources,
+    draft: Draft,
+    identity: SeriesIdentity,
+    key_id: str,
+    now: datetime,
+    versions: Sequence[int],
 ) -> tuple[Manifest, SealedRef]:
     manifest = Manifest(
         vault_id=resources.settings.vault_id,
         pack_id=draft.pack_id,
         study_key_id=key_id,
         wrapped_dek=resources.keys.wrap_dek(key_id, draft.pack_id, draft.dek),
-        created=utc_now().isoformat(),
+        created=now.isoformat(),
         identity=identity,
         stacks=draft.stacks,
         instances=tuple(member.record for member in draft.members),
         headers=draft.headers,
         header_chunks=draft.header_chunks,
+        codec=draft.codec,
+        versions=tuple(versions),
     )
-    ref = resources.sealed.put(
+    # The manifest's object has the pack's id, so that the log's intent names it before it exists.
+    return manifest, seal_manifest(resources, manifest, draft.pack_id)
+
+
+def seal_manifest(resources: Resources, manifest: Manifest, object_id: str) -> SealedRef:
+    """Store a manifest, sealed under its study's key, as an object that the log's intent has named."""
+    return resources.sealed.put(
         SealedKind.MANIFEST,
-        resources.keys.sub_key(key_id, MANIFEST_LABEL),
-        key_id,
+        resources.keys.sub_key(manifest.study_key_id, MANIFEST_LABEL),
+        manifest.study_key_id,
         [manifest_to_bytes(manifest)],
-        object_id=draft.pack_id,
+        object_id=object_id,
     )
-    return manifest, ref

@@ -5,6 +5,7 @@ Used under the catalog's lease, so that two ingests at once never make two of on
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -80,6 +81,7 @@ class Directory:
     def __init__(self, query: Query, newcomers: Sequence[Newcomer]) -> None:
         self.rows: dict[str, list[Row]] = {table: [] for table in MODES}
         self.superseded: list[str] = []
+        self.now = utc_now()
         self._patients: dict[str, dict[str, Any]] = {}
         self._final = _finals(query)
         self._subjects = _known_subjects(query, newcomers, self._final)
@@ -155,6 +157,24 @@ class Directory:
         known.append(KnownInstance(record.instance_id, subject_id, uid, sha256, version, False, "", ""))
         return version, older
 
+    def admit(self, record: InstanceRecord, identity: SeriesIdentity) -> int:
+        """Return the version that an instance gets, 0 for a duplicate; older ones count no more."""
+        found = self.version(record, identity.subject_id)
+        if found is None:
+            return 0
+        version, older = found
+        for instance in older:
+            self.superseded.append(instance.instance_id)
+            self.conflict(
+                "version",
+                instance.instance_id,
+                detail="same SOP Instance UID, other bytes",
+                subject_id=identity.subject_id,
+                instance_id=record.instance_id,
+                study_id=identity.study_id,
+            )
+        return version
+
     def _subject(self, resources: Resources, newcomer: Newcomer, header: Header) -> str:
         person = newcomer.person
         known = self._subjects.setdefault(_identity_key(person), [])
@@ -199,16 +219,18 @@ class Directory:
         if decision.conflict_with:
             self.conflict(
                 "subject",
+                decision.conflict_with,
                 detail=decision.reason,
                 subject_id=subject_id,
                 other_subject_id=decision.conflict_with,
             )
         return subject_id
 
-    def conflict(self, kind: str, **values: str) -> None:
-        """Note a conflict for somebody to resolve."""
+    def conflict(self, kind: str, other_id: str, **values: str) -> None:
+        """Note a conflict with something known for somebody to resolve."""
+        conflict_id = conflict_id_of(kind, other_id, **values)
         self.rows["conflicts"].append(
-            {"conflict_id": new_id(), "kind": kind, "found": utc_now(), "resolved": False, **values}
+            {"conflict_id": conflict_id, "kind": kind, "found": self.now, "resolved": False, **values}
         )
 
     def changes(self) -> list[Change]:
@@ -311,6 +333,12 @@ def _patient_row(header: Header, subject_id: str, person: Person, tags: Tags) ->
         "only_study": person.only_study,
         "patientless": person.patientless,
     }
+
+
+def conflict_id_of(kind: str, other_id: str, **values: str) -> str:
+    """Return the id of a conflict: one that is found again, in a rebuild, has the same."""
+    parts = (kind, other_id, *(values.get(name, "") for name in ("subject_id", "instance_id")))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
 def utc_now() -> datetime:

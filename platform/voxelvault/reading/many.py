@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +30,11 @@ NAMED = 400
 """Series that one audit entry names; it holds 64 KiB at most."""
 
 _KEPT_PACKS = 512
+
+_TRIES = 5
+"""Readings of a series' places before one is taken as it is."""
+
+Query = Callable[[str], pa.Table]
 
 _LAYOUT_COLUMNS = "pack_id, stack, rows, columns, samples, dtype, PhotometricInterpretation, series_id"
 _PACK_COLUMNS = (
@@ -163,10 +168,7 @@ def _open(
     ids = tuple(row["series_id"] for row in rows)
     require(resources.policy, Request(Kind.HANDLE_OPENED, ids, resources.purpose, resources.who))
     among, query = _among(ids), resources.catalog.query
-    instances = query(
-        f"select instance_id, sha256, pixels, pack_id, series_id from instances where {among}"  # noqa: S608
-        " and not superseded order by InstanceNumber, instance_id"
-    )
+    instances = _instances(query, among)
     action, scopes = new_id(), _scopes(rows, cohort_id)
     members = hashlib.sha256("".join(sorted(instances["sha256"].to_pylist())).encode()).hexdigest()
     resources.audit.append(
@@ -185,14 +187,39 @@ def _open(
         ]
     )
     opened()
-    columns = ", ".join((*PLACE_COLUMNS, *FRAME_COLUMNS, "series_id"))
-    frames = query(f"select {columns} from frames where {among}")  # noqa: S608
-    frames = frames.filter(pc.is_in(frames["instance_id"], value_set=instances["instance_id"]))
-    layouts = query(f"select {_LAYOUT_COLUMNS} from stacks where {among}")  # noqa: S608
-    packs = query(f"select {_PACK_COLUMNS} from packs where {among}")  # noqa: S608
+    for _ in range(_TRIES):
+        frames, layouts, packs = _places(query, among)
+        frames = frames.filter(pc.is_in(frames["instance_id"], value_set=instances["instance_id"]))
+        if _fit(packs, instances, frames, layouts):
+            break
+        # A compaction was committed between two of the queries.
+        now = _instances(query, among)
+        instances = now.filter(pc.is_in(now["instance_id"], value_set=instances["instance_id"]))
     handle = Handle(resources, action, scopes[0] if len(scopes) == 1 else {}, kind_code)
     tables = _Tables(_Parts(instances), _Parts(frames), _Parts(layouts), _Parts(packs))
     return OpenedMany(resources, handle, {row["series_id"]: row for row in rows}, tables)
+
+
+def _instances(query: Query, among: str) -> pa.Table:
+    return query(
+        f"select instance_id, sha256, pixels, pack_id, series_id from instances where {among}"  # noqa: S608
+        " and not superseded order by InstanceNumber, instance_id"
+    )
+
+
+def _places(query: Query, among: str) -> tuple[pa.Table, pa.Table, pa.Table]:
+    columns = ", ".join((*PLACE_COLUMNS, *FRAME_COLUMNS, "series_id"))
+    return (
+        query(f"select {columns} from frames where {among}"),  # noqa: S608
+        query(f"select {_LAYOUT_COLUMNS} from stacks where {among}"),  # noqa: S608
+        query(f"select {_PACK_COLUMNS} from packs where {among}"),  # noqa: S608
+    )
+
+
+def _fit(packs: pa.Table, *tables: pa.Table) -> bool:
+    """Tell whether every row that names a pack names one of these."""
+    known = pc.unique(packs["pack_id"])
+    return all(pc.all(pc.is_in(table["pack_id"], value_set=known)).as_py() is not False for table in tables)
 
 
 def _among(series_ids: Sequence[str]) -> str:

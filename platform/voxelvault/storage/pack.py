@@ -132,7 +132,12 @@ class SeriesIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Everything about one pack; `manifest_to_bytes` gives its form at rest."""
+    """Everything about one pack; `manifest_to_bytes` gives its form at rest.
+
+    `codec` is the one that was preferred, `versions` the version of each instance when it was
+    committed (0: a duplicate, left out), `received` when each came in, ISO 8601, where that was not
+    with this pack: what the catalog can't be made again without.
+    """
 
     vault_id: str
     pack_id: str
@@ -144,6 +149,9 @@ class Manifest:
     instances: Sequence[InstanceRecord]
     headers: SealedRef | None = None
     header_chunks: tuple[tuple[int, int], ...] = ()
+    codec: str = ""
+    versions: tuple[int, ...] = ()
+    received: tuple[str, ...] = ()
     format: int = field(default=FORMAT)
 
     def objects(self) -> list[SealedRef]:
@@ -258,6 +266,8 @@ def _manifest(document: dict[str, Any]) -> Manifest:
         "instances": _Instances(document["instances"]),
         "headers": _ref(document["headers"]),
         "header_chunks": tuple((raw, packed) for raw, packed in document["header_chunks"]),
+        "versions": tuple(document.get("versions", ())),
+        "received": tuple(document.get("received", ())),
     }
     return Manifest(**{**document, **changed})
 

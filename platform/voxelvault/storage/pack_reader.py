@@ -173,6 +173,18 @@ class PackReader:
         at = record.literal_offset
         return b"".join(self._literals(at, at + record.pieces[0]))
 
+    def literals(self, record: InstanceRecord) -> Iterator[bytes]:
+        """Yield the bytes of an instance that are not pixels, in order and in bounded pieces."""
+        self._check_process()
+        start = record.literal_offset
+        yield from self._literals(start, start + sum(record.pieces[::2]))
+
+    def original(self, record: InstanceRecord) -> Iterator[Buffer]:
+        """Yield the whole file of an instance that was kept as it came; nothing for all others."""
+        self._check_process()
+        if record.original is not None:
+            yield from self._stream(self._sealed.reader(record.original, self._dek))
+
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise ForkedProcess(

@@ -166,6 +166,20 @@ class SealedObjects:
         digest = self._digest(object_id, length)
         return SealedRef(object_id, preamble.key_id, int(preamble.kind), length, digest)
 
+    def preamble(self, object_id: str) -> Preamble:
+        """Return what the clear head of an object says; it proves nothing by itself.
+
+        Raises
+        ------
+        ObjectMissing
+            It is not in the store.
+        IntegrityError
+            The bytes are no sealed object.
+        """
+        head = bytearray(HEAD_LENGTH)
+        self.objects.read_into(self.name(object_id), 0, memoryview(head))
+        return Preamble.unpack(head)
+
     def delete(self, object_id: str) -> None:
         """Remove an object; no error when it is not there."""
         self.objects.delete(self.name(object_id))

@@ -202,12 +202,13 @@ def _versions(lease: Lease, study_ids: Sequence[str], into: str) -> list[Change]
     rows = lease.query(
         "with leaving as (select distinct SOPInstanceUID as uid, subject_id from instances"
         " where study_id in (select unnest($studies)) and SOPInstanceUID != '')"
-        " select i.SOPInstanceUID as uid, i.instance_id, i.sha256, i.version, i.superseded, p.created,"
+        " select i.SOPInstanceUID as uid, i.instance_id, i.sha256, i.version, i.superseded,"
+        " coalesce(i.received, p.created) as came,"
         " i.study_id in (select unnest($studies)) as moving,"
         " i.study_id not in (select unnest($studies)) and i.subject_id != $into as stays"
         " from instances i join packs p using (pack_id) where i.SOPInstanceUID in (select uid from leaving)"
         " and (i.subject_id = $into or (i.SOPInstanceUID, i.subject_id) in (select (uid, subject_id)"
-        " from leaving)) order by uid, stays, p.created, i.version, i.instance_id",
+        " from leaving)) order by uid, stays, came, i.version, i.instance_id",
         {"into": into, "studies": list(study_ids)},
     ).to_pylist()
     changed: list[Row] = []

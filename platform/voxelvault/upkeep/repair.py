@@ -1,63 +1,35 @@
-"""What a killed ingest leaves behind, and what the log says must happen to it.
+"""What a killed run leaves behind, and what the log says must happen to it.
 
 The log is the truth: an object is swept only where an intent without outcome names its pack, and
-neither log nor catalog ever committed that pack; a commit whose outcome was not entered gets its
-outcome. Where the catalog lacks what the log commits, it is an older one, and nothing is swept.
+neither log nor catalog ever committed that pack, or where the log says that its pack was compacted,
+removed or erased; a commit whose outcome was not entered gets its outcome. Where the catalog lacks
+what the log commits, or has what the log took away, it is an older one, and nothing is swept.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from voxelvault.audit.events import Event, Kind, Outcome
-from voxelvault.audit.leaf import Entry
+from voxelvault.catalog.catalog import Lease
 from voxelvault.crypto.streaming_aead import Kind as SealedKind
 from voxelvault.errors import IntegrityError, VoxelVaultError
 from voxelvault.model import ObjectInfo
 from voxelvault.reading.packs import manifest_ref, open_manifest
 from voxelvault.resources import Resources
-from voxelvault.storage.layout import OBJECTS, object_id_of
+from voxelvault.storage.layout import DERIVED, OBJECTS, object_id_of
 from voxelvault.storage.objects import LocalObjects
+from voxelvault.storage.sealed_objects import SealedObjects
+from voxelvault.upkeep.ledger import READERS, Ledger, Replacement
+from voxelvault.upkeep.removal import finish
+from voxelvault.upkeep.rewriting import entries
 
 GRACE = 3600.0
-"""Seconds that an unfinished ingest may still be at work."""
-
-
-@dataclass(slots=True)
-class Ledger:
-    """What the log says of packs.
-
-    Attributes
-    ----------
-    manifests : dict
-        Pack id to the digest of its manifest, as last committed.
-    intents : dict
-        Pack or quarantine id to the action that intended it.
-    finished : set
-        Actions with an outcome.
-    gone : set
-        Packs that an erasure or a removal took away.
-    """
-
-    manifests: dict[str, str] = field(default_factory=dict)
-    intents: dict[str, str] = field(default_factory=dict)
-    finished: set[str] = field(default_factory=set)
-    gone: set[str] = field(default_factory=set)
-
-    def unfinished(self, pack_id: str) -> bool:
-        """Tell whether a pack was intended by an ingest whose outcome was never entered."""
-        action = self.intents.get(pack_id, "")
-        return action != "" and action not in self.finished
-
-    def left_behind(self, owner: str) -> bool:
-        """Tell whether what was written for a pack or a quarantined file was never committed."""
-        return self.unfinished(owner) and owner not in self.manifests
-
-    def lost(self, pack_ids: Collection[str]) -> set[str]:
-        """Return the packs that were committed, never taken away, and aren't among these."""
-        return set(self.manifests) - self.gone - set(pack_ids)
+"""Seconds that an unfinished run may still be at work."""
+COPIES = 86_400.0
+"""Seconds before a derived copy without a row counts as left behind: a builder may be at work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +40,6 @@ class RepairReport:
     recovered: int
 
 
-def read_ledger(entries: Iterable[Entry]) -> Ledger:
-    """Read what the log says of packs."""
-    ledger = Ledger()
-    for entry in entries:
-        if entry.kind == Kind.INGEST and entry.outcome == Outcome.INTENT:
-            for role in ("pack", "quarantine"):
-                ledger.intents.update(dict.fromkeys(entry.ids.get(role, ()), entry.action))
-        elif entry.kind == Kind.INGEST:
-            ledger.finished.add(entry.action)
-        if entry.kind in (Kind.STUDY_KEY_DESTROYED, Kind.INSTANCE_REMOVED) and entry.outcome == Outcome.OK:
-            ledger.gone.update(entry.ids.get("pack", ()))
-        ledger.manifests.update(entry.manifests)
-    return ledger
-
-
 def orphans(resources: Resources, referenced: set[str]) -> Iterator[ObjectInfo]:
     """Yield objects that neither a manifest nor the quarantine refers to."""
     for info in resources.objects.list(f"{OBJECTS}/"):
@@ -90,8 +47,10 @@ def orphans(resources: Resources, referenced: set[str]) -> Iterator[ObjectInfo]:
             yield info
 
 
-def repair(resources: Resources, ledger: Ledger, grace: float = GRACE) -> RepairReport:
-    """Sweep the objects of unfinished ingests, and enter the outcomes that are missing.
+def repair(
+    resources: Resources, ledger: Ledger, grace: float = GRACE, readers: float = READERS
+) -> RepairReport:
+    """Sweep what nobody needs any more, and enter the outcomes that are missing.
 
     Parameters
     ----------
@@ -101,26 +60,36 @@ def repair(resources: Resources, ledger: Ledger, grace: float = GRACE) -> Repair
         What its log says.
     grace : float
         Seconds that an object must be old: another ingest may be at work.
+    readers : float
+        Seconds that the objects of a compacted pack stay for readers at work.
 
     Raises
     ------
     IntegrityError
         The catalog is older than the log; nothing was swept.
     """
+    finished = _finish(resources, ledger, grace)
     with resources.catalog.lease() as lease:
         packs = {row["pack_id"]: row for row in lease.query("select * from packs").to_pylist()}
         # By an older catalog, what later ingests stored looks as if it were left behind.
         if lost := ledger.lost(packs):
             raise IntegrityError(
                 f"nothing was repaired: the catalog lacks {len(lost)} packs that the log commits; "
-                "restore the newest catalog/, then run again"
+                "restore the newest catalog/, or run `voxelvault verify --rebuild-catalog`"
+            )
+        if risen := sorted(ledger.gone.keys() & packs.keys()):
+            raise IntegrityError(
+                f"nothing was repaired: the catalog has {len(risen)} packs that the log took away; "
+                "restore the newest catalog/, or run `voxelvault verify --rebuild-catalog`"
             )
         kept = {
             row["object_id"]
             for row in lease.query("select object_id from quarantine where object_id is not null").to_pylist()
         }
         referenced = kept | _referenced(resources, packs)
-        swept = _sweep(resources, ledger, packs, referenced, grace)
+        now = time.time()
+        swept = _sweep(resources, ledger, packs, referenced, now - grace, now - readers)
+        swept += _sweep_derived(resources, lease, now - max(grace, COPIES if grace else 0.0))
     if isinstance(resources.objects, LocalObjects):
         swept += resources.objects.sweep_temporary(time.time() - grace)
     swept += resources.log.sweep_texts(time.time() - grace)
@@ -130,7 +99,49 @@ def repair(resources: Resources, ledger: Ledger, grace: float = GRACE) -> Repair
         if pack_id not in ledger.manifests and pack_id in ledger.intents
     }
     _log(resources, swept, missing)
-    return RepairReport(swept, len(missing))
+    return RepairReport(swept, len(missing) + finished)
+
+
+def _finish(resources: Resources, ledger: Ledger, grace: float) -> int:
+    """Enter the outcome of each replacement that was committed and then killed; a removal's keys go.
+
+    One that may still be at work is left to it, for as long as an ingest is.
+    """
+    young = time.time() - grace
+    waiting = [found for found in ledger.open_replacements() if found.since <= young]
+    if not waiting:
+        return 0
+    rows = resources.catalog.query("select * from packs").to_pylist()
+    packs = {row["pack_id"]: row for row in rows}
+    done = [found for found in waiting if ledger.committed(found, packs)]
+    for found in done:
+        if found.kind == Kind.COMPACTED:
+            _finish_compaction(resources, found, packs)
+        else:
+            finish(resources, found, packs)
+        ledger.finished.add(found.action)
+        ledger.gone.update(dict.fromkeys(found.old, 0.0 if found.kind != Kind.COMPACTED else time.time()))
+        ledger.manifests.update(
+            {pack_id: packs[pack_id]["manifest_sha256"] for pack_id in found.new & packs.keys()}
+        )
+    actions = {found.action: found for found in waiting if found.action not in ledger.finished}
+    for found in actions.values():
+        # It changed nothing; what it wrote is swept.
+        failed = entries(resources, Kind(found.kind), found.action, Outcome.FAILED, {}, {})
+        resources.audit.append(failed)
+        ledger.finished.add(found.action)
+    return len(done)
+
+
+def _finish_compaction(
+    resources: Resources, found: Replacement, packs: Mapping[str, Mapping[str, str]]
+) -> None:
+    manifests = {pack_id: packs[pack_id]["manifest_sha256"] for pack_id in found.new & packs.keys()}
+    ids = {"pack": sorted(found.old), "into": sorted(found.new)}
+    info = resources.catalog.head()
+    resources.audit.append(
+        entries(resources, Kind.COMPACTED, found.action, Outcome.OK, ids, {}, info, manifests)
+    )
 
 
 def _referenced(resources: Resources, packs: Mapping[str, dict[str, object]]) -> set[str]:
@@ -148,32 +159,44 @@ def _sweep(
     ledger: Ledger,
     packs: Mapping[str, object],
     referenced: set[str],
-    grace: float,
+    young: float,
+    retired: float,
 ) -> int:
     swept = 0
-    young = time.time() - grace
     for info in list(orphans(resources, referenced)):
         object_id = object_id_of(info.name)
-        if object_id is None or info.modified > young:
+        if object_id is None:
             continue
-        owner = _owner(resources, object_id)
-        if ledger.left_behind(owner) and owner not in packs:
+        owner = owner_of(resources, object_id)
+        left_behind = info.modified <= young and ledger.left_behind(owner)
+        if (left_behind and owner not in packs) or ledger.retired(object_id, owner, retired):
             resources.objects.delete(info.name)
             swept += 1
     return swept
 
 
-def _owner(resources: Resources, object_id: str) -> str:
+def _sweep_derived(resources: Resources, lease: Lease, young: float) -> int:
+    """Remove derived copies without a row: a builder or a removal that was killed left them."""
+    sealed = SealedObjects(resources.objects, resources.settings.vault_id, DERIVED)
+    old = [info.name for info in resources.objects.list(f"{DERIVED}/") if info.modified <= young]
+    known = set(lease.query("select object_id from derived")["object_id"].to_pylist()) if old else set()
+    left = [found for found in map(object_id_of, old) if found and found not in known]
+    for object_id in left:
+        sealed.delete(object_id)
+    return len(left)
+
+
+def owner_of(resources: Resources, object_id: str) -> str:
     """Return the pack or quarantine id that an object was written for.
 
     Manifests and quarantined files carry it as their own id, everything else as its key's.
     """
     try:
-        ref = resources.sealed.describe(object_id)
+        head = resources.sealed.preamble(object_id)
     except VoxelVaultError:
         return ""
-    own = ref.kind in (SealedKind.MANIFEST, SealedKind.QUARANTINE)
-    return object_id if own else ref.key_id
+    own = head.kind in (SealedKind.MANIFEST, SealedKind.QUARANTINE)
+    return object_id if own else head.key_id
 
 
 def _log(resources: Resources, swept: int, manifests: Mapping[str, str]) -> None:

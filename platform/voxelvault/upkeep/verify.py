@@ -17,9 +17,12 @@ from voxelvault.policy.access import Request, require
 from voxelvault.reading.packs import manifest_ref, open_manifest, open_reader
 from voxelvault.readonly import require_writable
 from voxelvault.resources import Resources
+from voxelvault.storage.layout import object_id_of
 from voxelvault.storage.pack import InstanceRecord, Manifest
 from voxelvault.storage.pack_reader import PackReader
-from voxelvault.upkeep.repair import GRACE, Ledger, orphans, read_ledger, repair
+from voxelvault.upkeep.copies import check_copies
+from voxelvault.upkeep.ledger import READERS, Ledger, read_ledger
+from voxelvault.upkeep.repair import GRACE, orphans, owner_of, repair
 
 Row = dict[str, Any]
 
@@ -38,11 +41,14 @@ class VerifyOptions:
     sample : float, optional
         Share of the packs whose bytes are read, 0 to 1.
     repair : bool
-        Sweep what a killed ingest left behind, and enter outcomes it could not.
+        Sweep what a killed run left behind and what nobody needs any more, enter outcomes that are
+        missing, and drop derived copies that are damaged.
     against : str, optional
         A checkpoint kept elsewhere that the log must extend.
     grace : float
-        Seconds that an unfinished ingest may still be at work: repair leaves younger objects alone.
+        Seconds that an unfinished run may still be at work: repair leaves younger objects alone.
+    readers : float
+        Seconds that repair leaves the objects of compacted packs to readers at work.
     """
 
     quick: bool = False
@@ -50,6 +56,7 @@ class VerifyOptions:
     repair: bool = False
     against: str | None = None
     grace: float = GRACE
+    readers: float = READERS
 
     def __post_init__(self) -> None:
         if self.sample is not None and not 0 < self.sample <= 1:
@@ -82,6 +89,12 @@ class VerifyReport:
     unfinished : int
         Packs committed by an ingest that was killed, or is at work, before its outcome was entered;
         repair enters it.
+    retired : int
+        Objects of compacted packs, left to readers at work; repair sweeps them a week later.
+    copies : int
+        Derived copies that were looked at.
+    rebuildable : list of Failure
+        Damaged ones: nothing is lost, building them again brings them back; repair drops them.
     swept, recovered : int
         Objects removed and outcomes entered by repair.
     log : VerifyReport
@@ -99,6 +112,9 @@ class VerifyReport:
     unfinished: int = 0
     swept: int = 0
     recovered: int = 0
+    retired: int = 0
+    copies: int = 0
+    rebuildable: list[Failure] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     log: LogReport | None = None
     read: bool = True
@@ -117,7 +133,10 @@ class VerifyReport:
         ]
         parts += [f"{self.orphans} orphaned objects (sweep them with --repair)"] if self.orphans else []
         parts += [f"{self.unfinished} packs without an outcome (--repair)"] if self.unfinished else []
-        parts += [f"{self.swept} orphaned objects swept"] if self.swept else []
+        damaged = len(self.rebuildable)
+        parts += [f"{damaged} damaged copies (drop them with --repair, then cache again)"] if damaged else []
+        parts += [f"{self.retired} objects of compacted packs await their sweep"] if self.retired else []
+        parts += [f"{self.swept} objects swept"] if self.swept else []
         parts += [f"log: {self.log}"] if self.log else []
         return "; ".join(parts)
 
@@ -159,29 +178,63 @@ def verify(
                 "a vault never seen before is not repaired: open it with a kept checkpoint "
                 "(--checkpoint FILE) or with its fingerprint"
             )
-        done = repair(resources, read_ledger(resources.log.entries()), options.grace)
+        done = repair(resources, read_ledger(resources.log.entries()), options.grace, options.readers)
         report.swept, report.recovered = done.swept, done.recovered
-    packs: list[Row] = resources.catalog.query("select * from packs order by series_id, pack_id").to_pylist()
-    # After the packs: others may be ingesting, and an intent precedes each of their commits.
-    ledger = read_ledger(resources.log.entries())
-    read = _chosen(packs, options)
-    referenced: set[str] = set()
-    for window in (packs[at : at + WINDOW] for at in range(0, len(packs), WINDOW)):
-        rows = _rows_of(resources, [row["pack_id"] for row in window])
-        for row in window:
-            for ref, problem in _check_pack(resources, rows, row, ledger, row["pack_id"] in read, report):
-                if problem:
-                    report.failures.append(Failure(row["pack_id"], problem))
-                elif ref:
-                    referenced.add(ref.object_id)
-            advance(1)
+    packs, ledger, referenced = _check_packs(resources, options, advance, report)
     referenced |= _check_quarantine(resources, report, read=not options.quick)
     report.failures += [*_lost(resources, packs, ledger), *_dangling(resources)]
     if not options.quick:
         report.failures += _unreadable(resources)
-    report.orphans = sum(1 for _ in orphans(resources, referenced))
+    damaged = check_copies(resources, read=not options.quick, drop=options.repair)
+    report.copies = damaged.checked
+    report.rebuildable += [Failure(object_id, problem) for object_id, problem in damaged.problems]
+    for info in orphans(resources, referenced):
+        gone = owner_of(resources, object_id_of(info.name) or "") in ledger.gone
+        report.retired += gone
+        report.orphans += not gone
     _log(resources, report, options)
     return report
+
+
+def _check_packs(
+    resources: Resources, options: VerifyOptions, advance: Callable[[int], object], report: VerifyReport
+) -> tuple[list[Row], Ledger, set[str]]:
+    """Check all packs; return their rows, the ledger they were compared with, and their objects.
+
+    A compaction at work takes packs away and brings others: what went is no failure, and what came
+    is checked too.
+    """
+    done: dict[str, Row] = {}
+    referenced: set[str] = set()
+    while True:
+        packs: list[Row] = resources.catalog.query(
+            "select * from packs order by series_id, pack_id"
+        ).to_pylist()
+        # After the packs: others may be at work, and an intent precedes each of their commits.
+        ledger = read_ledger(resources.log.entries())
+        there = {row["pack_id"] for row in packs}
+        report.failures = [
+            failure
+            for failure in report.failures
+            if failure.object_id not in done or failure.object_id in there
+        ]
+        fresh = [row for row in packs if row["pack_id"] not in done]
+        if done and done.keys() <= there:
+            return packs, ledger, referenced
+        read = _chosen(fresh, options)
+        for window in (fresh[at : at + WINDOW] for at in range(0, len(fresh), WINDOW)):
+            rows = _rows_of(resources, [row["pack_id"] for row in window])
+            for row in window:
+                found = _check_pack(resources, rows, row, ledger, row["pack_id"] in read, report)
+                for ref, problem in found:
+                    if problem:
+                        report.failures.append(Failure(row["pack_id"], problem))
+                    elif ref:
+                        referenced.add(ref.object_id)
+                advance(1)
+        if not packs:
+            return packs, ledger, referenced
+        done = {row["pack_id"]: row for row in packs}
 
 
 def _chosen(packs: Sequence[Row], options: VerifyOptions) -> set[str]:

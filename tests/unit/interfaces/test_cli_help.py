@@ -37,7 +37,7 @@ def test_the_verbs_are_those_of_the_design() -> None:
     audit = {f"audit {name}" for name in ("log", "verify", "prove", "checkpoint")}
     keys = {f"keys {name}" for name in ("list", "add", "remove", "rotate", "recover", "public")}
     quarantine = {f"quarantine {name}" for name in ("list", "export", "retry")}
-    rest = {"init", "ingest", "sql", "show", "export", "verify", "info", "lab", "demo"}
+    rest = {"init", "ingest", "sql", "show", "export", "verify", "compact", "info", "lab", "demo"}
     assert names == audit | keys | quarantine | rest
 
 

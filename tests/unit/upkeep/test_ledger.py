@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,19 @@ import pytest
 from voxelvault.audit.events import Kind, Outcome
 from voxelvault.audit.rollback import check_heads
 from voxelvault.errors import RollbackDetected
-from voxelvault.upkeep.repair import read_ledger
+from voxelvault.upkeep.ledger import read_ledger
 
 
 def entry(kind: Kind, outcome: Outcome = Outcome.OK, **values: Any) -> Any:
-    fields: dict[str, Any] = {"action": "a", "ids": {}, "counts": {}, "manifests": {}}
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    fields: dict[str, Any] = {
+        "action": "a",
+        "ids": {},
+        "counts": {},
+        "manifests": {},
+        "index": 0,
+        "when": when,
+    }
     return SimpleNamespace(kind=kind, outcome=outcome, **(fields | values))
 
 
@@ -35,7 +44,7 @@ def test_what_was_erased_is_gone() -> None:
         entry(Kind.INSTANCE_REMOVED, ids={"pack": ("old",)}, manifests={"new": "digest"}),
     ]
     ledger = read_ledger(erased)
-    assert ledger.gone == {"p", "old"}
+    assert ledger.gone == {"p": 0.0, "old": 0.0}
     assert ledger.manifests == {"new": "digest"}
 
 

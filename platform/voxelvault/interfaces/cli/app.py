@@ -14,6 +14,7 @@ import click
 from voxelvault.errors import UsageError, VoxelVaultError
 from voxelvault.interfaces.cli.audit import audit
 from voxelvault.interfaces.cli.command import Session
+from voxelvault.interfaces.cli.compact import compact
 from voxelvault.interfaces.cli.demo import demo
 from voxelvault.interfaces.cli.export import export
 from voxelvault.interfaces.cli.info import info
@@ -71,7 +72,7 @@ def cli(ctx: click.Context, /, **options: object) -> None:
     ctx.obj = Session(**options)  # type: ignore[arg-type]
 
 
-for _verb in (init, ingest, sql, show, export, verify, quarantine, info, audit, keys, lab, demo):
+for _verb in (init, ingest, sql, show, export, verify, compact, quarantine, info, audit, keys, lab, demo):
     cli.add_command(_verb)
 
 

@@ -1,0 +1,419 @@
+"""Taking away instances, studies and subjects, so that what is left behind opens with no present key.
+
+An instance's pack is written anew without it, and its study's key is rolled: the other packs keep
+their objects and get new manifests. A study's key is destroyed. Then the catalog is written anew
+under new keys, since its files span subjects, and all old keys go in one new generation of pages.
+
+The catalog is committed first: a run that is killed after it is finished by `verify --repair`, from
+what its intent in the log says; one that is killed before it has changed nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from voxelvault.audit.events import Event, Kind, Outcome
+from voxelvault.catalog.catalog import Change, CommitInfo, Lease
+from voxelvault.crypto.keyring import DestroyReport
+from voxelvault.crypto.vault_record import NewSlot
+from voxelvault.errors import IntegrityError
+from voxelvault.intake.commit import check_written, discard, seal_manifest
+from voxelvault.model import SealedRef, new_id
+from voxelvault.policy.access import Request, require
+from voxelvault.reading.packs import manifest_ref, open_manifest
+from voxelvault.readonly import require_writable
+from voxelvault.resources import Resources
+from voxelvault.rows import changes
+from voxelvault.storage.layout import DERIVED
+from voxelvault.storage.sealed_objects import SealedObjects
+from voxelvault.upkeep.leaving import Leaving, leaving_instances, leaving_studies
+from voxelvault.upkeep.ledger import Replacement
+from voxelvault.upkeep.residue import destroy
+from voxelvault.upkeep.rewriting import Rewritten, Row, entries, gone, rewrite, seal, sources_of, swap
+
+_NO_ROLL: Mapping[str, NewSlot] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class RemovalReport:
+    """What was taken away, and what an old copy of keys/ still opens.
+
+    Parameters
+    ----------
+    instances, packs, objects : int
+        Taken away; packs of which something remains were written anew.
+    cohorts : dict of str to int
+        Opaque ids of frozen cohorts, each with the members it lost.
+    keys : DestroyReport
+        The new generation, the keys that are gone, and slots: whoever holds the secret of one that
+        was not rolled, and an old copy of keys/ and objects/, opens what that copy holds.
+    """
+
+    instances: int
+    packs: int
+    objects: int
+    cohorts: Mapping[str, int]
+    keys: DestroyReport
+
+    def __str__(self) -> str:
+        told = [f"{self.instances} instances taken away", f"{self.objects} objects deleted"]
+        told += [f"{len(self.cohorts)} frozen cohorts lost members"] if self.cohorts else []
+        told += [f"{len(self.keys.not_rolled)} slots not rolled: their secrets open old copies of keys/"]
+        return "; ".join(told)
+
+
+@dataclass(slots=True)
+class _Plan:
+    """One removal: what the log's intent names, and what the commit writes."""
+
+    kind: Kind
+    leaving: Leaving
+    packs: Sequence[Row]
+    rolling: Sequence[str] = ()
+    action: str = field(default_factory=new_id)
+    stay: Sequence[Row] = ()
+    rewritten: list[Rewritten] = field(default_factory=list)
+    written: dict[str, str] = field(default_factory=dict)
+    """Pack id to the object of its new manifest."""
+    manifests: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys that are destroyed in the end."""
+        return sorted({*self.leaving.key_ids, *(row["key_id"] for row in self.packs if "key_id" in row)})
+
+    def ids(self) -> dict[str, list[str]]:
+        """Return what is entered in the log."""
+        into = [*(new.pack_id for new in self.rewritten), *self.written]
+        return {
+            **{role: sorted(ids) for role, ids in self.leaving.named.items()},
+            "pack": [row["pack_id"] for row in self.packs],
+            "into": into,
+            "key": self.keys,
+            "object": [row["manifest_object_id"] for row in self.stay],
+        }
+
+
+def delete_instances(
+    resources: Resources,
+    instance_ids: Sequence[str],
+    *,
+    reason: str | None = None,
+    roll: Mapping[str, NewSlot] = _NO_ROLL,
+) -> RemovalReport:
+    """Take instances away: their packs are written anew without them, their studies' keys rolled.
+
+    Of several versions of one SOP instance, the newest that is left counts again. Derived copies of
+    the series go; building them again brings them back.
+
+    Parameters
+    ----------
+    resources : Resources
+        The open vault.
+    instance_ids : sequence of str
+        Opaque ids.
+    reason : str, optional
+        Free text for the log; kept sealed.
+    roll : mapping of str to NewSlot
+        New secrets for slots, by slot id: the old ones then open nothing of the new generation.
+
+    Raises
+    ------
+    UnknownUID
+        Some are not in this vault.
+    PolicyDenied, AuditError, NoPermission
+        Then nothing was done.
+    """
+    asked = tuple(instance_ids)
+    require(resources.policy, Request(Kind.INSTANCE_REMOVED, asked, resources.purpose, resources.who))
+    require_writable(resources)
+    leaving = leaving_instances(resources.catalog.query, asked)
+    packs = _rows(resources, "pack_id", leaving.pack_ids)
+    keys = sorted({row["key_id"] for row in packs})
+    all_of_them = _rows(resources, "key_id", keys)
+    stay = [row for row in all_of_them if row["pack_id"] not in leaving.pack_ids]
+    plan = _Plan(Kind.INSTANCE_REMOVED, leaving, packs, keys, stay=stay)
+    sources = sources_of(resources, packs, asked)
+    new_ids = {source.row["pack_id"]: new_id() for source in sources}
+    plan.written = {row["pack_id"]: new_id() for row in stay}
+    intent = plan.ids()
+    intent["into"] += new_ids.values()
+    intent["written"] = list(plan.written.values())
+    resources.audit.append(_entries(resources, plan, Outcome.INTENT, intent, reason))
+    try:
+        for source in sources:
+            plan.rewritten.append(rewrite(resources, new_ids[source.row["pack_id"]], [source]))
+        return _commit(resources, plan, _shrunk, roll)
+    except BaseException:
+        for new in plan.rewritten:
+            if new.pack_id not in plan.manifests:
+                discard(resources, new.writer)
+        raise
+
+
+def delete_study(
+    resources: Resources,
+    study_id: str,
+    *,
+    reason: str | None = None,
+    roll: Mapping[str, NewSlot] = _NO_ROLL,
+) -> RemovalReport:
+    """Take a study away and destroy its key; a subject of whom nothing is left goes with it.
+
+    Parameters and exceptions are those of `delete_instances`.
+    """
+    return _delete_studies(resources, "study_id", study_id, reason, roll)
+
+
+def erase_subject(
+    resources: Resources,
+    subject_id: str,
+    *,
+    reason: str | None = None,
+    roll: Mapping[str, NewSlot] = _NO_ROLL,
+) -> RemovalReport:
+    """Take all studies of a subject away and destroy its key, and those of subjects merged into it.
+
+    Files in quarantine are nobody's yet: look through `quarantine list` for more of this person.
+
+    Parameters and exceptions are those of `delete_instances`.
+    """
+    return _delete_studies(resources, "subject_id", subject_id, reason, roll)
+
+
+def _delete_studies(
+    resources: Resources, column: str, wanted: str, reason: str | None, roll: Mapping[str, NewSlot]
+) -> RemovalReport:
+    require(resources.policy, Request(Kind.STUDY_KEY_DESTROYED, (wanted,), resources.purpose, resources.who))
+    require_writable(resources)
+    leaving = leaving_studies(resources.catalog.query, column, wanted)
+    packs = _rows(resources, "study_id", leaving.named["study"])
+    plan = _Plan(Kind.STUDY_KEY_DESTROYED, leaving, packs)
+    resources.audit.append(_entries(resources, plan, Outcome.INTENT, plan.ids(), reason))
+    return _commit(resources, plan, lambda *_: [], roll)
+
+
+def _rows(resources: Resources, column: str, ids: Sequence[str] | set[str]) -> list[Row]:
+    found: list[Row] = resources.catalog.query(
+        f"select * from packs where {column} in (select unnest($ids)) order by created, pack_id",  # noqa: S608
+        {"ids": sorted(ids)},
+    ).to_pylist()
+    return found
+
+
+def _commit(
+    resources: Resources,
+    plan: _Plan,
+    more: Callable[[Resources, Lease, _Plan], list[Change]],
+    roll: Mapping[str, NewSlot],
+) -> RemovalReport:
+    objects = _objects(resources, plan)
+    with resources.catalog.lease() as lease:
+        _check_unchanged(lease, plan)
+        copies, cohorts = _copies(lease, plan.leaving), _cohorts(lease, plan.leaving)
+        found = [*gone([row["pack_id"] for row in plan.packs]), *more(resources, lease, plan)]
+        info = lease.commit([*found, *plan.leaving.changes(lease.query)], resources.keys.commit)
+    done = destroy(resources, plan.keys, roll)
+    for object_id in objects:
+        resources.sealed.delete(object_id)
+    derived = SealedObjects(resources.objects, resources.settings.vault_id, DERIVED)
+    for object_id in copies:
+        derived.delete(object_id)
+    _outcome(resources, plan, len(objects) + len(copies), done, info)
+    _log_cohorts(resources, cohorts, info)
+    return RemovalReport(
+        len(plan.leaving.instance_ids), len(plan.packs), len(objects) + len(copies), cohorts, done
+    )
+
+
+def _check_unchanged(lease: Lease, plan: _Plan) -> None:
+    """Make sure that the packs under these keys are those that were looked at."""
+    rows = lease.query(
+        "select pack_id, manifest_sha256 from packs where key_id in (select unnest($keys))"
+        " or study_id in (select unnest($studies))",
+        {
+            "keys": plan.keys,
+            "studies": sorted(plan.leaving.named.get("study", ())) if plan.leaving.whole else [],
+        },
+    ).to_pylist()
+    known = {row["pack_id"]: row["manifest_sha256"] for row in (*plan.packs, *plan.stay)}
+    if {row["pack_id"]: row["manifest_sha256"] for row in rows} != known:
+        raise IntegrityError("somebody added to this study or changed it meanwhile; run it again")
+
+
+def _objects(resources: Resources, plan: _Plan) -> list[str]:
+    """Return the ids of the objects that go: those of the packs, and manifests that are replaced."""
+    found = [row["manifest_object_id"] for row in (*plan.packs, *plan.stay)]
+    for row in plan.packs:
+        found += [ref.object_id for ref in open_manifest(resources, manifest_ref(row)).objects()]
+    return found
+
+
+def _shrunk(resources: Resources, lease: Lease, plan: _Plan) -> list[Change]:
+    """Return the changes that put rewritten packs in place, all under rolled keys."""
+    new_keys = {key_id: resources.keys.roll(key_id) for key_id in plan.rolling}
+    found: list[Change] = []
+    for new in plan.rewritten:
+        check_written(resources, new.writer)
+        manifest, ref = seal(resources, new, new_keys[new.manifest.study_key_id])
+        plan.manifests[new.pack_id] = ref.sha256
+        found += [change for change in swap(lease, new, manifest, ref) if change.mode != "delete"]
+    for row in plan.stay:
+        found += _resealed(resources, plan, row, new_keys[row["key_id"]])
+    _hang_below(resources, lease, plan, new_keys)
+    found += _studies(lease, new_keys)
+    return [*found, *_rewrapped(resources, lease, plan, new_keys)]
+
+
+def _resealed(resources: Resources, plan: _Plan, row: Row, key_id: str) -> list[Change]:
+    """Seal a pack's manifest under another key; its other objects stay."""
+    manifest = open_manifest(resources, manifest_ref(row))
+    wrapped = resources.keys.rewrap_dek(row["pack_id"], manifest.wrapped_dek, row["key_id"], key_id)
+    manifest = replace(manifest, study_key_id=key_id, wrapped_dek=wrapped)
+    ref: SealedRef = seal_manifest(resources, manifest, plan.written[row["pack_id"]])
+    plan.manifests[row["pack_id"]] = ref.sha256
+    values = {
+        "pack_id": row["pack_id"],
+        "key_id": key_id,
+        "manifest_object_id": ref.object_id,
+        "manifest_length": ref.length,
+        "manifest_sha256": ref.sha256,
+        "manifest_kind": ref.kind,
+    }
+    return changes("packs", [values], "merge")
+
+
+def _hang_below(resources: Resources, lease: Lease, plan: _Plan, new_keys: Mapping[str, str]) -> None:
+    """Hang the keys of studies that were joined to one of these below its new key."""
+    rows = lease.query(
+        "select distinct key_id from packs where study_id in (select unnest($ids))",
+        {"ids": sorted(plan.leaving.named["study"])},
+    ).to_pylist()
+    for key_id in {row["key_id"] for row in rows} | set(new_keys.values()):
+        parent = resources.keys.parent_of(key_id)
+        if parent is not None and parent in new_keys:
+            resources.keys.reparent(key_id, new_keys[parent])
+
+
+def _studies(lease: Lease, new_keys: Mapping[str, str]) -> list[Change]:
+    rows = lease.query(
+        "select study_id, key_id from studies where key_id in (select unnest($keys))",
+        {"keys": list(new_keys)},
+    ).to_pylist()
+    return changes(
+        "studies",
+        [{"study_id": row["study_id"], "key_id": new_keys[row["key_id"]]} for row in rows],
+        "merge",
+    )
+
+
+def _rewrapped(resources: Resources, lease: Lease, plan: _Plan, new_keys: Mapping[str, str]) -> list[Change]:
+    """Return the rows of derived copies that stay, their keys wrapped under the new study key."""
+    rows = lease.query(
+        "select derived_id, key_id, wrapped_dek from derived where key_id in (select unnest($keys))"
+        " and series_id not in (select unnest($series)) and object_id is not null",
+        {"keys": list(new_keys), "series": sorted(plan.leaving.series_ids)},
+    ).to_pylist()
+    rewrap = resources.keys.rewrap_dek
+    kept = [
+        {
+            "derived_id": row["derived_id"],
+            "key_id": new_keys[row["key_id"]],
+            "wrapped_dek": rewrap(
+                row["derived_id"], row["wrapped_dek"], row["key_id"], new_keys[row["key_id"]]
+            ),
+        }
+        for row in rows
+    ]
+    return changes("derived", kept, "merge")
+
+
+def _copies(lease: Lease, leaving: Leaving) -> list[str]:
+    """Return the objects of derived copies that were made of what leaves."""
+    rows = lease.query(
+        "select object_id from derived where series_id in (select unnest($ids)) and object_id is not null",
+        {"ids": sorted(leaving.series_ids)},
+    )
+    found: list[str] = rows["object_id"].to_pylist()
+    return found
+
+
+def _cohorts(lease: Lease, leaving: Leaving) -> dict[str, int]:
+    """Return which frozen cohorts lose how many members."""
+    rows = lease.query(
+        "select cohort_id from cohort_members where instance_id in (select unnest($ids))",
+        {"ids": sorted(leaving.instance_ids)},
+    )
+    return dict(Counter(rows["cohort_id"].to_pylist()))
+
+
+def finish(resources: Resources, found: Replacement, packs: Mapping[str, Row]) -> None:
+    """Finish a removal that was killed after its commit: keys and the log's outcome.
+
+    The packs' objects are left to the sweep that follows: no key opens them any more.
+    """
+    done = destroy(resources, sorted(found.ids.get("key", ())), _NO_ROLL)
+    for object_id in found.ids.get("object", ()):
+        resources.sealed.delete(object_id)
+    leaving = Leaving({role: set(found.ids.get(role, ())) for role in ("study", "subject", "instance")})
+    leaving.key_ids = set(found.ids.get("key", ()))
+    leaving.instance_ids = leaving.named["instance"]
+    plan = _Plan(Kind(found.kind), leaving, [{"pack_id": pack_id} for pack_id in sorted(found.old)])
+    plan.action = found.action
+    plan.manifests = {pack_id: packs[pack_id]["manifest_sha256"] for pack_id in found.new & packs.keys()}
+    _outcome(resources, plan, 0, done, resources.catalog.head())
+
+
+def _outcome(resources: Resources, plan: _Plan, objects: int, done: DestroyReport, info: CommitInfo) -> None:
+    ids = plan.ids() | {"slot": list(done.not_rolled), "into": sorted(plan.manifests), "object": []}
+    counts = {"objects": objects, "instances": len(plan.leaving.instance_ids), "generation": done.generation}
+    resources.audit.append(_entries(resources, plan, Outcome.OK, ids, None, counts, info))
+
+
+def _entries(
+    resources: Resources,
+    plan: _Plan,
+    outcome: Outcome,
+    ids: Mapping[str, Sequence[str]],
+    text: str | None,
+    counts: Mapping[str, int] | None = None,
+    info: CommitInfo | None = None,
+) -> list[Event]:
+    return entries(
+        resources,
+        plan.kind,
+        plan.action,
+        outcome,
+        _known(plan.kind, ids),
+        counts or {},
+        info,
+        plan.manifests,
+        text,
+    )
+
+
+def _known(kind: Kind, ids: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """Leave out what a destroyed study has none of."""
+    roles = {"instance", "into", "written"} if kind is Kind.STUDY_KEY_DESTROYED else set[str]()
+    return {role: some for role, some in ids.items() if role not in roles}
+
+
+def _log_cohorts(resources: Resources, cohorts: Mapping[str, int], info: CommitInfo) -> None:
+    resources.audit.append(
+        [
+            Event(
+                kind=Kind.COHORT_ERASED,
+                who=resources.who,
+                purpose=resources.purpose,
+                ids={"cohort": (cohort_id,)},
+                counts={"members": members, "snapshot": info.snapshot},
+                digests={"catalog": info.digest},
+            )
+            for cohort_id, members in sorted(cohorts.items())
+        ]
+    )
+
+
+__all__ = ["RemovalReport", "delete_instances", "delete_study", "erase_subject", "finish"]
