@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pydicom.data
 import pytest
+from s3_servers import Server, moto, seaweedfs
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data" / "dicom"
@@ -32,6 +33,20 @@ def shared_dicom() -> Path:
 def wheel_dicom() -> Path:
     """Folder of the real DICOM files inside pydicom's wheel: always there."""
     return Path(pydicom.data.__file__).parent / "test_files"
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Server]:
+    """Give moto's server, a process of its own: S3 as far as a vault needs it."""
+    with moto() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def weed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Give SeaweedFS, for long tests: what a small team may run."""
+    with seaweedfs(tmp_path_factory.mktemp("weed")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

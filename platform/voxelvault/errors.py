@@ -19,6 +19,7 @@
     ├── StorageError               the disk or object store refused
     │   ├── ObjectExists
     │   ├── ObjectMissing
+    │   ├── ObjectChanged          another writer replaced the document meanwhile
     │   ├── NoSpace
     │   ├── NoPermission
     │   ├── NetworkFileSystem      embedded writing needs a local disk
@@ -115,6 +116,10 @@ class ObjectExists(StorageError):
 
 class ObjectMissing(StorageError):
     """The object is not there."""
+
+
+class ObjectChanged(StorageError):
+    """Another writer replaced the document meanwhile, so it was left as it is."""
 
 
 class NoSpace(StorageError):

@@ -72,8 +72,21 @@ class ObjectStore(Protocol):
     def replace(self, name: str, data: Buffer) -> None:
         """Create or atomically replace a document."""
 
+    def swap(self, name: str, data: Buffer, expected: str | None) -> str:
+        """Replace a document if it still is the version that the caller read; return the new version.
+
+        `expected` None stands for a document that does not exist yet. `ObjectChanged` when it is
+        another version, or gone; then nothing was written.
+        """
+
     def get(self, name: str) -> bytes:
         """Return the whole object; `ObjectMissing` if there is none."""
+
+    def versioned(self, name: str) -> tuple[bytes, str]:
+        """Return a document and its version, for `swap`; `ObjectMissing` if there is none."""
+
+    def version(self, name: str) -> str:
+        """Return a document's version: opaque, and another one for another content."""
 
     def read_into(self, name: str, start: int, out: memoryview) -> None:
         """Fill `out` with bytes from `start` on; `IntegrityError` when the object ends too soon."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import secrets
 import threading
@@ -23,6 +24,7 @@ from voxelvault.errors import (
     LockTimeout,
     NoPermission,
     NoSpace,
+    ObjectChanged,
     ObjectExists,
     ObjectMissing,
     StorageError,
@@ -33,6 +35,7 @@ from voxelvault.storage.layout import LOCKS, check_name, check_object, check_pre
 from voxelvault.storage.mounts import is_network_fs, require_local
 
 _TEMPORARY = ".tmp-"
+_SWAP, _SWAP_SECONDS = "swap", 60.0
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
 
@@ -68,6 +71,22 @@ class LocalObjects:
         with _storage_errors(name), self._temporary(path, [data]) as temporary:
             os.replace(temporary, path)
         self._sync_folder(path)
+
+    def swap(self, name: str, data: Buffer, expected: str | None) -> str:
+        """Replace a document if it still is the version that the caller read; return the new version."""
+        with self.lock(_SWAP, _SWAP_SECONDS):
+            _check_version(name, self, expected)
+            self.replace(name, data)
+        return content_version(data)
+
+    def versioned(self, name: str) -> tuple[bytes, str]:
+        """Return a document and its version; `ObjectMissing` if there is none."""
+        data = self.get(name)
+        return data, content_version(data)
+
+    def version(self, name: str) -> str:
+        """Return a document's version: its SHA-256."""
+        return self.versioned(name)[1]
 
     def get(self, name: str) -> bytes:
         """Return the whole object; `ObjectMissing` if there is none."""
@@ -228,6 +247,22 @@ class MemoryObjects:
         """Create or atomically replace a document."""
         self._objects[check_object(name)] = bytes(data), time.time()
 
+    def swap(self, name: str, data: Buffer, expected: str | None) -> str:
+        """Replace a document if it still is the version that the caller read; return the new version."""
+        with self._guard:
+            _check_version(name, self, expected)
+            self.replace(name, data)
+        return content_version(data)
+
+    def versioned(self, name: str) -> tuple[bytes, str]:
+        """Return a document and its version; `ObjectMissing` if there is none."""
+        data = self.get(name)
+        return data, content_version(data)
+
+    def version(self, name: str) -> str:
+        """Return a document's version: its SHA-256."""
+        return self.versioned(name)[1]
+
     def get(self, name: str) -> bytes:
         """Return the whole object; `ObjectMissing` if there is none."""
         try:
@@ -269,6 +304,25 @@ class MemoryObjects:
             yield
         finally:
             lock.release()
+
+
+def content_version(data: Buffer) -> str:
+    """Return the version of a document in a store that keeps none: its SHA-256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def _check_version(name: str, objects: LocalObjects | MemoryObjects, expected: str | None) -> None:
+    try:
+        found: str | None = objects.version(name)
+    except ObjectMissing:
+        found = None
+    if found != expected:
+        raise changed(name)
+
+
+def changed(name: str) -> ObjectChanged:
+    """Return the error of a document that somebody else replaced since it was read."""
+    return ObjectChanged(f"another process replaced {name} meanwhile, so nothing was changed: run again")
 
 
 def _link_once(temporary: str, path: str) -> None:
@@ -354,4 +408,4 @@ def _too_short(name: str) -> IntegrityError:
     return IntegrityError(f"{name} ends too soon: run `voxelvault verify`, and restore it from a backup")
 
 
-__all__ = ["LocalObjects", "MemoryObjects", "is_network_fs", "require_local"]
+__all__ = ["LocalObjects", "MemoryObjects", "changed", "content_version", "is_network_fs", "require_local"]

@@ -1,13 +1,23 @@
 """The object store in S3, GCS, Azure or memory, through `obstore`.
 
-It offers no locks: there the catalog's lease and the log's sequencer belong to PostgreSQL.
+Creation and the replacement of documents are conditional requests (`If-None-Match`, `If-Match`),
+which all three services offer; a server that ignores them is refused (`require_conditions`). Locks
+are leases in the same store.
+
+References
+----------
+RFC 9110, 13.1 (preconditions); Amazon S3 User Guide, conditional writes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any, TypeVar
 
 import obstore
 from obstore.exceptions import (
@@ -15,6 +25,7 @@ from obstore.exceptions import (
     BaseError,
     NotFoundError,
     PermissionDeniedError,
+    PreconditionError,
     UnauthenticatedError,
 )
 from obstore.store import ObjectStore as Remote
@@ -23,30 +34,55 @@ from voxelvault.errors import (
     ForkedProcess,
     IntegrityError,
     NoPermission,
+    ObjectChanged,
     ObjectExists,
     ObjectMissing,
     StorageError,
 )
 from voxelvault.model import Buffer, ObjectInfo
-from voxelvault.storage.layout import check_object, check_prefix
+from voxelvault.storage.layout import LOCKS, check_name, check_object, check_prefix
+from voxelvault.storage.leases import Leases, Pace
+from voxelvault.storage.objects import changed
+
+_AGAIN, _PAUSE = 60.0, 0.5
+"""Seconds within which a write that was not answered is tried again, and the first pause before that."""
+
+_STATUS = re.compile(r"status code: (\d{3})")
+
+T = TypeVar("T")
+
+
+class Unanswered(StorageError):
+    """The network or the server failed: whether a write arrived is not known."""
 
 
 class ObstoreObjects:
-    """Objects in one bucket or prefix; implements `voxelvault.model.ObjectStore` but for `lock`.
+    """Objects in one bucket or prefix; implements `voxelvault.model.ObjectStore`.
 
     Parameters
     ----------
     store : obstore.store.ObjectStore
         Already configured; its prefix is the vault's root.
+    url : str
+        Where that is, for a process that is to open it, too.
+    pace : Pace
+        Of the leases.
 
     Notes
     -----
     `put` holds the object in memory: conditional creation is one request, never a multipart upload.
+    A write whose answer got lost is asked for again and then recognised by its content, so that it
+    counts exactly once.
     """
 
-    def __init__(self, store: Remote) -> None:
+    def __init__(self, store: Remote, url: str = "", pace: Pace | None = None) -> None:
         self._store = store
         self._pid = os.getpid()
+        self.url = url
+        self._leases = Leases(self._get, self._swap, pace or Pace())
+
+    def __repr__(self) -> str:
+        return "<ObstoreObjects>"
 
     def put(self, name: str, parts: Iterable[Buffer]) -> None:
         """Create an object from its parts in order; `ObjectExists` if the name is taken."""
@@ -54,32 +90,49 @@ class ObstoreObjects:
         data = bytearray()
         for part in parts:
             data += part
-        with self._request(name):
-            obstore.put(self._store, name, bytes(data), mode="create")
+        self._create(name, bytes(data))
 
     def replace(self, name: str, data: Buffer) -> None:
         """Create or atomically replace a document."""
         with self._request(name):
             obstore.put(self._store, check_object(name), bytes(data), mode="overwrite", use_multipart=False)
 
+    def swap(self, name: str, data: Buffer, expected: str | None) -> str:
+        """Replace a document if it still is the version that the caller read; return the new version."""
+        return self._swap(check_object(name), bytes(data), expected)
+
     def get(self, name: str) -> bytes:
         """Return the whole object; `ObjectMissing` if there is none."""
+        return self._get(check_object(name))[0]
+
+    def versioned(self, name: str) -> tuple[bytes, str]:
+        """Return a document and its version; `ObjectMissing` if there is none."""
+        return self._get(check_object(name))
+
+    def version(self, name: str) -> str:
+        """Return a document's version: what the service calls ETag, and generation where it has one."""
         with self._request(name):
-            return obstore.get(self._store, check_object(name)).bytes().to_bytes()
+            return _version(obstore.head(self._store, check_object(name)))
 
     def read_into(self, name: str, start: int, out: memoryview) -> None:
         """Fill `out` with bytes from `start` on; `IntegrityError` when the object ends too soon."""
         check_object(name)
         raw = out.cast("B")
-        # Stores differ in what they answer to a range past the end.
-        if start + len(raw) > self.size(name):
-            raise IntegrityError(
-                f"{name} ends too soon: run `voxelvault verify`, and restore it from a backup"
-            )
         if not raw:
             return
-        with self._request(name):
-            raw[:] = memoryview(obstore.get_range(self._store, name, start=start, length=len(raw)))
+        try:
+            with self._request(name):
+                found = memoryview(obstore.get_range(self._store, name, start=start, length=len(raw)))
+        except ObjectMissing:
+            raise
+        except StorageError:
+            # Stores differ in what they answer to a range past the end.
+            if start + len(raw) <= self.size(name):
+                raise
+            raise _too_short(name) from None
+        if len(found) != len(raw):
+            raise _too_short(name)
+        raw[:] = found
 
     def size(self, name: str) -> int:
         """Return the length in bytes; `ObjectMissing` if there is none."""
@@ -92,25 +145,84 @@ class ObstoreObjects:
             obstore.delete(self._store, check_object(name))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield objects whose name starts with `prefix`, in no particular order."""
+        """Yield objects whose name starts with `prefix`, in no particular order; leases are left out."""
         folder, _ = check_prefix(prefix)
         with self._request(folder or "the vault"):
             for batch in obstore.list(self._store, prefix=folder or None):
                 for meta in batch:
-                    if meta["path"].startswith(prefix):
-                        yield ObjectInfo(meta["path"], meta["size"], meta["last_modified"].timestamp())
+                    name = meta["path"]
+                    if name.startswith(prefix) and not name.startswith(f"{LOCKS}/"):
+                        yield ObjectInfo(name, meta["size"], meta["last_modified"].timestamp())
 
     def lock(self, name: str, timeout: float) -> AbstractContextManager[None]:
-        """Refuse: object storage has no locks.
+        """Hold the named lease across threads, processes and hosts; see `ObjectStore.lock`."""
+        return self._leases.hold(f"{LOCKS}/{check_name(name)}", name, timeout)
+
+    def require_conditions(self) -> None:
+        """Prove that the store heeds conditional requests, with one throw-away object.
 
         Raises
         ------
+        NoPermission
+            Nothing may be written here.
         StorageError
-            Always.
+            It ignores them: two writers would silently overwrite one another.
         """
-        raise StorageError(
-            "object storage has no locks: keep the catalog and the log in PostgreSQL to write here"
-        )
+        name, mark = f"{LOCKS}/probe-{secrets.token_hex(8)}", secrets.token_hex(8)
+        try:
+            version = self._swap(name, mark.encode(), None)
+            heeded = all(
+                self._refuses(name, expected) for expected in (None, f'"{secrets.token_hex(16)}"')
+            ) and bool(self._swap(name, f"{mark}-".encode(), version))
+        except ObjectMissing:
+            raise StorageError(
+                "there is no such bucket, or it is in another region: make it, or set AWS_REGION"
+            ) from None
+        except ObjectChanged:
+            heeded = False
+        finally:
+            with suppress(StorageError), self._request(name):
+                obstore.delete(self._store, name)
+        if not heeded:
+            raise StorageError(
+                "this object storage ignores conditional writes (If-Match, If-None-Match), so two writers "
+                "would overwrite one another: use a server that has them, or a vault on a local disk"
+            )
+
+    def _refuses(self, name: str, expected: str | None) -> bool:
+        try:
+            self._swap(name, secrets.token_bytes(16), expected)
+        except ObjectChanged:
+            return True
+        return False
+
+    def _get(self, name: str) -> tuple[bytes, str]:
+        with self._request(name):
+            found = obstore.get(self._store, name)
+            return found.bytes().to_bytes(), _version(found.meta)
+
+    def _create(self, name: str, data: bytes) -> None:
+        try:
+            _again(lambda: self._put(name, data, None))
+        except ObjectExists:
+            # An earlier try may have arrived though its answer did not; two writers' bytes never agree.
+            if self.get(name) != data:
+                raise
+
+    def _swap(self, name: str, data: bytes, expected: str | None) -> str:
+        try:
+            return _again(lambda: self._put(name, data, expected))
+        except (ObjectExists, ObjectChanged):
+            with suppress(ObjectMissing):
+                found, version = self._get(name)
+                if found == data:
+                    return version
+            raise changed(name) from None
+
+    def _put(self, name: str, data: bytes, expected: str | None) -> str:
+        with self._request(name):
+            mode: Any = "create" if expected is None else _condition(expected)
+            return _version(obstore.put(self._store, name, data, mode=mode))
 
     @contextmanager
     def _request(self, name: str) -> Iterator[None]:
@@ -120,17 +232,61 @@ class ObstoreObjects:
             raise ForkedProcess(
                 "object storage doesn't survive a fork: start children with spawn or forkserver"
             )
+        began = time.monotonic()
         try:
             yield
         except AlreadyExistsError:
             raise ObjectExists(f"{name} exists and is never overwritten: write under a fresh id") from None
+        except PreconditionError:
+            raise changed(name) from None
         except (NotFoundError, FileNotFoundError):
             raise ObjectMissing(f"{name} is not in the vault: run `voxelvault verify`") from None
         except (PermissionDeniedError, UnauthenticatedError, PermissionError):
             raise NoPermission(f"object storage denied access: check the credentials ({name})") from None
         except (BaseError, OSError) as error:
-            kind = type(error).__name__
-            raise StorageError(f"object storage failed: check it, then run again ({kind}, {name})") from None
+            raise _failed(error, time.monotonic() - began, name) from None
 
 
-__all__ = ["ObstoreObjects"]
+def _again(write: Callable[[], T]) -> T:
+    """Try a write again that was not answered; what the store answered stands."""
+    until, pause = time.monotonic() + _AGAIN, _PAUSE
+    while True:
+        try:
+            return write()
+        except Unanswered:
+            if time.monotonic() + pause > until:
+                raise
+            time.sleep(pause)
+            pause *= 2
+
+
+def _failed(error: Exception, seconds: float, name: str) -> StorageError:
+    text = str(error)
+    status = _STATUS.search(text)
+    if status is None and "HTTP error" in text:
+        return Unanswered(
+            f"object storage did not answer within {seconds:.0f} s: check the network, then run again; "
+            f"nothing that was stored is lost ({name})"
+        )
+    what = f"status {status[1]}" if status else type(error).__name__
+    kind = Unanswered if status and status[1].startswith("5") else StorageError
+    return kind(f"object storage failed: check it, then run again ({what}, {name})")
+
+
+def _version(found: Mapping[str, Any]) -> str:
+    """Return a version as one text: S3 and Azure compare the ETag, Google the generation."""
+    if not found["e_tag"]:
+        raise StorageError("this object storage gives no ETag, so writers can't take turns: use another")
+    return f"{found['e_tag']}\n{found['version'] or ''}"
+
+
+def _condition(version: str) -> dict[str, str]:
+    etag, _, generation = version.partition("\n")
+    return {"e_tag": etag} | ({"version": generation} if generation else {})
+
+
+def _too_short(name: str) -> IntegrityError:
+    return IntegrityError(f"{name} ends too soon: run `voxelvault verify`, and restore it from a backup")
+
+
+__all__ = ["ObstoreObjects", "Unanswered"]

@@ -13,10 +13,18 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
-from voxelvault.errors import IntegrityError, LockTimeout, ObjectExists, ObjectMissing, StorageError
+from voxelvault.errors import (
+    IntegrityError,
+    LockTimeout,
+    ObjectChanged,
+    ObjectExists,
+    ObjectMissing,
+    StorageError,
+)
 from voxelvault.model import Buffer, ObjectStore
 
 BAD_NAMES = [
@@ -138,6 +146,43 @@ class ObjectStoreContract:
         finally:
             stop.set()
             writer.join()
+
+    def test_swap_wants_the_version_that_was_read(self, objects: ObjectStore) -> None:
+        """A document changes hands only from the version its writer saw; a loser changes nothing."""
+        first = objects.swap("audit/checkpoint", b"one", None)
+        assert objects.versioned("audit/checkpoint") == (b"one", first)
+        with pytest.raises(ObjectChanged):
+            objects.swap("audit/checkpoint", b"other", None)
+        second = objects.swap("audit/checkpoint", memoryview(b"two"), first)
+        assert objects.version("audit/checkpoint") == second != first
+        with pytest.raises(ObjectChanged):
+            objects.swap("audit/checkpoint", b"late", first)
+        assert objects.versioned("audit/checkpoint") == (b"two", second)
+        objects.delete("audit/checkpoint")
+        with pytest.raises(ObjectChanged):
+            objects.swap("audit/checkpoint", b"late", second)
+        with pytest.raises(ObjectMissing):
+            objects.version("audit/checkpoint")
+
+    def test_one_of_many_swappers_wins(self, objects: ObjectStore) -> None:
+        """Of simultaneous writers that saw the same version one succeeds."""
+        version = objects.swap("keys/record.json", b"0", None)
+        won: list[int] = []
+        start = threading.Barrier(4)
+
+        def swap(number: int) -> None:
+            start.wait()
+            with suppress(ObjectChanged):
+                objects.swap("keys/record.json", bytes([number]) * 1000, version)
+                won.append(number)
+
+        threads = [threading.Thread(target=swap, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1
+        assert objects.get("keys/record.json") == bytes(won) * 1000
 
     def test_read_into(self, objects: ObjectStore) -> None:
         """A range lands in the caller's memory, also in an array of another item size."""
