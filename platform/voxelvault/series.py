@@ -20,8 +20,9 @@ from voxelvault.errors import UsageError
 from voxelvault.reading.handles import Handle
 from voxelvault.reading.lending import Loan, OpenLoan
 from voxelvault.reading.lent import lent_reader, lent_source
-from voxelvault.reading.many import OpenedMany, find_series
+from voxelvault.reading.many import OpenedMany, find_series, open_many
 from voxelvault.reading.picture_face import PictureFace
+from voxelvault.reading.served_face import Instance, ServedFace, find_instance
 from voxelvault.reading.sources import SeriesSource
 from voxelvault.reading.stacks import FrameStack, choose
 from voxelvault.reading.volumes import Array, VolumeReader
@@ -51,11 +52,20 @@ def series_of(
     return Series(opened.series(series_id), opened.reader(series_id, guard=handle), handle, resources)
 
 
+def open_instance(resources: Resources, uid: str) -> Instance:
+    """Open one instance by its SOPInstanceUID, under a handle of its series; see `find_series`."""
+    series_id, instance_id = find_instance(resources, uid)
+    opened = open_many(resources, [series_id], kind_code="series")
+    series = series_of(resources, opened, series_id)
+    (found,) = (one for one in series.instances if one.instance_id == instance_id)
+    return found.owning(series)
+
+
 def _lent_series(loan: Loan) -> Series:
     return Series(lent_source(loan), lent_reader(loan), loan.open())
 
 
-class Series(PictureFace, ZarrFace, AbstractContextManager["Series"]):
+class Series(PictureFace, ZarrFace, ServedFace, AbstractContextManager["Series"]):
     """One series of a vault, open for reading.
 
     Arrays have the axes (slice, row, column), or (slice, row, column, sample) with RGB samples for

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from voxelvault.formats.report import FormatReport
     from voxelvault.intake.ingest import IngestReport
     from voxelvault.intake.quarantine import Quarantined
+    from voxelvault.reading.served_face import Instance
     from voxelvault.resources import Resources
     from voxelvault.series import Series
     from voxelvault.upkeep.compaction import CompactReport
@@ -227,6 +228,20 @@ class Vault(AbstractContextManager["Vault"]):
         from voxelvault.series import open_series
 
         found = open_series(self.resources, uid, study, subject)
+        self._open.append(found)
+        return found
+
+    def instance(self, uid: str) -> Instance:
+        """Open one instance by its SOPInstanceUID: its header, and itself or its frames as DICOM files.
+
+        Raises
+        ------
+        UnknownUID, AmbiguousUID, PolicyDenied, AuditError
+            Then nothing was read.
+        """
+        from voxelvault.series import open_instance
+
+        found = open_instance(self.resources, uid)
         self._open.append(found)
         return found
 

@@ -127,6 +127,78 @@ def jpeg2000_info(data: Buffer) -> CodestreamInfo:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class CodingStyle:
+    """How a JPEG 2000 codestream was coded.
+
+    Parameters
+    ----------
+    reversible : bool
+        By the 5/3 wavelet, in every component.
+    colour_transform : bool
+        Components 0 to 2 are the reversible (or irreversible) transform of red, green and blue.
+    high_throughput : bool
+        By the block coder of Part 15.
+    uniform : bool
+        All components have one precision and sign.
+    """
+
+    reversible: bool
+    colour_transform: bool
+    high_throughput: bool
+    uniform: bool
+
+
+def coding_style(data: Buffer) -> CodingStyle:
+    """Read how a bare JPEG 2000 codestream was coded from its main header.
+
+    Parameters
+    ----------
+    data : bytes-like
+        From its SOC marker on.
+
+    Returns
+    -------
+    CodingStyle
+        From SIZ, CAP, COD and COC.
+
+    Raises
+    ------
+    DecodeError
+        There is no main header.
+
+    References
+    ----------
+    ISO/IEC 15444-1 A.5.1 (SIZ), A.6.1 (COD), A.6.2 (COC); ISO/IEC 15444-15 A.3 (CAP).
+    """
+    transforms, mixing, capabilities, kinds = list[int](), 0, 0, set[int]()
+    for marker, body in _main_header(bytes(memoryview(data)[:_SCANNED])):
+        if marker == 0x51 and len(body) >= 39:
+            kinds = set(body[36::3])
+        elif marker == 0x50 and len(body) >= 4:
+            capabilities = int.from_bytes(body[:4], "big")
+        elif marker == 0x52 and len(body) >= 10:
+            mixing = body[4]
+            transforms.append(body[9])
+        elif marker == 0x53 and len(body) >= 7:  # fewer than 257 components: one byte names it
+            transforms.append(body[6])
+    if not transforms or not kinds:
+        raise DecodeError(_BROKEN)
+    return CodingStyle(set(transforms) == {1}, mixing == 1, bool(capabilities & _PART_15), len(kinds) == 1)
+
+
+_PART_15 = 1 << (32 - 15)
+
+
+def _main_header(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield marker and body of each segment up to the first tile-part."""
+    at = 2 if data[:2] == b"\xff\x4f" else len(data)
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0x90:
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        yield data[at + 1], data[at + 4 : at + 2 + length]
+        at += 2 + max(length, 2)
+
+
 def rle_info(data: Buffer, spec: FrameSpec) -> CodestreamInfo:
     """Check the header of an RLE frame, which names only its number of segments.
 
@@ -261,4 +333,12 @@ def _jxl_codestream(data: bytes) -> bytes:
     return b""
 
 
-__all__ = ["CodestreamInfo", "jpeg2000_info", "jpeg_info", "jpegxl_info", "rle_info"]
+__all__ = [
+    "CodestreamInfo",
+    "CodingStyle",
+    "coding_style",
+    "jpeg2000_info",
+    "jpeg_info",
+    "jpegxl_info",
+    "rle_info",
+]

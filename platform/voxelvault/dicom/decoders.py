@@ -102,7 +102,8 @@ def _htj2k(data: Buffer, spec: FrameSpec) -> Pixels:
     """High-Throughput JPEG 2000 (ITU-T T.814)."""
     info = _agreed(jpeg2000_info(data), spec)
     warm_up_htj2k()
-    return _stored(imagecodecs.htj2k_decode(data), info, spec)
+    # Without being told, the decoder returns components apart where they were not transformed.
+    return _stored(imagecodecs.htj2k_decode(data, planar=False), info, spec)
 
 
 def _jpegxl(data: Buffer, spec: FrameSpec) -> Pixels:

@@ -20,7 +20,7 @@ DICOM PS3.18 Annex F, PS3.5 6.2.
 from __future__ import annotations
 
 from base64 import b64encode
-from math import isfinite
+from math import inf, isfinite
 from struct import unpack
 from typing import Any, TypeAlias
 
@@ -41,6 +41,7 @@ TEXT_LIMIT = 1 << 20
 """Bytes of text, decimal strings included, that still do."""
 
 _PAD = "\0 "
+_BEYOND: dict[type, float] = {int: 2**63, float: inf}
 _PLAIN = frozenset(["AE", "AS", "CS", "DA", "DT", "TM", "UI"])
 _DECODED = frozenset(["LO", "SH", "UC"])
 _PIXEL_REPRESENTATION = 0x00280103
@@ -94,7 +95,7 @@ class _Writer:
             if not tag & 0xFFFF:
                 continue
             if len(vr) != 2:
-                vr = _unambiguous(vr, tag, stop - start, signed)
+                vr = unambiguous(vr, tag, stop - start, signed)
             key = "%08X" % tag  # noqa: UP031 - half the time of an f-string, for each element
             if items is not None:
                 values: Any = [self.dataset(item, encodings, signed) for item in items]
@@ -151,7 +152,7 @@ def _limit(vr: str) -> int:
     return NUMBERS_LIMIT if vr in NUMBERS or vr == "AT" else TEXT_LIMIT
 
 
-def _unambiguous(vr: str, tag: int, length: int, signed: int) -> str:
+def unambiguous(vr: str, tag: int, length: int, signed: int) -> str:
     """Decide what the dictionary leaves open, as PS3.5 A.1 and PS3.3 C.11.1.1 do."""
     if vr.startswith("US or SS"):
         return "SS" if signed == 1 else "US"
@@ -188,7 +189,8 @@ def _number(text: str | None, kind: type[int] | type[float]) -> int | float | st
         value = kind(text)
     except ValueError:
         return _whole(text) if kind is int else text
-    return value if isfinite(value) and "_" not in text else text
+    # Thousands of digits are a number that neither a float nor a column holds.
+    return value if abs(value) < _BEYOND[kind] and "_" not in text else text
 
 
 def _whole(text: str) -> int | str:
@@ -211,4 +213,4 @@ def _person(text: str | None) -> dict[str, str] | None:
     return {group: stripped for group, part in groups if (stripped := part.strip(_PAD))}
 
 
-__all__ = ["INLINE_LIMIT", "Model", "NUMBERS_LIMIT", "TEXT_LIMIT", "json_model"]
+__all__ = ["INLINE_LIMIT", "Model", "NUMBERS_LIMIT", "TEXT_LIMIT", "json_model", "unambiguous"]

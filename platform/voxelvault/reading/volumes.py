@@ -20,6 +20,7 @@ from voxelvault.reading.packs import PackSource
 from voxelvault.reading.stacks import FrameRef, FrameStack
 from voxelvault.storage.codecs import DICOM_FRAME
 from voxelvault.storage.pack import StackKey
+from voxelvault.storage.pack_reader import PackReader
 
 if TYPE_CHECKING:
     import dask.array
@@ -247,6 +248,15 @@ class VolumeReader:
         """Return kind, unit and map of a volume's values, as its first frame has them."""
         first = chosen.refs[0].instance_id
         return conversion.unit_of(units, chosen.attributes[0], lambda: self.header(first))
+
+    def pack(self, pack_id: str) -> PackReader:
+        """Return the reader of one of the series' packs."""
+        self._guard.check()
+        return self._packs.reader(pack_id)
+
+    def count(self, frames: int, size: int) -> None:
+        """Count what was read past this reader."""
+        self._guard.count(frames, size)
 
     def _key(self, ref: FrameRef) -> StackKey:
         return self._packs.reader(ref.pack_id).manifest.stacks[ref.stack].key

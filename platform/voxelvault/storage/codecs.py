@@ -80,6 +80,30 @@ def _htj2k_encode(frame: Frame) -> bytes:
     return _htj2k_encode_cold(frame)
 
 
+def htj2k_codestream(frame: Frame, *, mixed: bool) -> bytes:
+    """Return a frame as lossless HTJ2K, decoded again and compared.
+
+    Parameters
+    ----------
+    frame : ndarray
+        (row, column) or (row, column, 3), 8- or 16-bit integers.
+    mixed : bool
+        Colour only: by the reversible transform, which takes the samples for red, green and blue.
+
+    Raises
+    ------
+    IntegrityError
+        It did not come back as it went in.
+    """
+    warm_up()
+    colour = {"planar": False, "rgb": mixed} if frame.ndim == 3 else {}
+    coded = bytes(imagecodecs.htj2k_encode(frame, reversible=True, **colour))
+    decoded = imagecodecs.htj2k_decode(coded, **({"planar": False} if frame.ndim == 3 else {}))
+    if not np.array_equal(decoded, frame):
+        raise IntegrityError("a frame did not survive HTJ2K; ask for native pixels instead")
+    return coded
+
+
 def _htj2k_decode(chunk: Buffer, out: Frame) -> None:
     warm_up()
     imagecodecs.htj2k_decode(chunk, out=out)
@@ -200,5 +224,6 @@ __all__ = [
     "blosc_settings",
     "codec_for",
     "codec_named",
+    "htj2k_codestream",
     "warm_up",
 ]
