@@ -22,12 +22,13 @@ from botocore.config import Config
 
 # moto looks at a condition and writes afterwards: one request at a time, or two writers pass between.
 _MOTO = """
-import sys, threading
+import io, sys, threading
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import run_simple
 app, one = DomainDispatcherApplication(create_backend_app), threading.Lock()
 def serve(environ, start):
-    environ["wsgi.input"] = __import__("io").BytesIO(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(length))
     with one:
         return [b"".join(app(environ, start))]
 run_simple("127.0.0.1", int(sys.argv[1]), serve, threaded=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from obstore.store import MemoryStore as RemoteMemory
-from s3_servers import Server
 
+from s3_servers import Server
 from voxelvault.model import ObjectStore
 from voxelvault.storage.objects import LocalObjects, MemoryObjects
 from voxelvault.storage.places import place_of, store_at

@@ -367,3 +367,23 @@ class AuditLog:
         for name in orphans:
             self._shelf.objects.delete(name)
         return len(orphans)
+
+    def sweep_attempts(self, before: float) -> int:
+        """Remove what killed appends left; the entries that they were to make were never there.
+
+        Parameters
+        ----------
+        before : float
+            Seconds since the epoch; younger ones stay.
+
+        Returns
+        -------
+        int
+            How many objects were removed.
+
+        Raises
+        ------
+        StorageError
+            The store refused.
+        """
+        return self._shelf.sweep(before)

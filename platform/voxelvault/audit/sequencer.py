@@ -1,7 +1,7 @@
 """One order for all entries: group commit inside a process, one lock across processes.
 
 Whoever comes first writes for all who wait: bundles and tiles first, and when they are durable the
-checkpoint is signed and replaced. An append that did not get that far never happened.
+signed checkpoint is replaced by compare-and-set. An append that did not get that far never happened.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from voxelvault.audit.checkpoint import Checkpoint, sign_note
 from voxelvault.audit.merkle import EMPTY_ROOT, leaf_hash
 from voxelvault.audit.shelf import CHECKPOINT, Head, Shelf
 from voxelvault.audit.tiles import WIDTH
-from voxelvault.errors import AuditError, ForkedProcess, VoxelVaultError
+from voxelvault.errors import AuditError, ForkedProcess, LockTimeout, ObjectChanged, VoxelVaultError
 
 LOCK = "log"
 
@@ -70,12 +70,12 @@ class Sequencer:
         with self._shelf.objects.lock(LOCK, self._timeout):
             if any(self._shelf.objects.list("audit/")):
                 raise AuditError("there is an audit log here already; open it, or choose an empty place")
-            self._shelf.objects.replace(CHECKPOINT, self._sign(0, EMPTY_ROOT).encode())
+            self._shelf.objects.swap(CHECKPOINT, self._sign(0, EMPTY_ROOT).encode(), None)
 
     def head(self) -> Head:
         """Return the newest state; one that does not extend the last seen is refused."""
         head = self._shelf.head(self._head)
-        if self._head is None or head.size > self._head.size:
+        if self._head is None or head.size >= self._head.size:
             self._head = head
         return head
 
@@ -130,12 +130,14 @@ class Sequencer:
             pending = [*self._last_bundle(head), *leaves]
             tree = head.tree.copy()
             tiles = tree.extend(map(leaf_hash, leaves))
-            shelf.write(tiles, pending, tree.size - len(pending))
             note = self._sign(tree.size, tree.root)
-            shelf.objects.replace(CHECKPOINT, note.encode())
-            self._head = shelf.made(note, tree)
+            try:
+                self._head = shelf.commit(head, tree, tiles, pending, note)
+            except ObjectChanged:
+                raise LockTimeout(
+                    "this process was held up so long that another one took the log's lock: run again"
+                ) from None
             self._tail = note, pending[len(pending) - tree.size % WIDTH :]
-            shelf.sweep(tiles, head.size)
         return head.size
 
     def _last_bundle(self, head: Head) -> list[bytes]:

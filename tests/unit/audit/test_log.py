@@ -25,7 +25,7 @@ from voxelvault.errors import (
     UsageError,
     VoxelVaultError,
 )
-from voxelvault.model import ObjectStore
+from voxelvault.model import Buffer, ObjectStore
 from voxelvault.storage.objects import LocalObjects, MemoryObjects
 
 
@@ -39,6 +39,14 @@ def names(objects: ObjectStore, prefix: str = "audit/") -> set[str]:
 
 def numbers(log: AuditLog, start: int = 0, stop: int | None = None) -> list[int]:
     return [entry.counts["record_number"] for entry in log.entries(start, stop)]
+
+
+def root(log: AuditLog) -> str:
+    return log.verify().root
+
+
+def no_more(name: str, data: Buffer, expected: str | None) -> str:
+    raise NoSpace("the disk is full")
 
 
 def change(objects: MemoryObjects, name: str, at: int = -1) -> None:
@@ -75,20 +83,29 @@ def test_what_is_superseded_goes_and_what_a_checkpoint_needs_stays(
 ) -> None:
     for _ in range(3):
         log.append(opened(1))
-    assert names(objects) == {
-        CHECKPOINT,
-        "audit/entries/000.p/3",
-        *(f"audit/tile/0/000.p/{width}" for width in (1, 2, 3)),
-    }
+    assert names(objects) == {CHECKPOINT, f"audit/edge/{root(log)}"}
     log.append(opened(300))
     assert names(objects) == {
         CHECKPOINT,
+        f"audit/edge/{root(log)}",
         "audit/entries/000",
-        "audit/entries/001.p/47",
         "audit/tile/0/000",
-        "audit/tile/0/001.p/47",
-        "audit/tile/1/000.p/1",
     }
+
+
+def test_what_killed_appends_left_is_swept(log: AuditLog, objects: MemoryObjects, keys: FewKeys) -> None:
+    log.append(opened(10))
+    swap = objects.swap
+    objects.swap = no_more  # type: ignore[method-assign]
+    with pytest.raises(AuditError):
+        log.append(opened(300))
+    objects.swap = swap  # type: ignore[method-assign]
+    log.append(opened(1))
+    assert len(names(objects)) == 4
+    assert log.sweep_attempts(before=0.0) == 0
+    assert log.sweep_attempts(before=float("inf")) == 2
+    assert names(objects) == {CHECKPOINT, f"audit/edge/{root(log)}"}
+    assert log.verify().size == 11
 
 
 def test_no_object_holds_a_word_of_an_entry(log: AuditLog, objects: MemoryObjects) -> None:

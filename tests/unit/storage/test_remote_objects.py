@@ -106,7 +106,7 @@ def test_a_silent_server_is_given_up_and_the_message_says_what_to_do(
         )
         objects, began = ObstoreObjects(store), time.monotonic()
         for call in (lambda: objects.get("objects/x"), lambda: objects.put("objects/x", [b"x"])):
-            with pytest.raises(StorageError, match="did not answer within .* check the network") as caught:
+            with pytest.raises(StorageError, match=r"did not answer within .* check the network") as caught:
                 call()
             assert "127.0.0.1" not in str(caught.value)
         assert time.monotonic() - began < 10
