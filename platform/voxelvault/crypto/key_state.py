@@ -140,11 +140,14 @@ class KeyState:
 
         The record counts once it is stored: pages that can't be removed wait for the next switch.
         """
-        signed = build(replace(record, number=record.number + 1), tree.root, self.log_key().sign)
-        self._store.switch(signed)
+        signed, former = (
+            build(replace(record, number=record.number + 1), tree.root, self.log_key().sign),
+            self.signed,
+        )
+        self._store.switch(signed, former)
         self.signed, self.tree = signed, tree
         with suppress(StorageError):
-            self._store.sweep(signed.record)
+            self._store.sweep(signed, former)
 
     def _root_of(self, record: VaultRecord) -> bytes:
         if record.generation == self.record.generation:

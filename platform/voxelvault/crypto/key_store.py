@@ -14,7 +14,14 @@ from voxelvault.crypto.vault_record import (
     verify_origin,
     verify_root,
 )
-from voxelvault.errors import IntegrityError, ObjectExists, ObjectMissing, VaultExists
+from voxelvault.errors import (
+    IntegrityError,
+    LockTimeout,
+    ObjectChanged,
+    ObjectExists,
+    ObjectMissing,
+    VaultExists,
+)
 from voxelvault.model import ObjectStore, new_id
 
 RECORD = "keys/record.json"
@@ -39,6 +46,8 @@ class KeyStore:
         self.vault_id = vault_id
         self.vault_toml = vault_toml
         self._seen: dict[PageRef, list[WrappedKey]] = {}
+        self._version = "", ""
+        """Digest of the record that was loaded last, and the store's name of that version."""
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the right to switch the record; `LockTimeout` when another process keeps it."""
@@ -55,12 +64,14 @@ class KeyStore:
             There is none.
         """
         try:
-            signed = parse(self._objects.get(RECORD))
+            document, version = self._objects.versioned(RECORD)
+            signed = parse(document)
         except ObjectMissing:
             raise IntegrityError(
                 "the vault record is missing: restore keys/record.json from a copy"
             ) from None
         verify_origin(signed, self.vault_id, self.vault_toml)
+        self._version = signed.digest, version
         return signed
 
     def load_all(
@@ -119,16 +130,42 @@ class KeyStore:
         except ObjectExists:
             raise VaultExists("a vault is here already: open it, or choose another place") from None
 
-    def switch(self, signed: SignedRecord) -> None:
-        """Put the record in place of the one before, at once and for good; only under the lock."""
-        self._objects.replace(RECORD, signed.document)
+    def switch(self, signed: SignedRecord, former: SignedRecord) -> None:
+        """Put the record in place of the one before, at once and for good; only under the lock.
 
-    def sweep(self, record: VaultRecord) -> None:
-        """Remove every page that the record does not name; only under the lock."""
-        named = {PAGES + ref.page_id for ref in record.pages}
-        for stored in list(self._objects.list(PAGES)):
-            if stored.name not in named:
-                self._objects.delete(stored.name)
+        Raises
+        ------
+        LockTimeout
+            `former` is no longer the stored one: this process slept past its lock. Nothing was changed.
+        """
+        digest, version = self._version
+        try:
+            if digest != former.digest:
+                raise ObjectChanged
+            self._version = signed.digest, self._objects.swap(RECORD, signed.document, version)
+        except ObjectChanged:
+            raise LockTimeout(
+                "this process was held up so long that another one took the keys' lock: run again"
+            ) from None
+
+    def sweep(self, signed: SignedRecord, former: SignedRecord) -> None:
+        """Remove the pages that the switch made superfluous, and what killed writers left.
+
+        A page that no record names may be another writer's, who has the lock by now: only what is older
+        than the record, by the store's own clock, can't be named by a later one.
+        """
+        named = {PAGES + ref.page_id for ref in signed.record.pages}
+        doomed = {PAGES + ref.page_id for ref in former.record.pages} - named
+        found = {info.name: info.modified for info in self._objects.list("keys/")}
+        # Read after the listing: then the record was this one when it was listed.
+        if parse(self._objects.get(RECORD)).digest == signed.digest:
+            doomed |= {
+                name
+                for name, modified in found.items()
+                if name.startswith(PAGES) and name not in named and modified < found.get(RECORD, 0.0)
+            }
+        for name in doomed:
+            self._objects.delete(name)
 
     def _read_keys(self, record: VaultRecord) -> dict[str, WrappedKey]:
         self._seen = {

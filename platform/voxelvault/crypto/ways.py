@@ -14,7 +14,7 @@ from voxelvault.crypto.providers.file import FileProvider
 from voxelvault.crypto.providers.passphrase import PassphraseProvider
 from voxelvault.crypto.providers.recovery import RecoveryProvider
 from voxelvault.crypto.vault_record import NewSlot
-from voxelvault.errors import KeyUnavailable
+from voxelvault.errors import KeyUnavailable, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,13 @@ def first_slots(ways: Ways, vault_id: str, memory_kib: int) -> Sequence[NewSlot]
     Raises
     ------
     UsageError
-        There is no such kind of key service, or no such key of it.
+        There is no such kind of key service, or no such key of it, or another key was given too.
     KeyUnavailable
         The key service refused, or the key file can't be used.
     """
     if ways.key_service is not None:
+        if ways.key_file is not None or ways.passphrase is not None:
+            raise UsageError("a new vault takes a key service or another key: add the other afterwards")
         return [_service_slot(*ways.key_service, vault_id)]
     if ways.passphrase is not None:
         return [PassphraseProvider(ways.passphrase).slot(memory_kib=memory_kib)]

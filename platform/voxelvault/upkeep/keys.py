@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from voxelvault.audit.events import Event, Kind, Outcome
+from voxelvault.crypto.providers import service_named
 from voxelvault.crypto.providers.env import EnvProvider
 from voxelvault.crypto.providers.file import FileProvider
+from voxelvault.crypto.providers.key_service import KEY
 from voxelvault.crypto.providers.passphrase import MEMORY_KIB, PassphraseProvider
 from voxelvault.crypto.providers.recipient import recipient_slot
 from voxelvault.crypto.vault_record import NewSlot
@@ -23,6 +25,7 @@ from voxelvault.model import new_id
 from voxelvault.opening import key_file_warnings as key_file_warnings
 from voxelvault.policy.access import Request, require
 from voxelvault.resources import Resources
+from voxelvault.upkeep.rolling import rotation_of_services
 
 T = TypeVar("T")
 
@@ -31,11 +34,24 @@ RECOVERY = "recovery"
 
 @dataclass(frozen=True, slots=True)
 class SlotInfo:
-    """One way to the root key: its random id, the kind of key that opens it, a label in clear."""
+    """One way to the root key.
+
+    Parameters
+    ----------
+    slot_id : str
+        Random.
+    provider : str
+        The kind of key that opens it.
+    label : str
+        For people; stored in clear.
+    key : str
+        Which key of its service wraps it; empty unless a key service does.
+    """
 
     slot_id: str
     provider: str
     label: str
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +65,10 @@ class Recovered:
 def list_slots(resources: Resources) -> list[SlotInfo]:
     """Return every way to the root key."""
     resources.keys.refresh()
-    return [SlotInfo(slot.slot_id, slot.provider, slot.label) for slot in resources.keys.slots()]
+    return [
+        SlotInfo(slot.slot_id, slot.provider, slot.label, str(slot.parameters.get(KEY, "")))
+        for slot in resources.keys.slots()
+    ]
 
 
 def add_slot(resources: Resources, slot: NewSlot) -> str:
@@ -97,6 +116,32 @@ def add_recipient(resources: Resources, public_key: str, label: str = "") -> str
     return add_slot(resources, recipient_slot(public_key.strip(), label))
 
 
+def add_service(resources: Resources, kind: str, key: str, label: str = "") -> str:
+    """Add a slot whose private key a key service wraps; return the slot id.
+
+    Parameters
+    ----------
+    resources : Resources
+        The open vault.
+    kind : str
+        `aws-kms`, `pkcs11`, `vault-transit`, or one that an installed package adds.
+    key : str
+        Which key of the service: an ARN, a pkcs11: URI, a name.
+    label : str
+        For people; stored in clear.
+
+    Raises
+    ------
+    UsageError
+        There is no such kind, or no key is called that.
+    KeyUnavailable
+        The service refused or was not reached.
+    MissingExtra
+        A package that talks to it is not installed.
+    """
+    return add_slot(resources, service_named(kind, resources.settings.vault_id).slot(key, label))
+
+
 def public_key(key_file: str | os.PathLike[str]) -> str:
     """Return the public key by which a key file's holder receives vaults; makes the file if need be."""
     provider = FileProvider(key_file)
@@ -109,7 +154,8 @@ def plan_add(resources: Resources, kind: str) -> list[str]:
     """Return what adding a key of this kind takes away; empty for all but a recovery code."""
     if kind != RECOVERY or not any(slot.provider == RECOVERY for slot in resources.keys.slots()):
         return []
-    return ["replace the recovery code: the one before opens the vault no more", *plan_rotate(resources)]
+    told = "replace the recovery code: the one before opens the vault no more"
+    return [told, *_plan_root(resources, list_slots(resources))]
 
 
 def plan_remove(resources: Resources, slot_id: str) -> list[str]:
@@ -154,8 +200,8 @@ def remove(resources: Resources, slot_id: str) -> None:
 
 
 def plan_rotate(resources: Resources) -> list[str]:
-    """Return what a rotation does."""
-    return _plan_root(resources, list_slots(resources))
+    """Return what a rotation does, and how keys of services are rotated: on their side."""
+    return [*_plan_root(resources, list_slots(resources)), *rotation_of_services(resources)]
 
 
 def rotate(resources: Resources) -> None:

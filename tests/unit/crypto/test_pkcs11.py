@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from service_support import dragged_along
 
+from key_servers import dragged_along
 from voxelvault.crypto.providers.pkcs11 import MODULE, PIN, Pkcs11Provider
 from voxelvault.crypto.vault_record import NewSlot, Slot
 from voxelvault.errors import KeyUnavailable, MissingExtra, UsageError

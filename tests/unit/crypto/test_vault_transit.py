@@ -1,83 +1,24 @@
-"""Transit, against a fake of its HTTP API: it speaks the documented requests and answers, no more.
-
-The fake wraps by AES-GCM under `associated_data`, as an aes256-gcm96 key does, or under a key derived
-by `context`; it answers refusals with the words that HashiCorp Vault has for them.
-"""
+"""Transit, against a fake of its HTTP API (`key_servers.FakeTransit`): no real server is at hand."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
-import hashlib
 import json
 import os
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from service_support import Answers, dragged_along, serving
 
+from key_servers import TOKEN, Answers, FakeTransit, dragged_along, serving, transit_errors
 from voxelvault.crypto.providers.vault_transit import VaultTransitProvider
 from voxelvault.crypto.vault_record import NewSlot, Slot
 from voxelvault.errors import KeyUnavailable, UsageError
 from voxelvault.model import new_id
 
 ROOT, VAULT = os.urandom(32), new_id()
-TOKEN = "hvs.a-token-of-the-tests"
-
-
-class FakeTransit:
-    """Keys by mount and name, each with its versions."""
-
-    def __init__(self) -> None:
-        self.keys = {("transit", "vault"): [os.urandom(32)], ("kms/eu", "vault"): [os.urandom(32)]}
-        self.derived = False
-        self.oldest = 1
-
-    def __call__(self, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
-        if headers.get("X-Vault-Token") != TOKEN:
-            return _errors(403, "permission denied")
-        mount, operation, name = path.removeprefix("/v1/").rsplit("/", 2)
-        versions = self.keys.get((mount, name))
-        if versions is None:
-            return _errors(400, "encryption key not found")
-        try:
-            return 200, json.dumps({"data": getattr(self, operation)(versions, json.loads(body))}).encode()
-        except InvalidTag:
-            return _errors(400, "cipher: message authentication failed")
-        except ValueError as error:
-            return _errors(400, str(error))
-
-    def encrypt(self, versions: list[bytes], asked: dict[str, str]) -> dict[str, Any]:
-        nonce = os.urandom(12)
-        cipher, bound = self._cipher(versions[-1], asked)
-        sealed = nonce + cipher.encrypt(nonce, base64.b64decode(asked["plaintext"]), bound)
-        return {"ciphertext": f"vault:v{len(versions)}:{base64.b64encode(sealed).decode()}"}
-
-    def decrypt(self, versions: list[bytes], asked: dict[str, str]) -> dict[str, Any]:
-        if not asked["ciphertext"].startswith("vault:v"):
-            raise ValueError("invalid ciphertext: no prefix")
-        _, version, text = asked["ciphertext"].split(":")
-        if (number := int(version[1:])) < self.oldest:
-            raise ValueError("ciphertext or signature version is disallowed by policy (too old)")
-        sealed = base64.b64decode(text)
-        cipher, bound = self._cipher(versions[number - 1], asked)
-        plain = cipher.decrypt(sealed[:12], sealed[12:], bound)
-        return {"plaintext": base64.b64encode(plain).decode()}
-
-    def _cipher(self, key: bytes, asked: dict[str, str]) -> tuple[AESGCM, bytes | None]:
-        if self.derived:
-            key = hashlib.sha256(key + base64.b64decode(asked["context"])).digest()
-            return AESGCM(key), None
-        return AESGCM(key), base64.b64decode(asked["associated_data"])
-
-
-def _errors(status: int, words: str) -> tuple[int, bytes]:
-    return status, json.dumps({"errors": [words]}).encode()
 
 
 @pytest.fixture
@@ -172,12 +113,12 @@ def test_a_busy_service_is_asked_again_with_growing_pauses(
     provider: VaultTransitProvider, server: Answers, pauses: list[float], status: int
 ) -> None:
     slot = sealed(provider.slot("vault"))
-    server.script += [_errors(status, "theirs")] * 4
+    server.script += [transit_errors(status, "theirs")] * 4
     assert opens(provider, slot)
     assert pauses == sorted(pauses)
     assert len(pauses) == 4
     asked = len(server.seen)
-    server.script += [_errors(status, "theirs")] * 50
+    server.script += [transit_errors(status, "theirs")] * 50
     with pytest.raises(KeyUnavailable, match="wait a minute") as error:
         provider.unlock(slot)
     assert len(server.seen) - asked == 5
@@ -200,7 +141,7 @@ def test_each_refusal_says_in_a_line_what_to_do(
 ) -> None:
     slot = sealed(provider.slot("vault"))
     asked = len(server.seen)
-    server.script.append(_errors(status, words))
+    server.script.append(transit_errors(status, words))
     with pytest.raises(KeyUnavailable, match=advice) as error:
         provider.unlock(slot)
     assert slot.slot_id in str(error.value)

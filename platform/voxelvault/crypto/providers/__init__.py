@@ -96,6 +96,11 @@ def service_kinds() -> tuple[str, ...]:
     return (*_SERVICES, *sorted(_added()))
 
 
+def own_kinds() -> frozenset[str]:
+    """Return the kinds of slots that no package can take over."""
+    return LOCAL | _SERVICES.keys()
+
+
 def service_named(kind: str, vault_id: str) -> KeyService:
     """Return the key service of a kind.
 
@@ -155,6 +160,7 @@ __all__ = [
     "KeyServices",
     "Provider",
     "fits",
+    "own_kinds",
     "service_named",
     "recipient_key",
     "service_kinds",

@@ -13,41 +13,70 @@ from voxelvault.interfaces.cli.output import emit, facts, say
 
 _WRITE_DOWN = "Write the recovery code down: it opens the vault when other keys are lost."
 
-CODECS = ("htj2k", "fast", "raw")
+CODECS = "htj2k|fast|raw|NAME"
+"""What `--codec` takes: ours, or what a package adds; the vault's own look-up tells."""
 
 
 @verb(
     "init",
     "voxelvault init ~/vault",
     "voxelvault --passphrase-file secret.txt init /data/vault --codec fast",
+    "voxelvault init /data/vault --key-service vault-transit imaging",
 )
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--passphrase", "ask", is_flag=True, help="A passphrase instead of a key file.")
-@click.option("--codec", type=click.Choice(CODECS), default="htj2k", show_default=True, help="For pixels.")
+@click.option(
+    "--key-service",
+    type=(str, str),
+    metavar="KIND KEY",
+    help="A key service instead of a key file: aws-kms ARN, vault-transit NAME, pkcs11 URI.",
+)
+@click.option("--codec", metavar=CODECS, default="htj2k", show_default=True, help="For pixels.")
 @click.option("--residency", default="", metavar="REGION", help="Where the data must stay; public.")
+@click.option(
+    "--catalog",
+    default="embedded",
+    show_default=True,
+    metavar="URL",
+    help="For a team: postgresql://host/database, without a password.",
+)
 @pass_session
-def init(session: Session, path: Path, ask: bool, codec: str, residency: str, as_json: bool) -> None:
+def init(
+    session: Session,
+    path: Path,
+    ask: bool,
+    key_service: tuple[str, str] | None,
+    codec: str,
+    residency: str,
+    catalog: str,
+    as_json: bool,
+) -> None:
     """Make a vault.
 
     PATH is a new or empty folder. The recovery code is printed once, and kept nowhere.
     A key file is made in the user's configuration, or where --key-file says. With --passphrase, or
-    when a passphrase is given by file or environment, the vault opens with that instead.
+    when a passphrase is given by file or environment, the vault opens with that instead; with
+    --key-service it opens for whom the service lets.
     """
     import voxelvault
     from voxelvault.config import default_key_file
 
-    passphrase = _passphrase(session, ask)
+    passphrase = None if key_service else _passphrase(session, ask)
+    if key_service and (session.key_file or session.passphrase_file or ask):
+        raise UsageError("a new vault takes a key service or another key; add the other with `keys add`")
     with voxelvault.create(
         path,
         purpose=session.purpose,
         key_file=session.key_file,
         passphrase=passphrase,
+        key_service=key_service,
         codec=codec,
         residency=residency,
+        catalog=catalog,
     ) as vault:
         resources = vault.resources
         key_file = None
-        if passphrase is None:
+        if passphrase is None and key_service is None:
             key_file = session.key_file or str(default_key_file(resources.settings.vault_id))
         document = {
             "vault": str(path.expanduser().absolute()),

@@ -15,6 +15,8 @@ from voxelvault.interfaces.cli.output import agreed, emit, say, table
 
 CODE = "VOXELVAULT_RECOVERY_CODE"
 KINDS = ("file", "passphrase", "env", "recovery", "recipient")
+TYPED = ("passphrase", "env", "recovery")
+"""Kinds that take no value on the command line."""
 
 
 @click.group("keys")
@@ -31,8 +33,11 @@ def list_(session: Session, as_json: bool) -> None:
     with session.open() as vault:
         slots = list_slots(vault.resources)
         fingerprint, generation = vault.resources.keys.fingerprint, vault.resources.keys.generation
-    rows = [(slot.slot_id, slot.provider, slot.label) for slot in slots]
-    lines = [*table(("slot", "kind", "label"), rows), f"generation {generation}, fingerprint {fingerprint}"]
+    rows = [(slot.slot_id, slot.provider, slot.label, slot.key) for slot in slots]
+    lines = [
+        *table(("slot", "kind", "label", "key"), rows),
+        f"generation {generation}, fingerprint {fingerprint}",
+    ]
     emit({"generation": generation, "fingerprint": fingerprint, "slots": slots}, lines, as_json)
 
 
@@ -42,9 +47,12 @@ def list_(session: Session, as_json: bool) -> None:
     "voxelvault --vault ~/vault keys add passphrase",
     "voxelvault --vault ~/vault keys add recipient colleague.pub --label 'site B'",
     "voxelvault --vault ~/vault keys add recovery --yes",
+    "voxelvault --vault ~/vault keys add aws-kms arn:aws:kms:eu-central-1:123456789012:key/0123abcd",
+    "voxelvault --vault ~/vault keys add pkcs11 'pkcs11:token=safe;object=vault-key'",
+    "voxelvault --vault ~/vault keys add vault-transit imaging",
 )
-@click.argument("kind", type=click.Choice(KINDS))
-@click.argument("value", required=False, metavar="[FILE|PUBLIC-KEY]")
+@click.argument("kind")
+@click.argument("value", required=False, metavar="[VALUE]")
 @click.option("--label", default="", help="For people; stored in clear.")
 @click.option(
     "--new-passphrase-file",
@@ -72,12 +80,17 @@ def add(
     env              the private key whose text is in $VOXELVAULT_KEY
     recovery         a new recovery code, which replaces the one before
     recipient KEY    somebody's public key, its text or a file: see `keys public`
+    aws-kms ARN      a private key that this AWS KMS key wraps
+    pkcs11 URI       … that a key in this PKCS#11 token wraps
+    vault-transit NAME  … that this Transit key of Vault or OpenBao wraps
+    Installed packages may add kinds of key services.
     """  # noqa: D301
     from voxelvault.upkeep import keys as verbs
 
-    if kind in ("file", "recipient") and value is None:
+    _check_kind(kind)
+    if kind not in TYPED and value is None:
         raise UsageError(f"`keys add {kind}` needs a value; see `voxelvault keys add --help`")
-    if kind in ("passphrase", "env", "recovery") and value is not None:
+    if kind in TYPED and value is not None:
         raise UsageError(f"`keys add {kind}` takes no value: your shell would remember it")
     with session.open() as vault:
         resources = vault.resources
@@ -100,12 +113,21 @@ def add(
             slot_id = verbs.add_passphrase(resources, new_passphrase(given, "--new-passphrase-file"), label)
         elif kind == "env":
             slot_id = verbs.add_env(resources, label)
-        else:
+        elif kind == "recipient":
             slot_id = verbs.add_recipient(resources, _public_key(str(value)), label)
+        else:
+            slot_id = verbs.add_service(resources, kind, str(value), label)
         document = {"slot_id": slot_id, "kind": kind, "fingerprint": resources.keys.fingerprint}
     lines = [f"added {kind} slot {slot_id}"]
     lines += [f"tell the recipient the fingerprint: {document['fingerprint']}"] if kind == "recipient" else []
     emit(document, lines, as_json)
+
+
+def _check_kind(kind: str) -> None:
+    from voxelvault.crypto.providers import service_kinds
+
+    if kind not in KINDS and kind not in (services := service_kinds()):
+        raise UsageError(f"there is no such kind of key; there are {', '.join([*KINDS, *services])}")
 
 
 _WRITE_DOWN = "Write it down: it is kept nowhere, and the code before opens this vault no more."
