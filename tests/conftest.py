@@ -10,6 +10,8 @@ from typing import Any
 
 import pydicom.data
 import pytest
+
+from postgres_support import Cluster
 from s3_servers import Server, moto, seaweedfs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,6 +59,14 @@ def exercised(request: pytest.FixtureRequest) -> Callable[[int], None]:
         request.config.stash[EXERCISED] = request.config.stash.get(EXERCISED, 0) + files
 
     return count
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A private PostgreSQL server; without its programs CI fails, a laptop skips."""
+    cluster = Cluster()
+    yield cluster
+    cluster.remove()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

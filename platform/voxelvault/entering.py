@@ -19,6 +19,7 @@ def create(
     key_service: tuple[str, str] | None = None,
     codec: str = "htj2k",
     residency: str = "",
+    catalog: str = "embedded",
 ) -> Vault:
     """Make a vault in a new or empty folder and open it.
 
@@ -39,6 +40,9 @@ def create(
         How native pixels are stored; lossless all of them.
     residency : str
         Region where the data must stay; public.
+    catalog : str
+        For a team, the address of a PostgreSQL database, postgresql://host[:port]/database; public, so
+        without a password.
 
     Returns
     -------
@@ -54,7 +58,7 @@ def create(
     from voxelvault.opening import create_vault
 
     ways = Ways(key_file, passphrase, key_service=key_service)
-    made = create_vault(path, ways, purpose=purpose, codec=codec, residency=residency)
+    made = create_vault(path, ways, purpose=purpose, codec=codec, residency=residency, catalog=catalog)
     vault = Vault(made.resources, Path(path).expanduser())
     vault.recovery_code, vault.warnings = made.recovery_code, made.warnings
     return vault

@@ -15,7 +15,9 @@ from pathlib import Path
 from voxelvault.audit.events import Event, Kind
 from voxelvault.audit.log import AuditLog
 from voxelvault.audit.rollback import accept_restore, check_heads, check_pin, remember
+from voxelvault.catalog.catalog import Catalog
 from voxelvault.catalog.ducklake import DuckLakeCatalog
+from voxelvault.catalog.choosing import EMBEDDED, ChosenCatalog
 from voxelvault.config import Pins, default_key_file, given_checkpoint
 from voxelvault.crypto.key_store import RECORD
 from voxelvault.crypto.keyring import KeyRing, Role
@@ -37,7 +39,7 @@ from voxelvault.errors import (
     VaultExists,
 )
 from voxelvault.files import disk_error
-from voxelvault.model import FORMAT, new_id
+from voxelvault.model import FORMAT, ObjectStore, new_id
 from voxelvault.policy.access import OwnerPolicy, Request, require
 from voxelvault.readonly import is_writable, require_writable, side_log
 from voxelvault.resources import Resources, Settings
@@ -63,6 +65,7 @@ def create_vault(
     purpose: str | None = None,
     codec: str = "htj2k",
     residency: str = "",
+    catalog: str = EMBEDDED,
     memory_kib: int = MEMORY_KIB,
 ) -> Created:
     """Make a vault in an empty or new folder.
@@ -79,6 +82,8 @@ def create_vault(
         Default codec.
     residency : str
         Region where the data must stay; public.
+    catalog : str
+        `embedded`, or the address of a PostgreSQL database; public.
     memory_kib : int
         Argon2id memory of a passphrase slot.
 
@@ -99,10 +104,13 @@ def create_vault(
         raise VaultExists("there is a vault already; open it, or choose another folder")
     if not _is_free(root):
         raise UsageError("the folder for a new vault must be empty; choose another")
-    require_local(root)
-    settings = Settings(new_id(), codec=codec, residency=residency)
+    settings = Settings(new_id(), codec=codec, residency=residency, catalog=catalog)
+    chosen = ChosenCatalog(catalog, settings.vault_id)
+    if not chosen.anywhere:
+        require_local(root)
+    chosen.check()
     text = _toml(settings)
-    objects = LocalObjects(root)
+    objects = chosen.locked(LocalObjects(root))
     code = new_code()
     slots = [*first_slots(ways, settings.vault_id, memory_kib), RecoveryProvider(code).slot("recovery code")]
     keys = KeyRing.create(
@@ -114,9 +122,9 @@ def create_vault(
     audit = AuditLog.create(objects, keys)
     tags = load_tags()
     with ExitStack() as opened:
-        catalog = DuckLakeCatalog.create(objects, keys, tags)
-        opened.callback(catalog.close)
-        resources = _resources(settings, objects, keys, catalog, audit, tags, purpose)
+        made = chosen.create(objects, keys, tags)
+        opened.callback(made.close)
+        resources = _resources(settings, objects, keys, made, audit, tags, purpose)
         opened.callback(resources.pool.close)
         audit.append([_event(resources, Kind.VAULT_CREATED)])
         remember(Pins(), settings.vault_id, audit, keys.number)
@@ -143,6 +151,7 @@ def open_vault(
     fingerprint: str | None = None,
     checkpoint: str | None = None,
     accept: bool = False,
+    anew: bool = False,
 ) -> Resources:
     """Open a vault; never makes one, and asks for a passphrase only at a terminal.
 
@@ -160,6 +169,8 @@ def open_vault(
         A checkpoint kept elsewhere that the log must extend.
     accept : bool
         Take an older copy that was put back; an entry of its own.
+    anew : bool
+        Leave the catalog unopened, to write it anew: keys and log are checked all the same.
 
     Raises
     ------
@@ -174,7 +185,8 @@ def open_vault(
     settings, text = read_settings(root)
     given = checkpoint if checkpoint is not None else given_checkpoint()
     vouched = bool(given or fingerprint or Pins().load(settings.vault_id))
-    objects = LocalObjects(root)
+    chosen = ChosenCatalog(settings.catalog, settings.vault_id)
+    objects = chosen.locked(LocalObjects(root))
     providers = ways.providers(settings.vault_id, vouched=vouched)
     try:
         keys = KeyRing.open(objects, settings.vault_id, text, providers, fingerprint=fingerprint)
@@ -184,11 +196,12 @@ def open_vault(
         providers.append(PassphraseProvider(getpass.getpass("passphrase of the vault: ")))
         keys = KeyRing.open(objects, settings.vault_id, text, providers, fingerprint=fingerprint)
     log = AuditLog.open(objects, keys)
-    writable = is_writable(root)
+    writable = is_writable(root, network=chosen.anywhere)
     audit = log if writable else side_log(keys)
     tags = vault_tags(root)
     with ExitStack() as opened:
-        catalog = DuckLakeCatalog.open(objects, keys, tags, read_only=not writable)
+        open_catalog = DuckLakeCatalog.unopened if anew else chosen.open
+        catalog = open_catalog(objects, keys, tags, read_only=not writable)
         opened.callback(catalog.close)
         resources = _resources(settings, objects, keys, catalog, audit, tags, purpose)
         resources = replace(resources, log=log, read_only=not writable, vouched=vouched)
@@ -196,9 +209,12 @@ def open_vault(
         if accept:
             require_writable(resources)
             accept_restore(Pins(), settings.vault_id, log, keys.number, who=resources.who)
+        elif anew:
+            check_pin(Pins(), settings.vault_id, log, keys.number, given=given)
         else:
             _check_newest(resources, given)
-        audit.append([_event(resources, Kind.VAULT_OPENED)])
+        if not anew:
+            audit.append([_event(resources, Kind.VAULT_OPENED)])
         opened.pop_all()
     return resources
 
@@ -295,7 +311,8 @@ def adopt_tags(resources: Resources, tags_file: Path) -> Resources:
     resources.audit.append([_tags_event(resources)])
     resources.objects.replace(TAGS, stored)
     resources.catalog.close()
-    catalog = DuckLakeCatalog.open(resources.objects, resources.keys, tags)
+    chosen = ChosenCatalog(resources.settings.catalog, resources.settings.vault_id)
+    catalog = chosen.open(resources.objects, resources.keys, tags)
     return replace(resources, tags=tags, catalog=catalog)
 
 
@@ -339,9 +356,9 @@ def _toml(settings: Settings) -> bytes:
 
 def _resources(
     settings: Settings,
-    objects: LocalObjects,
+    objects: ObjectStore,
     keys: KeyRing,
-    catalog: DuckLakeCatalog,
+    catalog: Catalog,
     audit: AuditLog,
     tags: Tags,
     purpose: str | None,
@@ -389,7 +406,7 @@ def _has_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def _wants_passphrase(objects: LocalObjects) -> bool:
+def _wants_passphrase(objects: ObjectStore) -> bool:
     # Unproven: it decides about a prompt, no more.
     slots = parse(objects.get(RECORD)).record.slots
     return any(slot.provider == PassphraseProvider.name for slot in slots)

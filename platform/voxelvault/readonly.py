@@ -13,6 +13,7 @@ import socket
 from pathlib import Path
 
 from voxelvault.audit.log import AuditLog
+from voxelvault.catalog.choosing import EMBEDDED
 from voxelvault.config import config_home
 from voxelvault.crypto.keyring import KeyRing
 from voxelvault.errors import NoPermission
@@ -23,10 +24,18 @@ from voxelvault.storage.objects import LocalObjects
 SETTING = "read_only_log"
 
 
-def is_writable(root: Path) -> bool:
-    """Tell whether a vault at this place may be written: a local disk, mounted and permitted for writing."""
+def is_writable(root: Path, *, network: bool = False) -> bool:
+    """Tell whether a vault at this place may be written: a local disk, mounted and permitted for writing.
+
+    Parameters
+    ----------
+    root : Path
+        The vault's folder.
+    network : bool
+        The vault's locks are elsewhere, so it may lie on a network file system.
+    """
     read_only = bool(os.statvfs(root).f_flag & os.ST_RDONLY)
-    return not read_only and os.access(root, os.W_OK) and not is_network_fs(root)
+    return not read_only and os.access(root, os.W_OK) and (network or not is_network_fs(root))
 
 
 def side_log(keys: KeyRing) -> AuditLog:
@@ -63,6 +72,6 @@ def require_writable(resources: Resources) -> None:
     if not resources.read_only:
         return
     root = getattr(resources.objects, "root", None)
-    if root is not None:
+    if root is not None and resources.settings.catalog == EMBEDDED:
         require_local(root)
     raise NoPermission("this vault can be read here, not written; get write access to its folder")

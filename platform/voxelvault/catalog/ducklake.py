@@ -11,6 +11,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,18 +21,20 @@ import pyarrow as pa
 from voxelvault.catalog.catalog import Change, CommitInfo, MaintenanceReport
 from voxelvault.catalog.catalog_file import CatalogFile
 from voxelvault.catalog.ducklake_sql import (
-    BLOCK,
     DATA,
     EXTENSIONS,
     LAKE,
     attach,
+    attach_source,
+    copy_source,
     create_tables,
-    data_files,
+    flush,
     head,
 )
-from voxelvault.catalog.engine import Connection, connect, literal, translated
-from voxelvault.catalog.lease import CatalogKeys, DuckLakeLease
+from voxelvault.catalog.engine import Connection, connect, translated
+from voxelvault.catalog.lease import CatalogKeys, DuckLakeLease, sweep
 from voxelvault.catalog.readers import Params, Readers
+from voxelvault.catalog.remote_file import RemoteCatalogFile
 from voxelvault.catalog.schema import Table, schema
 from voxelvault.catalog.user_sql import UserSession
 from voxelvault.crypto.key_tree import Role
@@ -50,7 +53,7 @@ T = TypeVar("T")
 
 
 class DuckLakeCatalog:
-    """The catalog of a vault on a local disk, or of one in memory. See `Catalog` for the methods.
+    """The catalog of a vault on a local disk, or of a small team's in object storage. See `Catalog`.
 
     Made by `create` or `open`. Threads may share it; a forked child may not use it.
     """
@@ -64,7 +67,7 @@ class DuckLakeCatalog:
         self._keys = keys
         self._tables = tables
         self._read_only = read_only
-        self._file = CatalogFile(objects)
+        self._file = CatalogFile(objects) if hasattr(objects, "root") else RemoteCatalogFile(objects)
         paths_key = keys.sub_key(keys.keys_of(Role.PATHS)[0], "catalog-paths")
         self._files = SealedFileSystem(objects, keys, vault_id=keys.vault_id, paths_key=paths_key)
         self._guard = threading.Lock()
@@ -124,6 +127,18 @@ class DuckLakeCatalog:
         catalog._file.state()
         return catalog
 
+    @classmethod
+    def unopened(
+        cls,
+        objects: ObjectStore,
+        keys: CatalogKeys,
+        typed: Mapping[str, Mapping[str, str]] | None = None,
+        *,
+        read_only: bool = False,
+    ) -> DuckLakeCatalog:
+        """Return a vault's catalog, whether it is there or not, for `anew`; parameters as in `create`."""
+        return cls(objects, keys, schema(typed), read_only)
+
     def commit(
         self, changes: Sequence[Change], before_commit: Callable[[], object] | None = None
     ) -> CommitInfo:
@@ -135,17 +150,21 @@ class DuckLakeCatalog:
     def lease(self, timeout: float = _WAIT) -> Iterator[DuckLakeLease]:
         """Hold the catalog for several commits."""
         self._may_write()
-        with self._objects.lock(LEASE, timeout):
-            connection = self._attached_writer()
-            lease = DuckLakeLease(connection, self._tables, self._keys, self._file, self._files)
-            try:
-                if not self._columns_checked:
-                    lease.add_columns()
-                    self._columns_checked = True
-                yield lease
-            finally:
-                lease.let_go()
-                self._detach_writer(connection)
+        with self._objects.lock(LEASE, timeout), self._attached() as lease:
+            yield lease
+
+    @contextmanager
+    def _attached(self) -> Iterator[DuckLakeLease]:
+        connection = self._attached_writer()
+        lease = DuckLakeLease(connection, self._tables, self._keys, self._file, self._files)
+        try:
+            if not self._columns_checked:
+                lease.add_columns()
+                self._columns_checked = True
+            yield lease
+        finally:
+            lease.let_go()
+            self._detach_writer(connection)
 
     def query(self, sql: str, params: Params = None) -> pa.Table:
         """Return the rows of a trusted, parameterised query as of the last commit."""
@@ -175,12 +194,13 @@ class DuckLakeCatalog:
         """Join small files, rewrite files with deleted rows, sweep what nothing references."""
         with self.lease() as lease:
             lease.compact(grace)
-            return lease.sweep(self._objects, grace)
+            return sweep(self._objects, self._files, lease.referenced(), grace, self._file.settled)
 
     def rebuild(self) -> MaintenanceReport:
         """Write the catalog anew under a fresh key, so that the old key opens nothing current."""
         self._may_write()
-        with self._objects.lock(LEASE, _WAIT), self._file.locked():
+        with self._objects.lock(LEASE, _WAIT), self._file.held():
+            self._file.pull()
             old = tuple(self._keys.keys_of(Role.CATALOG))
             key_id, new = self._keys.new_key(Role.CATALOG), self._file.beside()
             with translated("rebuild its file"):
@@ -192,6 +212,29 @@ class DuckLakeCatalog:
                 finally:
                     self._file.drop(new)
         return MaintenanceReport((), (), old)
+
+    @contextmanager
+    def anew(self) -> Iterator[DuckLakeLease]:
+        """Hold an empty catalog under a fresh key; it takes this one's place when all went well.
+
+        Nobody else writes meanwhile; readers keep what they have.
+        """
+        self._may_write()
+        with self._objects.lock(LEASE, _WAIT):
+            self._keys.new_key(Role.CATALOG)
+            self._keys.commit()
+            other = DuckLakeCatalog(self._objects, self._keys, self._tables, read_only=False)
+            other._file = CatalogFile(self._objects)
+            other._file.path = self._file.beside()
+            try:
+                other._make()
+                with other._attached() as lease:
+                    yield lease
+                with self._file.locked():
+                    self._file.install(other._file.path)
+            finally:
+                other.close()
+                self._file.drop(other._file.path)
 
     def close(self) -> None:
         """Let go of files and memory."""
@@ -238,13 +281,16 @@ class DuckLakeCatalog:
         self._file.state()
         connection = self._writer_instance()
         # After a crash, attaching replays the journal into the file.
-        with self._file.locked(), translated("open its file"):
+        with self._file.held(), translated("open its file"):
+            self._file.pull()
             self._with_known_key(lambda password: attach(connection, LAKE, self._file.path, password))
+        self._file.flush = partial(flush, connection)
         return connection
 
     def _detach_writer(self, connection: Connection) -> None:
+        self._file.flush = None
         try:
-            with self._file.locked(), translated("close its file"):
+            with self._file.held(), translated("close its file"):
                 connection.execute(f"DETACH {LAKE}")
         except CatalogError:
             # A broken instance would hold the file for good: drop it.
@@ -303,18 +349,8 @@ class DuckLakeCatalog:
 
     def _copy_database(self, connection: Connection, source: Path, target: Path, key: str) -> list[str]:
         """Copy the file to one under another key; return the paths of the present snapshot's files."""
-        attach = f"ATTACH {literal(str(source))} AS source (READ_ONLY, ENCRYPTION_KEY "
-        self._with_known_key(lambda password: connection.execute(f"{attach}'{password}')"))
-        try:
-            connection.execute(
-                f"ATTACH {literal(str(target))} AS target (BLOCK_SIZE {BLOCK}, ENCRYPTION_KEY '{key}')"
-            )
-            connection.execute("COPY FROM DATABASE source TO target")
-            paths = data_files(connection, "target.main", current=True)
-            connection.execute("DETACH target")
-        finally:
-            connection.execute("DETACH source")
-        return paths
+        self._with_known_key(lambda password: attach_source(connection, source, password))
+        return copy_source(connection, target, key)
 
 
 def _password(key: bytes) -> str:

@@ -9,13 +9,13 @@ DuckLake 1.0 specification, https://ducklake.select/docs/stable/specification.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from voxelvault.catalog.catalog import CommitInfo
 from voxelvault.catalog.engine import Connection, literal, quoted
 from voxelvault.catalog.schema import LARGE, Table
+from voxelvault.catalog.statements import first_digest
 from voxelvault.errors import CatalogError
 
 EXTENSIONS = ("duckdb_extension_httpfs", "duckdb_extension_ducklake")
@@ -55,13 +55,18 @@ def attach(connection: Connection, alias: str, path: Path, password: str, *, rea
     connection.execute(f"ATTACH {literal(f'ducklake:{path}')} AS {quoted(alias)} ({', '.join(options)})")
 
 
+def flush(connection: Connection) -> None:
+    """Bring what was committed from the journal into the attached catalog file."""
+    connection.execute(f"CHECKPOINT {metadata(LAKE)}")
+
+
 def create_tables(connection: Connection, tables: Mapping[str, Table], vault_id: str) -> None:
     """Make the tables of a new catalog, and fix how its files are written."""
     connection.execute("BEGIN")
     for table in tables.values():
         columns = ", ".join(f"{quoted(name)} {sql_type}" for name, sql_type in table.columns.items())
         connection.execute(f"CREATE TABLE {LAKE}.main.{quoted(table.name)} ({columns})")
-    set_digest(connection, hashlib.sha256(b"voxelvault/1/catalog/" + bytes.fromhex(vault_id)).hexdigest())
+    set_digest(connection, first_digest(vault_id))
     connection.execute("COMMIT")
     for name, value in _OPTIONS.items():
         connection.execute(f"CALL {LAKE}.set_option('{name}', '{value}')")
@@ -83,6 +88,39 @@ def head(connection: Connection, alias: str) -> CommitInfo:
         f"FROM __ducklake_metadata_{alias}.ducklake_snapshot_changes"
     ).fetchall()
     return CommitInfo(*found[0])
+
+
+def column_types(connection: Connection, alias: str) -> dict[str, dict[str, str]]:
+    """Return the columns of each table under an attached catalog, with their SQL types, in order."""
+    found: dict[str, dict[str, str]] = {}
+    for table, column, kind in connection.execute(
+        "SELECT table_name, column_name, data_type FROM duckdb_columns() "  # noqa: S608 - our own alias
+        f"WHERE database_name = '{alias}' ORDER BY table_oid, column_index"
+    ).fetchall():
+        found.setdefault(table, {})[column] = kind
+    return found
+
+
+def attach_source(connection: Connection, path: Path, password: str) -> None:
+    """Attach a catalog file as the plain database that `copy_source` copies."""
+    connection.execute(f"ATTACH {literal(str(path))} AS source (READ_ONLY, ENCRYPTION_KEY '{password}')")
+
+
+def copy_source(connection: Connection, target: Path, password: str) -> list[str]:
+    """Copy the attached source to a file under another key, and detach it.
+
+    Returns the paths of the present snapshot's files.
+    """
+    try:
+        connection.execute(
+            f"ATTACH {literal(str(target))} AS target (BLOCK_SIZE {BLOCK}, ENCRYPTION_KEY '{password}')"
+        )
+        connection.execute("COPY FROM DATABASE source TO target")
+        paths = data_files(connection, "target.main", current=True)
+        connection.execute("DETACH target")
+    finally:
+        connection.execute("DETACH source")
+    return paths
 
 
 def columns(connection: Connection) -> list[tuple[str, str]]:
@@ -138,8 +176,11 @@ __all__ = [
     "EXTENSIONS",
     "LAKE",
     "attach",
+    "attach_source",
+    "column_types",
     "columns",
     "compactions",
+    "copy_source",
     "create_tables",
     "data_files",
     "expirations",

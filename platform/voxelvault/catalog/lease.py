@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import AbstractContextManager, suppress
 from functools import partial
+from math import inf
 from typing import Protocol
 
 import duckdb
@@ -13,7 +14,6 @@ import pyarrow as pa
 
 from voxelvault.catalog import statements
 from voxelvault.catalog.catalog import Change, CommitInfo, MaintenanceReport
-from voxelvault.catalog.catalog_file import CatalogFile
 from voxelvault.catalog.ducklake_sql import (
     LAKE,
     columns,
@@ -29,7 +29,7 @@ from voxelvault.catalog.readers import Params
 from voxelvault.catalog.schema import Table
 from voxelvault.crypto.key_tree import Role
 from voxelvault.errors import CatalogError, IntegrityError, ObjectMissing
-from voxelvault.model import ObjectStore
+from voxelvault.model import ObjectInfo, ObjectStore
 from voxelvault.storage.layout import CATALOG, object_id_of, object_name
 from voxelvault.storage.sealed_fs import FileKeys, SealedFileSystem
 
@@ -54,6 +54,13 @@ class CatalogKeys(FileKeys, Protocol):
         """Take over the keys that other processes made durable."""
 
 
+class Lockable(Protocol):
+    """The catalog file as far as a commit goes: it is held still for that moment."""
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the file still."""
+
+
 class DuckLakeLease:
     """The catalog held for writing. Valid only inside `DuckLakeCatalog.lease`, in one thread."""
 
@@ -62,7 +69,7 @@ class DuckLakeLease:
         connection: Connection,
         tables: Mapping[str, Table],
         keys: CatalogKeys,
-        file: CatalogFile,
+        file: Lockable,
         files: SealedFileSystem,
     ) -> None:
         self._connection = connection
@@ -87,7 +94,7 @@ class DuckLakeLease:
             if before_commit is not None:
                 before_commit()
 
-        self._transaction(bring_in, statements.digest(head(self._connection, LAKE).digest, changes))
+        self.transaction(bring_in, statements.digest(head(self._connection, LAKE).digest, changes))
         return head(self._connection, LAKE)
 
     def query(self, sql: str, params: Params = None) -> pa.Table:
@@ -128,38 +135,22 @@ class DuckLakeLease:
             if (table.name, column.lower()) not in have
         ]
         if missing:
-            self._transaction(lambda: [self._connection.execute(sql) for sql in missing])
+            self.transaction(lambda: [self._connection.execute(sql) for sql in missing])
 
     def compact(self, grace: float) -> None:
         """Rewrite what has deleted rows, join small files, forget states older than the grace period."""
         self.let_go()
         for call in compactions(self._tables, grace):
-            self._transaction(partial(self._run, call))
+            self.transaction(partial(self._run, call))
         for call in expirations(grace):
             with self._file.locked(), translated("expire former states", self._files.failures.take):
                 self._run(call)
 
-    def sweep(self, objects: ObjectStore, grace: float) -> MaintenanceReport:
-        """Delete the sealed files that no snapshot references and that are older than the grace period."""
+    def referenced(self) -> set[str]:
+        """Return the ids of the sealed files that any snapshot references."""
         with translated("list its files"):
-            referenced = {
-                self._files.object_id(path)
-                for path in data_files(self._connection, metadata(LAKE), current=False)
-            }
-        limit = time.time() - grace
-        deleted, kept, keys = [], [], set()
-        for info in list(objects.list(f"{CATALOG}/")):
-            object_id = object_id_of(info.name)
-            if object_id is None or object_id in referenced:
-                continue
-            if grace and info.modified > limit:
-                kept.append(object_id)
-                continue
-            with suppress(IntegrityError, ObjectMissing):
-                keys.add(self._files.key_id(object_id))
-            objects.delete(object_name(CATALOG, object_id))
-            deleted.append(object_id)
-        return MaintenanceReport(tuple(deleted), tuple(kept), tuple(sorted(keys)))
+            paths = data_files(self._connection, metadata(LAKE), current=False)
+        return {self._files.object_id(path) for path in paths}
 
     def _run(self, call: str) -> None:
         # Fetched to the end: a half-fetched answer keeps the file open.
@@ -174,7 +165,7 @@ class DuckLakeLease:
         )
         return [row[0] for row in found.fetchall()]
 
-    def _transaction(self, work: Callable[[], object], digest: str | None = None) -> None:
+    def transaction(self, work: Callable[[], object], digest: str | None = None) -> None:
         """Run the work in one transaction that carries the digest on; keys first, then the commit."""
         with translated("commit", self._files.failures.take):
             digest = digest or head(self._connection, LAKE).digest
@@ -191,4 +182,33 @@ class DuckLakeLease:
                 raise
 
 
-__all__ = ["CatalogKeys", "DuckLakeLease"]
+def sweep(
+    objects: ObjectStore,
+    files: SealedFileSystem,
+    referenced: Set[str],
+    grace: float,
+    settled: Callable[[Sequence[ObjectInfo]], float] = lambda listed: inf,
+) -> MaintenanceReport:
+    """Delete the sealed files that are not referenced and older than the grace period in seconds.
+
+    `settled` returns, of what is listed, the time from which on files may be another writer's.
+    """
+    limit = time.time() - grace
+    deleted, kept, keys = [], [], set()
+    listed = list(objects.list(f"{CATALOG}/"))
+    fence = settled(listed)
+    for info in listed:
+        object_id = object_id_of(info.name)
+        if object_id is None or object_id in referenced:
+            continue
+        if (grace and info.modified > limit) or info.modified >= fence:
+            kept.append(object_id)
+            continue
+        with suppress(IntegrityError, ObjectMissing):
+            keys.add(files.key_id(object_id))
+        objects.delete(object_name(CATALOG, object_id))
+        deleted.append(object_id)
+    return MaintenanceReport(tuple(deleted), tuple(kept), tuple(sorted(keys)))
+
+
+__all__ = ["CatalogKeys", "DuckLakeLease", "Lockable", "sweep"]

@@ -41,12 +41,12 @@ def apply(connection: Connection, lake: str, table: Table, change: Change, known
     CatalogError
         A column is unknown, a key is absent, empty or given twice.
     """
-    rows = _new_rows(table, change, known)
+    rows = new_rows(table, change, known)
     if not rows.num_rows:
         return
-    _check_columns(table, change, rows.column_names)
+    check_columns(table, change, rows.column_names)
     if change.mode != "delete":
-        _check_keys(table, rows)
+        check_keys(table, rows)
     connection.register(INCOMING, rows)
     try:
         connection.execute(statement(lake, table, change.mode, rows.column_names))
@@ -57,7 +57,7 @@ def apply(connection: Connection, lake: str, table: Table, change: Change, known
 def statement(lake: str, table: Table, mode: str, columns: Sequence[str]) -> str:
     """Return the SQL that brings the incoming rows' columns into a table."""
     target = f"{quoted(lake)}.main.{quoted(table.name)}"
-    source = _cast(table, columns)
+    source = cast(table, columns)
     if mode == "delete":
         by = table.key if set(table.key) <= set(columns) else columns
         return f"DELETE FROM {target} WHERE ({_names(by)}) IN (SELECT {_names(by)} FROM ({source}))"  # noqa: S608
@@ -80,6 +80,11 @@ def units(changes: Iterable[Change], tables: dict[str, Table] | Any) -> list[str
     return sorted(ids - {None})
 
 
+def first_digest(vault_id: str) -> str:
+    """Return the digest of a new, empty catalog, hexadecimal."""
+    return hashlib.sha256(b"voxelvault/1/catalog/" + bytes.fromhex(vault_id)).hexdigest()
+
+
 def digest(previous: str, changes: Iterable[Change]) -> str:
     """Return the SHA-256 of the former digest and the changes, hexadecimal."""
     total = hashlib.sha256(bytes.fromhex(previous))
@@ -92,13 +97,15 @@ def digest(previous: str, changes: Iterable[Change]) -> str:
     return total.hexdigest()
 
 
-def _new_rows(table: Table, change: Change, known: Sequence[str]) -> pa.Table:
+def new_rows(table: Table, change: Change, known: Sequence[str]) -> pa.Table:
+    """Return the rows of a change but those of packs that were there before."""
     if not (known and change.mode == "insert" and table.unit):
         return change.rows
     return change.rows.filter(pc.invert(pc.is_in(change.rows["pack_id"], pa.array(known, pa.string()))))
 
 
-def _check_columns(table: Table, change: Change, columns: Sequence[str]) -> None:
+def check_columns(table: Table, change: Change, columns: Sequence[str]) -> None:
+    """Refuse unknown columns, an unknown mode and rows without their key with a `CatalogError`."""
     unknown = [column for column in columns if column not in table.columns]
     if unknown:
         raise CatalogError(f"{table.name} has no column {unknown[0]!r}: extend the tag list, then re-index")
@@ -108,10 +115,11 @@ def _check_columns(table: Table, change: Change, columns: Sequence[str]) -> None
         raise CatalogError(f"rows for {table.name} need its key: pass {', '.join(table.key)}")
 
 
-def _check_keys(table: Table, rows: pa.Table) -> None:
+def check_keys(table: Table, rows: pa.Table) -> None:
+    """Refuse a key that is empty or there twice with a `CatalogError`."""
     keys = rows.select(list(table.key))
     if any(column.null_count for column in keys.columns) or (
-        keys.group_by(keys.column_names).aggregate([]).num_rows != keys.num_rows
+        keys.group_by(keys.column_names, use_threads=False).aggregate([]).num_rows != keys.num_rows
     ):
         raise CatalogError(f"a key of {table.name} is empty or twice in one change: send each row once")
 
@@ -126,7 +134,8 @@ def _update(table: Table, columns: Sequence[str]) -> str:
     return f"WHEN MATCHED AND ({differs}) THEN UPDATE SET {assign}"
 
 
-def _cast(table: Table, columns: Sequence[str]) -> str:
+def cast(table: Table, columns: Sequence[str]) -> str:
+    """Return the SQL that gives the incoming rows' columns the table's types."""
     casts = ", ".join(f"CAST({quoted(c)} AS {table.columns[c]}) AS {quoted(c)}" for c in columns)
     return f"SELECT {casts} FROM {INCOMING}"  # noqa: S608 - names are quoted, types come from the schema
 
@@ -135,4 +144,15 @@ def _names(columns: Iterable[str], prefix: str = "") -> str:
     return ", ".join(prefix + quoted(column) for column in columns)
 
 
-__all__ = ["apply", "digest", "statement", "units"]
+__all__ = [
+    "INCOMING",
+    "apply",
+    "cast",
+    "check_columns",
+    "check_keys",
+    "digest",
+    "first_digest",
+    "new_rows",
+    "statement",
+    "units",
+]

@@ -63,8 +63,8 @@ def require_local(path: str | os.PathLike[str]) -> None:
     if is_network_fs(path):
         raise NetworkFileSystem(
             "the vault lies on a network file system, where locks and fsync can't be trusted for writing: "
-            "move it to a local disk, or keep the catalog in PostgreSQL with the objects in object storage "
-            "(docs/guide, PostgreSQL recipe); reading works from here"
+            "move it to a local disk, or make it with its catalog in PostgreSQL (`init --catalog "
+            "postgresql://…`, docs/guide/team.md), whose locks hold anywhere; reading works from here"
         )
 
 

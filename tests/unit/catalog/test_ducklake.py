@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import pickle
 import shutil
-import threading
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
-from catalog_support import TYPED, MemoryKeys, pack, patient, rows
 
-from voxelvault.catalog.catalog import Change
+from catalog_support import TYPED, MemoryKeys, pack, patient
 from voxelvault.catalog.ducklake import LEASE, DuckLakeCatalog
 from voxelvault.catalog.schema import TABLES
 from voxelvault.crypto.key_tree import Role
@@ -30,95 +27,6 @@ from voxelvault.storage.objects import LocalObjects, MemoryObjects
 
 def count(catalog: DuckLakeCatalog, table: str) -> int:
     return int(catalog.query(f"SELECT count(*) AS n FROM {table}")["n"][0].as_py())
-
-
-def test_a_pack_commits_and_commits_again_without_doubling(catalog: DuckLakeCatalog) -> None:
-    subject, pack_id = new_id(), new_id()
-    changes = [patient(subject), *pack(subject, 30, pack_id)]
-    first = catalog.commit(changes)
-    again = catalog.commit(changes)
-    assert again == first == catalog.head()
-    assert {t: count(catalog, t) for t in ("patients", "packs", "instances", "frames")} == {
-        "patients": 1,
-        "packs": 1,
-        "instances": 30,
-        "frames": 30,
-    }
-
-
-def test_the_digest_chains_and_the_snapshot_grows(catalog: DuckLakeCatalog) -> None:
-    start = catalog.head()
-    one, two = catalog.commit([patient("a" * 32)]), catalog.commit([patient("b" * 32)])
-    assert start.snapshot < one.snapshot < two.snapshot
-    assert len({start.digest, one.digest, two.digest}) == 3
-
-
-def test_merge_sets_the_columns_given_and_leaves_the_others(catalog: DuckLakeCatalog) -> None:
-    subject = new_id()
-    catalog.commit([patient(subject, "DOE^JANE")])
-    catalog.commit([Change("patients", rows(subject_id=[subject], merged_into=["f" * 32]))])
-    assert catalog.query("SELECT PatientName, merged_into FROM patients").to_pylist() == [
-        {"PatientName": "DOE^JANE", "merged_into": "f" * 32}
-    ]
-
-
-def test_insert_leaves_a_row_that_is_there(catalog: DuckLakeCatalog) -> None:
-    subject = new_id()
-    catalog.commit([patient(subject, "FIRST")])
-    catalog.commit([Change("patients", rows(subject_id=[subject], PatientName=["SECOND"]), "insert")])
-    assert catalog.query("SELECT PatientName FROM patients")["PatientName"].to_pylist() == ["FIRST"]
-
-
-def test_delete_by_key_and_by_any_column(catalog: DuckLakeCatalog) -> None:
-    one, two = new_id(), new_id()
-    catalog.commit([patient(one), patient(two, "ROE^JO"), *pack(one, 25), *pack(two, 25)])
-    catalog.commit(
-        [
-            Change("frames", rows(subject_id=[one]), "delete"),
-            Change("patients", rows(subject_id=[one]), "delete"),
-        ]
-    )
-    assert catalog.query("SELECT DISTINCT subject_id FROM frames")["subject_id"].to_pylist() == [two]
-    assert count(catalog, "patients") == 1
-
-
-def test_types_come_back(catalog: DuckLakeCatalog) -> None:
-    catalog.commit(pack(new_id(), 2))
-    frames = catalog.query("SELECT ImagePositionPatient FROM frames ORDER BY frame")
-    assert frames["ImagePositionPatient"].to_pylist() == [[0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
-    assert frames.schema.field("ImagePositionPatient").type == pa.list_(pa.float64())
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (Change("nowhere", rows(a=[1])), "no table"),
-        (Change("patients", rows(subject_id=["a"], Nonsense=["x"])), "no column"),
-        (Change("patients", rows(PatientName=["x"])), "need its key"),
-        (Change("patients", rows(subject_id=["a", "a"])), "twice"),
-        (Change("patients", pa.table({"subject_id": pa.array([None], pa.string())})), "empty"),
-        (Change("patients", rows(subject_id=["a"]), "upsert"), "insert, merge or delete"),  # type: ignore[arg-type]
-    ],
-)
-def test_a_bad_change_is_refused_and_the_good_one_before_it_undone(
-    catalog: DuckLakeCatalog, change: Change, says: str
-) -> None:
-    before = catalog.head()
-    with pytest.raises(CatalogError, match=says):
-        catalog.commit([patient(new_id()), change])
-    assert catalog.head() == before
-    assert count(catalog, "patients") == 0
-
-
-def test_what_before_commit_raises_undoes_the_commit(catalog: DuckLakeCatalog) -> None:
-    def refuse() -> None:
-        raise NoSpace("no room for keys: free some")
-
-    with pytest.raises(NoSpace):
-        catalog.commit([patient(new_id()), *pack(new_id(), 30)], refuse)
-    assert count(catalog, "patients") == count(catalog, "instances") == 0
-    catalog.commit([patient(new_id())])
-    assert count(catalog, "patients") == 1
 
 
 def test_keys_are_durable_before_the_commit_counts(catalog: DuckLakeCatalog, keys: MemoryKeys) -> None:
@@ -143,45 +51,6 @@ def test_a_failure_of_the_store_comes_out_as_itself(
     assert count(catalog, "instances") == 40
 
 
-def test_several_commits_under_one_lease_see_each_other(catalog: DuckLakeCatalog) -> None:
-    subject = new_id()
-    with catalog.lease() as lease:
-        for _ in range(3):
-            lease.commit([patient(subject), *pack(subject, 2)])
-        inside = lease.query("SELECT count(*) AS n FROM packs WHERE subject_id = $id", {"id": subject})
-        # A reader isn't kept waiting by the lease.
-        assert count(catalog, "packs") == 3
-    assert inside["n"].to_pylist() == [3]
-
-
-def test_one_lease_at_a_time(catalog: DuckLakeCatalog, objects: LocalObjects, keys: MemoryKeys) -> None:
-    other = DuckLakeCatalog.open(objects, keys, TYPED)
-    with catalog.lease(), pytest.raises(LockTimeout), other.lease(timeout=0.05):
-        pass
-    with other.lease() as lease:
-        lease.commit([patient(new_id())])
-    other.close()
-    assert count(catalog, "patients") == 1
-
-
-def test_threads_that_commit_and_read_lose_nothing(catalog: DuckLakeCatalog) -> None:
-    subject = new_id()
-    seen: list[int] = []
-
-    def write() -> None:
-        for _ in range(3):
-            catalog.commit([patient(subject), *pack(subject, 2)])
-            seen.append(count(catalog, "packs"))
-
-    threads = [threading.Thread(target=write) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert count(catalog, "packs") == max(seen) == 6
-    assert count(catalog, "patients") == 1
-
-
 def test_nothing_at_rest_tells_a_name(catalog: DuckLakeCatalog, objects: LocalObjects) -> None:
     catalog.commit([patient(new_id(), "PLANTED^NAME"), *pack(new_id(), 50)])
     with catalog.lease() as lease:
@@ -192,36 +61,6 @@ def test_nothing_at_rest_tells_a_name(catalog: DuckLakeCatalog, objects: LocalOb
             assert not any(word in data for word in (b"PLANTED", b"00080060", b"PAR1", b"ducklake"))
             assert not any(table in str(path.relative_to(objects.root)) for table in TABLES)
     assert len([path for path in found if path.parent.parent.name == "catalog"]) >= 2
-
-
-def test_a_new_tag_becomes_a_column(
-    catalog: DuckLakeCatalog, objects: LocalObjects, keys: MemoryKeys
-) -> None:
-    catalog.commit([patient(new_id())])
-    catalog.close()
-    more = {**TYPED, "patients": {**TYPED["patients"], "PatientSex": "VARCHAR"}}
-    wider = DuckLakeCatalog.open(objects, keys, more)
-    before = wider.head().digest
-    with wider.lease():
-        pass
-    assert wider.head().digest == before
-    wider.commit([Change("patients", rows(subject_id=["c" * 32], PatientSex=["F"]))])
-    assert sorted(wider.query("SELECT PatientSex FROM patients")["PatientSex"].to_pylist(), key=str) == [
-        "F",
-        None,
-    ]
-    wider.close()
-
-
-def test_a_read_only_catalog_reads_and_refuses_writes(
-    catalog: DuckLakeCatalog, objects: LocalObjects, keys: MemoryKeys
-) -> None:
-    catalog.commit([patient(new_id())])
-    reader = DuckLakeCatalog.open(objects, keys, TYPED, read_only=True)
-    assert count(reader, "patients") == 1
-    with pytest.raises(NoPermission):
-        reader.commit([patient(new_id())])
-    reader.close()
 
 
 def test_a_reader_without_locks_copies_all_the_same(
@@ -296,14 +135,6 @@ def test_a_removed_file_is_an_error_and_not_fewer_rows(
         catalog.query("SELECT max(header) FROM instances")
 
 
-def test_an_error_carries_no_value(catalog: DuckLakeCatalog) -> None:
-    catalog.commit([patient(new_id(), "PLANTED^NAME")])
-    with pytest.raises(CatalogError) as caught:
-        catalog.query("SELECT CAST(PatientName AS INTEGER) FROM patients")
-    assert "PLANTED" not in str(caught.value)
-    assert caught.value.__suppress_context__
-
-
 def test_neither_catalog_nor_files_pickle(catalog: DuckLakeCatalog) -> None:
     with pytest.raises(TypeError, match="can't be pickled"):
         pickle.dumps(catalog)
@@ -312,16 +143,3 @@ def test_neither_catalog_nor_files_pickle(catalog: DuckLakeCatalog) -> None:
 def test_the_lease_is_named_like_the_lock(catalog: DuckLakeCatalog, objects: LocalObjects) -> None:
     with objects.lock(LEASE, 1), pytest.raises(LockTimeout), catalog.lease(timeout=0.05):
         pass
-
-
-def test_parameters_are_values_whatever_they_hold(catalog: DuckLakeCatalog) -> None:
-    for text in ("", "O'Neil", "'; DROP TABLE packs; --", "$other", "\\", "a\0b", "山田\n", "{}"):
-        found = catalog.query(
-            "SELECT $text AS text, $text IN (SELECT unnest($texts)) AS there, $none IS NULL AS none",
-            {"text": text, "texts": ["x", text], "none": None, "other": "not me"},
-        )
-        assert found.to_pylist() == [{"text": text, "there": True, "none": True}]
-    empty = catalog.query("SELECT 'x' IN (SELECT unnest($texts)) AS there", {"texts": []})
-    assert empty.to_pylist() == [{"there": False}]
-    with pytest.raises(CatalogError, match="incomplete"):
-        catalog.query("SELECT $text", {})

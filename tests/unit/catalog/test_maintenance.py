@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import time
 from pathlib import Path
 
 import duckdb
 import pytest
-from catalog_support import TYPED, MemoryKeys, pack, patient, rows
 
+from catalog_support import TYPED, MemoryKeys, pack, patient, rows
 from voxelvault.catalog.catalog import Change
 from voxelvault.catalog.ducklake import DuckLakeCatalog, _password
 from voxelvault.catalog.ducklake_sql import LAKE, metadata
@@ -167,40 +166,3 @@ def test_what_is_listed_as_referenced_is_there(catalog: DuckLakeCatalog, objects
         found = lease._connection.execute(f"SELECT path FROM {metadata(LAKE)}.ducklake_data_file").fetchall()
     assert len(found) == len(sealed_files(objects))
     assert all(objects.size(object_name("catalog", object_id)) for object_id in sealed_files(objects))
-
-
-def story(catalog: DuckLakeCatalog, seed: int, steps: int) -> None:
-    """Random merges, insertions, deletions and maintenance, against a dictionary."""
-    dice, truth = random.Random(seed), dict[str, str | None]()
-    ids = [f"{i:032x}" for i in range(60)]
-    for step in range(steps):
-        some = dice.sample(ids, dice.choice([1, 5, 40]))
-        mode = dice.choice(["merge", "merge", "insert", "delete"])
-        change = Change(
-            "patients", rows(subject_id=some, PatientName=[f"{step}-{i[-3:]}" for i in some]), mode
-        )  # type: ignore[arg-type]
-        for subject in some:
-            if mode == "delete":
-                truth.pop(subject, None)
-            elif mode == "merge" or subject not in truth:
-                truth[subject] = f"{step}-{subject[-3:]}"
-        catalog.commit([change])
-        if dice.random() < 0.25:
-            catalog.maintain(grace=0)
-        if dice.random() < 0.15:
-            catalog.rebuild()
-        found = catalog.query("SELECT subject_id, PatientName FROM patients").to_pylist()
-        assert sorted((r["subject_id"], r["PatientName"]) for r in found) == sorted(truth.items()), (
-            seed,
-            step,
-        )
-
-
-def test_a_random_story_agrees_with_a_dictionary(catalog: DuckLakeCatalog) -> None:
-    story(catalog, 1, 12)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("seed", range(20))
-def test_many_random_stories_agree_with_a_dictionary(catalog: DuckLakeCatalog, seed: int) -> None:
-    story(catalog, seed, 40)

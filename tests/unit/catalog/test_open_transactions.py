@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from catalog_support import TYPED, MemoryKeys, pack, patient
 
+from catalog_support import TYPED, MemoryKeys, patient
 from voxelvault.catalog.ducklake import DuckLakeCatalog
 from voxelvault.errors import CatalogError
 from voxelvault.model import new_id
@@ -35,30 +35,6 @@ def test_a_reader_sees_what_another_catalog_commits(objects: LocalObjects, keys:
         writer.commit([patient(new_id(), "DOE^JANE")])
     writer.close()
     reader.close()
-
-
-def test_queries_of_a_lease_and_its_commits(catalog: DuckLakeCatalog) -> None:
-    subject = new_id()
-    with catalog.lease() as lease:
-        assert lease.query(COUNT).to_pylist() == [{"n": 0}]
-        first = lease.commit([patient(subject, "DOE^JANE")])
-        assert lease.query(COUNT).to_pylist() == [{"n": 1}]
-        with pytest.raises(CatalogError):
-            lease.query("select nothing from patients")
-        second = lease.commit(pack(subject, 3))
-        assert second.snapshot > first.snapshot
-        assert lease.query("select count(*) as n from instances").to_pylist() == [{"n": 3}]
-    assert count(catalog) == 1
-
-
-def test_a_lease_that_only_asks_leaves_nothing_behind(catalog: DuckLakeCatalog) -> None:
-    before = catalog.head()
-    with catalog.lease() as lease:
-        lease.query(COUNT)
-    assert catalog.head() == before
-    catalog.commit([patient(new_id(), "DOE^JANE")])
-    catalog.maintain(grace=0)
-    assert count(catalog) == 1
 
 
 def test_threads_that_read_while_one_commits(catalog: DuckLakeCatalog) -> None:

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from catalog_support import TYPED, pack, patient
 
+from catalog_support import TYPED, pack, patient
 from voxelvault.catalog.ducklake import DuckLakeCatalog
 from voxelvault.crypto.hybrid import PrivateKey
 from voxelvault.crypto.keyring import KeyRing
@@ -26,7 +26,7 @@ VAULT = "0f" * 16
 WRITER = """
 import os, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[3])
+sys.path[:0] = sys.argv[3:]
 from test_processes import open_catalog, write
 write(open_catalog(Path(sys.argv[1])), int(sys.argv[2]))
 """
@@ -56,7 +56,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def start(root: Path, packs: int) -> subprocess.Popen[str]:
     here = str(Path(__file__).parent)
-    command = [sys.executable, "-c", WRITER, str(root), str(packs), here]
+    command = [sys.executable, "-c", WRITER, str(root), str(packs), here, str(Path(here).parents[1])]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
