@@ -38,7 +38,7 @@ def as_number(value: Any) -> float | None:
     """Return a finite number."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 
@@ -117,7 +117,7 @@ def as_seconds(value: Any, *, date: bool = False) -> float | None:
     """Return seconds since midnight of a TM, or of the time part of a DT with `date`."""
     text = str(value or "").replace(":", "").strip()
     text = text[8:] if date else text
-    if len(text) < 2 or not text[:2].isdigit():
+    if len(text) < 2 or not text[:2].isdecimal():  # a superscript two is a digit, and no number
         return None
     seconds = as_number(text[4:].split("+")[0].split("-")[0]) or 0.0
     return int(text[:2]) * 3600 + (as_number(text[2:4]) or 0.0) * 60 + seconds

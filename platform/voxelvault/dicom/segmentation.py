@@ -113,7 +113,8 @@ def read_segmentation(header: HeaderLike) -> Segmentation:
     Raises
     ------
     MalformedDicom
-        SegmentationType is none that the standard knows, or a frame belongs to no segment.
+        SegmentationType is none that the standard knows, a frame belongs to no segment, or there
+        are more frames than per-frame functional groups (PS3.3 C.7.6.16).
     """
     kind = (as_text(header.get("SegmentationType")) or "").upper()
     if kind not in KINDS:
@@ -170,6 +171,9 @@ def referenced_series(header: HeaderLike) -> frozenset[str]:
 def _frames(header: HeaderLike, segments: tuple[Segment, ...] | None) -> Iterator[SegmentFrame]:
     shared = first_item(header, "SharedFunctionalGroupsSequence")
     groups = header.items_of("PerFrameFunctionalGroupsSequence")
+    if (as_integer(header.get("NumberOfFrames")) or 1) > max(len(groups), 1):
+        # A small header may claim any number, and each frame is described in memory.
+        raise MalformedDicom("the segmentation describes fewer frames than it has; ask its sender to mend it")
     for place in frame_attributes(header):
         own = groups[place.frame] if place.frame < len(groups) else None
         look = Lookup(own, shared, header)

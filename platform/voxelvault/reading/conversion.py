@@ -11,6 +11,7 @@ import numpy.typing as npt
 from voxelvault.dicom.colour import to_rgb
 from voxelvault.dicom.decode import photometric_of_decoded
 from voxelvault.dicom.frames import FrameAttributes
+from voxelvault.dicom.lookup import modality_table, palette_table
 from voxelvault.dicom.native import expand_422, stored_values
 from voxelvault.dicom.read import Header
 from voxelvault.dicom.values import RealWorldMap, padding_mask, real_world_maps, suv_factor, to_modality
@@ -75,9 +76,6 @@ def real_world_turn(key: StackKey, frame: FrameAttributes, mapping: RealWorldMap
 
 def lookup_turn(key: StackKey, frame: FrameAttributes, head: bytes, mask: bool) -> Turn:
     """Return what looks values up in an instance's modality LUT (PS3.3 C.11.1), padding as NaN."""
-    # Not above: it brings pydicom, which few series and no worker need at once.
-    from voxelvault.dicom.lookup import modality_table
-
     return _masked(key, frame if mask else None, modality_table(head).apply)
 
 
@@ -114,8 +112,6 @@ def palette_turn(key: StackKey, head: bytes) -> Turn:
     ----------
     DICOM PS3.3 C.7.6.3.1.5 and C.7.9 (palette colour look-up tables, segmented ones included).
     """
-    from voxelvault.dicom.lookup import palette_table
-
     table = palette_table(head)
 
     def turn(stored: Array, slot: Array) -> None:

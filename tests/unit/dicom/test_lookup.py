@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
@@ -85,3 +87,54 @@ def test_a_header_without_one(read: type[Table]) -> None:
 def test_a_table_that_is_too_short() -> None:
     with pytest.raises(DecodeError, match="palette is not usable"):
         palette_table(palette({**COLOURS, "Green": RAMP[:20].astype(np.uint8)}))
+
+
+def segmented(red: bytes, count: int, bits: int, syntax: str = EXPLICIT) -> bytes:
+    made = header(transfer_syntax=syntax, attributes={"PixelRepresentation": 0})
+    for name in COLOURS:
+        setattr(made, f"{name}PaletteColorLookupTableDescriptor", [count % (1 << 16), 0, bits])
+        made.add_new(f"Segmented{name}PaletteColorLookupTableData", "OW", red)
+    return to_bytes(made)
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, BIG_ENDIAN])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_segments_discrete_linear_and_copied(syntax: str, bits: int) -> None:
+    order = ">" if syntax == BIG_ENDIAN else "<"
+    code = "B" if bits == 8 else "H"
+    red = struct.pack(f"{order}9{code}", 0, 2, 10, 20, 1, 4, 60, 2, 2) + struct.pack(f"{order}2H", 0, 0)
+    table = palette_table(segmented(red + b"\0" * (len(red) % 2), 12, bits, syntax))
+    assert table.entries[:, 0].tolist() == [10, 20, 30, 40, 50, 60, 10, 20, 30, 40, 50, 60]
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        [0, 1, 5, 2, 9, 3, 0],  # copies itself
+        [0, 1, 5, 2, 1, 0xFFFF, 0xFFFF],  # copies what lies outside
+        [0, 0] * 20 + [2, 0xFFFF, 0, 0],  # copies nothing, 65,535 times
+        [1, 5, 9],  # a line that begins nowhere
+        [1, 0, 9],
+        [7, 1, 1],
+        [0, 3, 1],
+    ],
+)
+def test_segments_that_make_no_sense(codes: list[int]) -> None:
+    with pytest.raises(DecodeError, match="not usable"):
+        palette_table(segmented(struct.pack(f"<{len(codes)}H", *codes), 1 << 16, 16))
+
+
+def test_a_table_whose_other_colours_are_missing() -> None:
+    whole = palette(COLOURS)
+    with pytest.raises(DecodeError, match="palette is not usable"):
+        palette_table(whole.replace(b"\x28\x00\x03\x12", b"\x28\x00\x04\x12"))
+
+
+@pytest.mark.parametrize("vr", ["CQ", "SS"])
+def test_another_element_of_the_header_is_none_of_its_business(vr: str) -> None:
+    """pydicom refused the whole header for a character set of an unknown VR, or with a NUL in it."""
+    odd = palette(COLOURS, SpecificCharacterSet="ISO_IR 100").replace(
+        b"\x05\x00CS", b"\x05\x00" + vr.encode()
+    )
+    np.testing.assert_array_equal(palette_table(odd).entries, EXPECTED)
+    np.testing.assert_array_equal(palette_table(odd.replace(b"IR 100", b"IR \0\1\2")).entries, EXPECTED)
