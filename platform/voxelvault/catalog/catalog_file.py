@@ -10,14 +10,15 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from voxelvault.catalog.engine import private_folder
 from voxelvault.errors import CatalogError, NoPermission, StorageError
-from voxelvault.model import ObjectStore
+from voxelvault.model import ObjectInfo, ObjectStore
 
 NAME = "catalog/lake.duckdb"
 LOCK = "catalog-file"
@@ -30,9 +31,12 @@ _TRIES = 50
 
 @dataclass(frozen=True)
 class FileState:
-    """What tells one content of the file from the next: inode, size, time of main file and journals."""
+    """What tells one content of the file from the next.
 
-    parts: tuple[tuple[str, int, int, int], ...]
+    On a disk: inode, size, time of main file and journals; in object storage: the document's version.
+    """
+
+    parts: tuple[tuple[str, int, int, int], ...] | str
     racy: bool = False
 
     def same(self, other: FileState) -> bool:
@@ -46,12 +50,17 @@ class CatalogFile:
     Parameters
     ----------
     objects : ObjectStore
-        Gives the lock and, when it has a local `root`, the place; else the file lives in a private
-        temporary folder as long as this object.
+        Gives the lock and, when it has a local `root`, the place.
+
+    Attributes
+    ----------
+    flush : callable or None
+        Brings all that was committed into the file itself, while it is attached.
     """
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects
+        self.flush: Callable[[], object] | None = None
         self.private = private_folder(self)
         root = getattr(objects, "root", None)
         self.local = root is not None
@@ -62,10 +71,26 @@ class CatalogFile:
         return self.path.is_file()
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the file still."""
+    def held(self) -> Iterator[None]:
+        """Hold the file still, while it is attached or detached."""
         with self._objects.lock(LOCK, _WAIT):
             yield
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the file still, while something is committed to it."""
+        with self.held():
+            yield
+
+    def pull(self) -> None:
+        """Do nothing: the file is where it is worked on."""
+
+    def settled(self, listed: Sequence[ObjectInfo]) -> float:
+        """Return the time before which whatever the catalog does not name is nobody's: any.
+
+        A lock on a local disk can't be lost while its holder sleeps.
+        """
+        return inf
 
     def state(self) -> FileState:
         """Return what tells this content of the file from the next.
@@ -88,7 +113,7 @@ class CatalogFile:
         """Copy the file, encrypted as it is, into the private folder; return the copy and its state."""
         target = self.fresh()
         try:
-            with self.locked():
+            with self.held():
                 return target, self._copy(target)
         except NoPermission:
             # A read-only place has no lock; nor does it have a writer that can be heard of.
