@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from voxelvault.vault import Vault
 
@@ -26,7 +25,7 @@ def create(
     Parameters
     ----------
     path : path
-        On a local disk.
+        On a local disk, or a URL such as s3://bucket/folder.
     purpose : str, optional
         Code of the purpose of use, such as a study's number; stands in every audit entry.
     key_file : path, optional
@@ -56,10 +55,11 @@ def create(
     """
     from voxelvault.crypto.ways import Ways
     from voxelvault.opening import create_vault
+    from voxelvault.storage.places import place_of
 
     ways = Ways(key_file, passphrase, key_service=key_service)
     made = create_vault(path, ways, purpose=purpose, codec=codec, residency=residency, catalog=catalog)
-    vault = Vault(made.resources, Path(path).expanduser())
+    vault = Vault(made.resources, place_of(path))
     vault.recovery_code, vault.warnings = made.recovery_code, made.warnings
     return vault
 
@@ -80,7 +80,7 @@ def open(
     Parameters
     ----------
     path : path, optional
-        Of the vault; by default the one that `VOXELVAULT` or the configuration names.
+        Of the vault, or its URL; by default the one that `VOXELVAULT` or the configuration names.
     purpose : str, optional
         Code of the purpose of use; stands in every audit entry.
     key_file, passphrase, recovery_code : optional
@@ -106,6 +106,7 @@ def open(
     from voxelvault.crypto.ways import Ways
     from voxelvault.errors import NotAVault
     from voxelvault.opening import open_vault
+    from voxelvault.storage.places import place_of
 
     where = path if path is not None else default_vault()
     if where is None:
@@ -118,7 +119,7 @@ def open(
         checkpoint=checkpoint,
         accept=accept_restore,
     )
-    return Vault(resources, Path(where).expanduser())
+    return Vault(resources, place_of(where))
 
 
 __all__ = ["create", "open"]

@@ -16,8 +16,8 @@ from voxelvault.audit.events import Event, Kind
 from voxelvault.audit.log import AuditLog
 from voxelvault.audit.rollback import accept_restore, check_heads, check_pin, remember
 from voxelvault.catalog.catalog import Catalog
-from voxelvault.catalog.ducklake import DuckLakeCatalog
 from voxelvault.catalog.choosing import EMBEDDED, ChosenCatalog
+from voxelvault.catalog.ducklake import DuckLakeCatalog
 from voxelvault.config import Pins, default_key_file, given_checkpoint
 from voxelvault.crypto.key_store import RECORD
 from voxelvault.crypto.keyring import KeyRing, Role
@@ -34,6 +34,7 @@ from voxelvault.errors import (
     NewerFormat,
     NoPermission,
     NotAVault,
+    ObjectMissing,
     RollbackDetected,
     UsageError,
     VaultExists,
@@ -45,7 +46,8 @@ from voxelvault.readonly import is_writable, require_writable, side_log
 from voxelvault.resources import Resources, Settings
 from voxelvault.storage.codecs import codec_named
 from voxelvault.storage.layout import TAGS, VAULT_TOML
-from voxelvault.storage.objects import LocalObjects, require_local
+from voxelvault.storage.mounts import require_local
+from voxelvault.storage.places import Place, kind_of, place_of, require_conditions, store_at
 from voxelvault.storage.sealed_objects import SealedObjects
 
 
@@ -68,12 +70,12 @@ def create_vault(
     catalog: str = EMBEDDED,
     memory_kib: int = MEMORY_KIB,
 ) -> Created:
-    """Make a vault in an empty or new folder.
+    """Make a vault in an empty or new folder, or in object storage.
 
     Parameters
     ----------
     path : path
-        On a local disk.
+        On a local disk, or a URL such as s3://bucket/folder.
     ways : Ways
         With a passphrase or a key service: a slot of that; else a key file is made, outside the vault.
     purpose : str, optional
@@ -98,19 +100,17 @@ def create_vault(
     KeyUnavailable
         The key service refused, or does not give back what it wrapped.
     """
-    root = Path(path).expanduser().absolute()
+    place = place_of(path)
     codec_named(codec)
-    if (root / VAULT_TOML).exists():
-        raise VaultExists("there is a vault already; open it, or choose another folder")
-    if not _is_free(root):
-        raise UsageError("the folder for a new vault must be empty; choose another")
-    settings = Settings(new_id(), codec=codec, residency=residency, catalog=catalog)
+    store = store_at(place)
+    _require_free(place, store)
+    settings = Settings(new_id(), codec=codec, residency=residency, objects=kind_of(place), catalog=catalog)
     chosen = ChosenCatalog(catalog, settings.vault_id)
-    if not chosen.anywhere:
-        require_local(root)
+    if not chosen.anywhere and isinstance(place, Path):
+        require_local(place)
     chosen.check()
     text = _toml(settings)
-    objects = chosen.locked(LocalObjects(root))
+    objects = chosen.locked(store)
     code = new_code()
     slots = [*first_slots(ways, settings.vault_id, memory_kib), RecoveryProvider(code).slot("recovery code")]
     keys = KeyRing.create(
@@ -129,18 +129,28 @@ def create_vault(
         audit.append([_event(resources, Kind.VAULT_CREATED)])
         remember(Pins(), settings.vault_id, audit, keys.number)
         own_file = ways.passphrase is None and ways.key_service is None
-        warnings = key_file_warnings(root, ways.key_file, settings.vault_id) if own_file else []
+        warnings = key_file_warnings(place, ways.key_file, settings.vault_id) if own_file else []
         # The description comes last: a vault that was half made, its recovery code never shown, is none.
         objects.put(VAULT_TOML, [text])
         opened.pop_all()
     return Created(resources, code, tuple(warnings))
 
 
-def _is_free(root: Path) -> bool:
+def _require_free(place: Place, store: ObjectStore) -> None:
     try:
-        return not root.exists() or (root.is_dir() and not any(root.iterdir()))
+        if isinstance(place, Path):
+            found = (place / VAULT_TOML).exists()
+            free = not place.exists() or (place.is_dir() and not any(place.iterdir()))
+        else:
+            require_conditions(store)
+            names = {info.name for info in store.list("")}
+            found, free = VAULT_TOML in names, not names
     except OSError as error:
         raise disk_error(error) from None
+    if found:
+        raise VaultExists("there is a vault already; open it, or choose another folder")
+    if not free:
+        raise UsageError("the folder for a new vault must be empty; choose another")
 
 
 def open_vault(
@@ -158,7 +168,7 @@ def open_vault(
     Parameters
     ----------
     path : path
-        Of the vault.
+        Of the vault; a folder or a URL.
     ways : Ways
         Keys at hand.
     purpose : str, optional
@@ -181,12 +191,13 @@ def open_vault(
     RollbackDetected
         It is older than what was last seen.
     """
-    root = Path(path).expanduser().absolute()
-    settings, text = read_settings(root)
+    place = place_of(path)
+    store = store_at(place)
+    settings, text = read_settings(store)
     given = checkpoint if checkpoint is not None else given_checkpoint()
     vouched = bool(given or fingerprint or Pins().load(settings.vault_id))
     chosen = ChosenCatalog(settings.catalog, settings.vault_id)
-    objects = chosen.locked(LocalObjects(root))
+    objects = chosen.locked(store)
     providers = ways.providers(settings.vault_id, vouched=vouched)
     try:
         keys = KeyRing.open(objects, settings.vault_id, text, providers, fingerprint=fingerprint)
@@ -196,9 +207,9 @@ def open_vault(
         providers.append(PassphraseProvider(getpass.getpass("passphrase of the vault: ")))
         keys = KeyRing.open(objects, settings.vault_id, text, providers, fingerprint=fingerprint)
     log = AuditLog.open(objects, keys)
-    writable = is_writable(root, network=chosen.anywhere)
+    writable = is_writable(store, network=chosen.anywhere)
     audit = log if writable else side_log(keys)
-    tags = vault_tags(root)
+    tags = vault_tags(store)
     with ExitStack() as opened:
         open_catalog = DuckLakeCatalog.unopened if anew else chosen.open
         catalog = open_catalog(objects, keys, tags, read_only=not writable)
@@ -247,10 +258,10 @@ def close_vault(resources: Resources) -> None:
         resources.keys.close()
 
 
-def key_file_warnings(root: Path, key_file: str | os.PathLike[str] | None, vault_id: str) -> list[str]:
+def key_file_warnings(place: Place, key_file: str | os.PathLike[str] | None, vault_id: str) -> list[str]:
     """Say so when the key file lies on the vault's disk: that protects from nobody who takes both."""
     path = Path(key_file or default_key_file(vault_id)).expanduser()
-    if not path.exists() or path.stat().st_dev != root.stat().st_dev:
+    if isinstance(place, str) or not path.exists() or path.stat().st_dev != place.stat().st_dev:
         return []
     return [
         "key file and vault are on one disk: whoever takes both reads everything; move the key file to "
@@ -258,22 +269,22 @@ def key_file_warnings(root: Path, key_file: str | os.PathLike[str] | None, vault
     ]
 
 
-def read_settings(root: Path) -> tuple[Settings, bytes]:
+def read_settings(store: ObjectStore) -> tuple[Settings, bytes]:
     """Return what a vault's public description says, and its bytes.
 
     Raises
     ------
     NotAVault, NoPermission, NewerFormat, IntegrityError
         There is none, it may not be read, it is newer than this version, or it is damaged.
+    StorageError
+        The disk or the object storage fails.
     """
     try:
-        text = (root / VAULT_TOML).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
+        text = store.get(VAULT_TOML)
+    except ObjectMissing:
         raise NotAVault("there is no vault at this place; `voxelvault init PATH` makes one") from None
-    except PermissionError:
-        raise NoPermission("this vault may not be read; ask its owner for access to the folder") from None
-    except OSError:
-        raise NotAVault("vault.toml cannot be read; check the disk, and that this is a vault") from None
+    except NoPermission:
+        raise NoPermission("this vault may not be read; ask its owner for access to it") from None
     try:
         found = tomllib.loads(text.decode())
         if found["format"] > FORMAT:
@@ -287,10 +298,22 @@ def read_settings(root: Path) -> tuple[Settings, bytes]:
         raise IntegrityError("vault.toml is damaged; restore it from a copy") from None
 
 
-def vault_tags(root: Path) -> Tags:
+def vault_tags(store: ObjectStore) -> Tags:
     """Return the vault's tag list: the shipped one, and what the site added by `reindex`."""
-    own = root / TAGS
-    return load_tags(own if own.exists() else None)
+    try:
+        return _tags_of(store.get(TAGS))
+    except ObjectMissing:
+        return load_tags(None)
+
+
+def _tags_of(stored: bytes) -> Tags:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / TAGS
+            copy.write_bytes(stored)
+            return load_tags(copy)
+    except OSError as error:
+        raise disk_error(error) from None
 
 
 def adopt_tags(resources: Resources, tags_file: Path) -> Resources:
@@ -322,13 +345,7 @@ def _read_tags(tags_file: Path) -> tuple[Tags, bytes]:
         stored = tags_file.read_bytes()
     except OSError:
         raise UsageError("the tag list can't be read; check its path and who may read it") from None
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / TAGS
-            copy.write_bytes(stored)
-            return load_tags(copy), stored
-    except OSError as error:
-        raise disk_error(error) from None
+    return _tags_of(stored), stored
 
 
 def _tags_event(resources: Resources) -> Event:

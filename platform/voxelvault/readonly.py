@@ -10,30 +10,43 @@ from __future__ import annotations
 import os
 import re
 import socket
-from pathlib import Path
 
 from voxelvault.audit.log import AuditLog
 from voxelvault.catalog.choosing import EMBEDDED
 from voxelvault.config import config_home
 from voxelvault.crypto.keyring import KeyRing
 from voxelvault.errors import NoPermission
+from voxelvault.model import ObjectStore
 from voxelvault.resources import Resources
 from voxelvault.storage.mounts import is_network_fs, require_local
 from voxelvault.storage.objects import LocalObjects
+from voxelvault.storage.places import require_conditions
 
 SETTING = "read_only_log"
 
 
-def is_writable(root: Path, *, network: bool = False) -> bool:
-    """Tell whether a vault at this place may be written: a local disk, mounted and permitted for writing.
+def is_writable(store: ObjectStore, *, network: bool = False) -> bool:
+    """Tell whether a vault may be written: a local disk, mounted and permitted for writing, or a bucket.
 
     Parameters
     ----------
-    root : Path
-        The vault's folder.
+    store : ObjectStore
+        The vault's.
     network : bool
         The vault's locks are elsewhere, so it may lie on a network file system.
+
+    Raises
+    ------
+    StorageError
+        A server of object storage ignores conditional writes, or does not answer.
     """
+    if not isinstance(store, LocalObjects):
+        try:
+            require_conditions(store)
+        except NoPermission:
+            return False
+        return True
+    root = store.root
     read_only = bool(os.statvfs(root).f_flag & os.ST_RDONLY)
     return not read_only and os.access(root, os.W_OK) and (network or not is_network_fs(root))
 

@@ -40,7 +40,7 @@ class Vault(AbstractContextManager["Vault"]):
         What `create` would have you know.
     """
 
-    def __init__(self, resources: Resources, path: Path) -> None:
+    def __init__(self, resources: Resources, path: Path | str) -> None:
         self.resources = resources
         self.path = path
         self.recovery_code: str | None = None

@@ -408,4 +408,4 @@ def _too_short(name: str) -> IntegrityError:
     return IntegrityError(f"{name} ends too soon: run `voxelvault verify`, and restore it from a backup")
 
 
-__all__ = ["LocalObjects", "MemoryObjects", "changed", "content_version", "is_network_fs", "require_local"]
+__all__ = ["LocalObjects", "MemoryObjects", "is_network_fs", "require_local"]

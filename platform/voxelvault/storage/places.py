@@ -18,8 +18,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from voxelvault.errors import MissingExtra, UsageError
+from voxelvault.model import ObjectStore
 from voxelvault.storage.objects import LocalObjects
-from voxelvault.storage.remote_objects import ObstoreObjects
 
 Place = Path | str
 """A folder as an absolute path, or a URL."""
@@ -55,7 +55,7 @@ def place_of(where: str | os.PathLike[str]) -> Place:
     return f"{scheme}://{rest}"
 
 
-def store_at(place: Place, config: Mapping[str, str] | None = None) -> LocalObjects | ObstoreObjects:
+def store_at(place: Place, config: Mapping[str, str] | None = None) -> ObjectStore:
     """Return the object store at a place; nothing is asked of it yet.
 
     Parameters
@@ -74,7 +74,10 @@ def store_at(place: Place, config: Mapping[str, str] | None = None) -> LocalObje
     """
     if isinstance(place, Path):
         return LocalObjects(place)
+    # Only here: a vault in a folder needs none of it.
     from obstore.store import AzureStore, GCSStore, S3Store
+
+    from voxelvault.storage.remote_objects import ObstoreObjects
 
     kinds: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
     limits: dict[str, Any] = {"connect_timeout": _CONNECT, "read_timeout": _SILENCE, "timeout": _WHOLE}
@@ -85,6 +88,26 @@ def store_at(place: Place, config: Mapping[str, str] | None = None) -> LocalObje
         options |= known | _profile()
     store = kinds[place.partition(":")[0]].from_url(place, client_options=limits, **options)
     return ObstoreObjects(store, place)
+
+
+def kind_of(place: Place) -> str:
+    """Return what vault.toml calls a kind of place: `local`, or the scheme of its URL."""
+    return "local" if isinstance(place, Path) else place.partition(":")[0]
+
+
+def require_conditions(store: ObjectStore) -> None:
+    """Prove that a store in object storage heeds conditional requests; others have locks.
+
+    Raises
+    ------
+    NoPermission
+        Nothing may be written there.
+    StorageError
+        It ignores them.
+    """
+    probe = getattr(store, "require_conditions", None)
+    if probe is not None:
+        probe()
 
 
 def public_config(place: Place) -> dict[str, str]:
@@ -132,4 +155,4 @@ def _profile() -> dict[str, Any]:
     return {"credential_provider": Boto3CredentialProvider()}
 
 
-__all__ = ["REMOTE", "Place", "place_of", "public_config", "store_at"]
+__all__ = ["REMOTE", "Place", "kind_of", "place_of", "public_config", "require_conditions", "store_at"]

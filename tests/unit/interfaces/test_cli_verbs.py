@@ -16,6 +16,7 @@ from PIL import Image
 import voxelvault.intake.ingest
 from voxelvault.interfaces.cli import app
 from voxelvault.opening import read_settings
+from voxelvault.storage.objects import LocalObjects
 from voxelvault.testing.synthetic import PATIENT_ID, PATIENT_NAME, ct_series, hostile
 
 
@@ -53,7 +54,7 @@ def test_no_vault_says_what_to_do(run: Any, tmp_path: Path) -> None:
 
 
 def test_a_missing_key_is_one_line(run: Any, vault: Path, configuration: Path) -> None:
-    key = configuration / "elsewhere" / f"{read_settings(vault)[0].vault_id}.key"
+    key = configuration / "elsewhere" / f"{read_settings(LocalObjects(vault))[0].vault_id}.key"
     (configuration / "keys").rename(key.parent)
     found = run("--vault", vault, "info")
     assert found.code == 1

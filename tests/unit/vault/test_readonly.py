@@ -78,7 +78,7 @@ def test_writing_is_refused_in_one_line(read_only: Path, tmp_path: Path) -> None
 def test_the_record_may_refuse(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with vv.open(path) as vault:
         vault.resources.keys.change_settings({readonly.SETTING: "refuse"})
-    monkeypatch.setattr("voxelvault.opening.is_writable", lambda root: False)
+    monkeypatch.setattr("voxelvault.opening.is_writable", lambda *_, **__: False)
     with pytest.raises(NoPermission, match="refuses reading"):
         vv.open(path)
 

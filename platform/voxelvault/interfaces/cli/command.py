@@ -94,20 +94,21 @@ class Session:
     accept_restore: bool = False
 
     @property
-    def path(self) -> Path:
-        """Where the vault is.
+    def place(self) -> Path | str:
+        """Where the vault is: a folder, or a URL.
 
         Raises
         ------
         UsageError
-            None was named.
+            None was named, or it is no place for a vault.
         """
         from voxelvault.config import default_vault
+        from voxelvault.storage.places import place_of
 
         where = self.vault or default_vault()
         if where is None:
             raise UsageError("no vault was named; put --vault PATH before the verb, or set VOXELVAULT")
-        return Path(where).expanduser()
+        return place_of(where)
 
     def passphrase(self) -> str | None:
         """Return the passphrase of the file or of the environment, if there is one."""
@@ -124,7 +125,7 @@ class Session:
         import voxelvault
 
         return voxelvault.open(
-            self.path,
+            self.place,
             purpose=self.purpose,
             key_file=self.key_file,
             fingerprint=self.fingerprint,

@@ -59,7 +59,7 @@ def _of_vault(session: Session, vault: Vault) -> dict[str, Any]:
     resources = vault.resources
     vault_id = resources.settings.vault_id
     return {
-        "vault": str(session.path.absolute()),
+        "vault": str(session.place),
         "vault_id": vault_id,
         "fingerprint": resources.keys.fingerprint,
         "log_public_key": str(resources.log.key),
@@ -72,7 +72,7 @@ def _of_vault(session: Session, vault: Vault) -> dict[str, Any]:
         "key_generation": resources.keys.generation,
         "decoder_sandbox": resources.pool.sandbox(),
         "slots": list_slots(resources),
-        "warnings": key_file_warnings(session.path.absolute(), session.key_file, vault_id),
+        "warnings": key_file_warnings(session.place, session.key_file, vault_id),
     }
 
 

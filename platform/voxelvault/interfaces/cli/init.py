@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import click
 
@@ -21,9 +20,10 @@ CODECS = "htj2k|fast|raw|NAME"
     "init",
     "voxelvault init ~/vault",
     "voxelvault --passphrase-file secret.txt init /data/vault --codec fast",
+    "voxelvault init s3://imaging/vault",
     "voxelvault init /data/vault --key-service vault-transit imaging",
 )
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path")
 @click.option("--passphrase", "ask", is_flag=True, help="A passphrase instead of a key file.")
 @click.option(
     "--key-service",
@@ -43,7 +43,7 @@ CODECS = "htj2k|fast|raw|NAME"
 @pass_session
 def init(
     session: Session,
-    path: Path,
+    path: str,
     ask: bool,
     key_service: tuple[str, str] | None,
     codec: str,
@@ -53,7 +53,7 @@ def init(
 ) -> None:
     """Make a vault.
 
-    PATH is a new or empty folder. The recovery code is printed once, and kept nowhere.
+    PATH is a new or empty folder, or s3://bucket/folder. The recovery code is printed once, and kept nowhere.
     A key file is made in the user's configuration, or where --key-file says. With --passphrase, or
     when a passphrase is given by file or environment, the vault opens with that instead; with
     --key-service it opens for whom the service lets.
@@ -79,7 +79,7 @@ def init(
         if passphrase is None and key_service is None:
             key_file = session.key_file or str(default_key_file(resources.settings.vault_id))
         document = {
-            "vault": str(path.expanduser().absolute()),
+            "vault": str(vault.path),
             "vault_id": resources.settings.vault_id,
             "fingerprint": resources.keys.fingerprint,
             "key_file": key_file,

@@ -218,9 +218,10 @@ def recover(session: Session, ask: bool, code_file: Path | None, as_json: bool) 
     """
     from voxelvault.config import default_key_file
     from voxelvault.opening import read_settings
+    from voxelvault.storage.places import store_at
     from voxelvault.upkeep import keys as verbs
 
-    vault_id = read_settings(session.path)[0].vault_id
+    vault_id = read_settings(store_at(session.place))[0].vault_id
     place = Path(session.key_file or default_key_file(vault_id)).expanduser()
     if not ask and place.exists():
         raise UsageError("there is a key file already: put --key-file with a new place before the verb")
