@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from typing import TYPE_CHECKING
 
+from voxelvault import plugins
 from voxelvault.audit.events import Event, Kind
 from voxelvault.dicom.vr import tags_by_keyword
 from voxelvault.policy.access import Request, require
 from voxelvault.resources import Resources
+from voxelvault.storage.codecs import own_names
+
+if TYPE_CHECKING:
+    from voxelvault.catalog.user_sql import UserSession
 
 HARMLESS = frozenset(
     """
@@ -75,6 +81,23 @@ def log_query(resources: Resources, query: str) -> None:
     kind = Kind.IDENTIFYING_READ if identifies(query) else Kind.QUERY
     require(resources.policy, Request(kind, (), resources.purpose, resources.who))
     resources.audit.append([Event(kind=kind, who=resources.who, purpose=resources.purpose, text=query)])
+
+
+class MissingCodec(UserWarning):
+    """Frames of the vault can't be read here: the package whose codec stored them is missing."""
+
+
+def codec_warnings(resources: Resources) -> list[str]:
+    """Say which codecs frames of this vault need, and no package here adds."""
+    stored = resources.catalog.query("select distinct codec from stacks")["codec"].to_pylist()
+    foreign = {resources.settings.codec, *stored} - own_names()
+    # Looking through installed packages takes a while: only where there is something to look for.
+    here = {plugin.name for plugin in plugins.listed(plugins.CODECS, own_names())} if foreign else set()
+    return [
+        f"this vault needs the codec {name!r} of a package that is not installed here; frames that other "
+        "codecs stored can be read, for the rest install it as it was on the machine that stored them"
+        for name in sorted(foreign - here)
+    ]
 
 
 class VaultOptions:
@@ -150,3 +173,24 @@ def summary(resources: Resources) -> dict[str, object]:
         " group by all order by n desc, Modality"
     ).to_pylist()
     return {**counts, "modalities": ", ".join(f"{row['Modality']} {row['n']}" for row in modalities)}
+
+
+class Sessions:
+    """The session that a user's queries run in; another one as soon as the catalog has changed."""
+
+    def __init__(self) -> None:
+        self._open: tuple[str, UserSession] | None = None
+
+    def fresh(self, resources: Resources) -> UserSession:
+        """Return a session of the catalog as it is now."""
+        digest = resources.catalog.head().digest
+        if self._open is None or self._open[0] != digest:
+            self.drop()
+            self._open = digest, resources.catalog.user_session(extra=None)
+        return self._open[1]
+
+    def drop(self) -> None:
+        """Close it: the next query makes another."""
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None

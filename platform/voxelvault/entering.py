@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 from voxelvault.vault import Vault
 
@@ -35,7 +36,7 @@ def create(
     key_service : tuple of (str, str), optional
         Instead of a key file, a kind of key service and its key: `("aws-kms", ARN)`,
         `("vault-transit", NAME)`, `("pkcs11", URI)`, or one that an installed package adds.
-    codec : {"htj2k", "fast", "raw"}
+    codec : {"htj2k", "fast", "raw"}, or a name that an installed package adds
         How native pixels are stored; lossless all of them.
     residency : str
         Region where the data must stay; public.
@@ -95,13 +96,15 @@ def open(
     Returns
     -------
     Vault
-        Close it, or use it in a `with` statement.
+        Close it, or use it in a `with` statement. It warns (`MissingCodec`) where frames were stored by
+        another package's codec that is not installed here.
 
     Raises
     ------
     NotAVault, KeyUnavailable, WrongPassphrase, RollbackDetected, NewerFormat, IntegrityError
         Each message says what to do.
     """
+    from voxelvault.access import MissingCodec, codec_warnings
     from voxelvault.config import default_vault
     from voxelvault.crypto.ways import Ways
     from voxelvault.errors import NotAVault
@@ -119,7 +122,11 @@ def open(
         checkpoint=checkpoint,
         accept=accept_restore,
     )
-    return Vault(resources, place_of(where))
+    vault = Vault(resources, place_of(where))
+    vault.warnings = tuple(codec_warnings(resources))
+    for warning in vault.warnings:
+        warnings.warn(warning, MissingCodec, stacklevel=2)
+    return vault
 
 
 __all__ = ["create", "open"]

@@ -41,7 +41,8 @@
     │   └── GrantExpired           what was lent to a worker process is no longer valid
     ├── ForkedProcess              a handle was used in a forked child
     ├── WorkerDied                 a loader's worker process was killed
-    └── MissingExtra               an optional package is not installed
+    ├── MissingExtra               an optional package is not installed
+    └── PluginFailed               a package that adds to this one can't be loaded
 
 Messages are one line, say what to do next and carry opaque ids only: never a UID, name, date
 or source path.
@@ -222,3 +223,7 @@ class WorkerDied(VoxelVaultError):
 
 class MissingExtra(VoxelVaultError):
     """An optional package is not installed; the message names the extra."""
+
+
+class PluginFailed(VoxelVaultError):
+    """A package that adds a codec, source, verb or provider fails; the message names it."""

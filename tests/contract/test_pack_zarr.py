@@ -31,7 +31,14 @@ from voxelvault.storage.pack_reader import PackReader
 from voxelvault.storage.pack_writer import PackWriter
 from voxelvault.storage.prepare import prepare
 from voxelvault.storage.sealed_objects import SealedObjects
-from voxelvault.storage.zarr_codecs import DICOM_FRAME_NAME, HTJ2K_NAME, DicomFrameCodec, Htj2kCodec
+from voxelvault.storage.zarr_codecs import (
+    ADDED_NAME,
+    DICOM_FRAME_NAME,
+    HTJ2K_NAME,
+    AddedCodec,
+    DicomFrameCodec,
+    Htj2kCodec,
+)
 from voxelvault.storage.zarr_pack import ProvenShard, zarr_entries
 from voxelvault.storage.zarr_store import PackStore
 from voxelvault.testing import synthetic
@@ -234,10 +241,11 @@ def parse_spec(data: bytes) -> Any:
 def test_codecs_are_registered_and_named_as_entry_points() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     points = project["project"]["entry-points"]["zarr.codecs"]
-    assert set(points) == {HTJ2K_NAME, DICOM_FRAME_NAME}
+    assert set(points) == {ADDED_NAME, HTJ2K_NAME, DICOM_FRAME_NAME}
     for name, value in points.items():
         assert EntryPoint(name, value, "zarr.codecs").load() is get_codec_class(name)
     spec = parse_spec(KINDS["RGB"])
     codec = DicomFrameCodec("1.2.3", spec)
     assert DicomFrameCodec.from_dict(json.loads(json.dumps(codec.to_dict()))) == codec
     assert Htj2kCodec.from_dict(Htj2kCodec().to_dict()) == Htj2kCodec()
+    assert AddedCodec.from_dict(AddedCodec("example").to_dict()) == AddedCodec("example")

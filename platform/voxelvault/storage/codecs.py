@@ -2,6 +2,7 @@
 
 A table from codec name to a pair of functions. `htj2k` is the default for 8- and 16-bit integers;
 `fast` is Blosc-Zstd with shuffle, which plain zarr reads too; `raw` is the bytes themselves.
+Packages add codecs of their own by the entry point group `voxelvault.codecs`.
 A chunk in the sender's own encoding has the codec `dicom_frame` and is decoded elsewhere, in a
 child process: only codestreams that we encoded are decoded here.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -18,7 +19,8 @@ import imagecodecs as _typed_too_narrowly
 import numpy as np
 import numpy.typing as npt
 
-from voxelvault.errors import IntegrityError, UsageError
+from voxelvault import plugins
+from voxelvault.errors import IntegrityError, MissingExtra, PluginFailed, UsageError
 from voxelvault.model import Buffer
 
 imagecodecs: Any = _typed_too_narrowly  # it takes every buffer, its stubs only three
@@ -29,9 +31,17 @@ DICOM_FRAME = "dicom_frame"
 """Codec name of chunks that hold the sender's own codestream."""
 
 
+def holds_anything(dtype: np.dtype[Any], samples: int, bits: int) -> bool:
+    """Take frames of every kind."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkCodec:
     """One lossless codec: `encode(frame) -> bytes` and `decode_into(chunk, out)`, C order.
+
+    `holds(dtype, samples, bits)` tells whether it takes such frames; others go to `fast`. `bits` is
+    BitsAllocated: single bits come as uint8.
 
     Where `prove_first` is set, a chunk is compared with the manifest's digest before it is decoded:
     an entropy decoder in this process sees only codestreams that we encoded, not those of someone
@@ -42,6 +52,7 @@ class ChunkCodec:
     encode: Callable[[Frame], Buffer]
     decode_into: Callable[[Buffer, Frame], None]
     prove_first: bool = False
+    holds: Callable[[np.dtype[Any], int, int], bool] = holds_anything
 
 
 _warm_lock = threading.Lock()
@@ -169,37 +180,81 @@ def _raw_decode(chunk: Buffer, out: Frame) -> None:
     _flat(out)[:] = np.frombuffer(chunk, np.uint8)
 
 
+def _htj2k_holds(dtype: np.dtype[Any], samples: int, bits: int) -> bool:
+    """Take 8- and 16-bit integers with one or three samples, no single bits."""
+    return dtype.kind in "iu" and dtype.itemsize <= 2 and samples in (1, 3) and bits > 1
+
+
 CODECS = {
-    "htj2k": ChunkCodec("htj2k", _htj2k_encode, _htj2k_decode, prove_first=True),
+    "htj2k": ChunkCodec("htj2k", _htj2k_encode, _htj2k_decode, prove_first=True, holds=_htj2k_holds),
     "fast": ChunkCodec("fast", _fast_encode, _fast_decode),
     "raw": ChunkCodec("raw", _raw_encode, _raw_decode),
 }
 
 
+def own_names() -> frozenset[str]:
+    """Return the names that no package can take."""
+    return frozenset((*CODECS, DICOM_FRAME))
+
+
 def codec_named(name: str) -> ChunkCodec:
-    """Return the codec of that name.
+    """Return the codec of that name: ours, or one that an installed package adds.
 
     Raises
     ------
     UsageError
-        There is none.
+        There is none, or two packages add it.
+    PluginFailed
+        The package that adds it can't be loaded.
     """
-    try:
-        return CODECS[name]
-    except KeyError:
-        raise UsageError(f"no codec {name!r}; choose one of {', '.join(sorted(CODECS))}") from None
+    found = CODECS.get(name) or _added(name)
+    if found is None:
+        names = sorted({*CODECS, *(plugin.name for plugin in plugins.listed(plugins.CODECS, own_names()))})
+        raise UsageError(f"no codec {name!r}; choose one of {', '.join(names)}")
+    return found
+
+
+def stored_codec(name: str) -> ChunkCodec:
+    """Return the codec that a stored chunk needs.
+
+    Raises
+    ------
+    MissingExtra
+        No package here adds it; the message names the codec.
+    PluginFailed
+        The package that adds it can't be loaded.
+    """
+    found = CODECS.get(name) or _added(name)
+    if found is None:
+        raise MissingExtra(
+            f"these frames were stored by the codec {name!r} of a package that is not installed here; "
+            "install it as it was on the machine that stored them"
+        )
+    return found
+
+
+@cache
+def _added(name: str) -> ChunkCodec | None:
+    made = plugins.load(plugins.CODECS, name, own_names())
+    if made is None:
+        return None
+    if not isinstance(made, ChunkCodec) or made.name != name:
+        raise PluginFailed(
+            f"the codec {name!r} that a package adds is no ChunkCodec of that name; mend or uninstall it"
+        )
+    # In this process it decodes nothing that its own encoder did not write.
+    return replace(made, prove_first=True)
 
 
 def codec_for(preferred: str, dtype: np.dtype[Any], samples: int, bits: int) -> str:
     """Return the codec that a stack gets: the preferred one where it can hold such frames.
 
-    HTJ2K holds 8- and 16-bit integers with one or three samples; floats, 32-bit integers and
-    single bits go to `fast`.
+    Floats, 32-bit integers and single bits, which HTJ2K can't hold, go to `fast`.
 
     Parameters
     ----------
     preferred : str
-        A name of `CODECS`.
+        A name of `CODECS`, or of a codec that a package adds.
     dtype : numpy.dtype
         Of the stored values.
     samples : int
@@ -212,9 +267,7 @@ def codec_for(preferred: str, dtype: np.dtype[Any], samples: int, bits: int) -> 
     UsageError
         There is no codec of that name.
     """
-    codec_named(preferred)
-    fits = dtype.kind in "iu" and dtype.itemsize <= 2 and samples in (1, 3) and bits > 1
-    return "fast" if preferred == "htj2k" and not fits else preferred
+    return preferred if codec_named(preferred).holds(dtype, samples, bits) else "fast"
 
 
 __all__ = [
@@ -224,6 +277,9 @@ __all__ = [
     "blosc_settings",
     "codec_for",
     "codec_named",
+    "holds_anything",
     "htj2k_codestream",
+    "own_names",
+    "stored_codec",
     "warm_up",
 ]

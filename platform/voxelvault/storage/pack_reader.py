@@ -23,7 +23,7 @@ from voxelvault.dicom import native
 from voxelvault.dicom.decode import DecoderPool
 from voxelvault.errors import ForkedProcess, IntegrityError, UsageError
 from voxelvault.model import Buffer
-from voxelvault.storage.codecs import DICOM_FRAME, codec_named
+from voxelvault.storage.codecs import DICOM_FRAME, stored_codec
 from voxelvault.storage.pack import InstanceRecord, Manifest, StackRecord, frame_bytes, frames_a_batch
 from voxelvault.storage.sealed_objects import SealedObjects, SealedReader
 from voxelvault.storage.shards import OpenShard, Span, joined
@@ -115,6 +115,8 @@ class PackReader:
             A sender's codestream does not decode.
         UsageError
             There is no such frame, or `out` can't hold the frames.
+        MissingExtra
+            Another package's codec stored them, and it is not installed.
         """
         self._check_process()
         record = self.manifest.stacks[stack]
@@ -231,7 +233,7 @@ class PackReader:
         out: npt.NDArray[Any],
         convert: Convert | None,
     ) -> None:
-        codec = codec_named(record.key.codec)
+        codec = stored_codec(record.key.codec)
         data = self._open_span(stack, span, _scratch(span.stop - span.start))
         stored = None
         for position, start, length in span.items:

@@ -1,8 +1,8 @@
-"""The two codecs of a pack's stacks that zarr lacks.
+"""The codecs of a pack's stacks that zarr lacks.
 
-`fast` and `raw` stacks are plain zarr (`blosc`, `bytes`): any zarr reader opens them. HTJ2K and the
-sender's own codestreams need the codecs here; zarr finds them by the entry points ``zarr.codecs``,
-or when this module is imported.
+`fast` and `raw` stacks are plain zarr (`blosc`, `bytes`): any zarr reader opens them. HTJ2K, the
+sender's own codestreams and what other packages' codecs made need the codecs here; zarr finds them
+by the entry points ``zarr.codecs``, or when this module is imported.
 
 References
 ----------
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from voxelvault.dicom.decode import DecoderPool
 from voxelvault.errors import UsageError
 from voxelvault.model import FrameSpec
-from voxelvault.storage.codecs import codec_named
+from voxelvault.storage.codecs import codec_named, stored_codec
 from voxelvault.storage.importing import whole
 
 with whole("zarr"):
@@ -33,6 +33,7 @@ with whole("zarr"):
     from zarr.core.common import JSON
     from zarr.registry import register_codec
 
+ADDED_NAME = "voxelvault.added"
 HTJ2K_NAME = "voxelvault.htj2k"
 DICOM_FRAME_NAME = "voxelvault.dicom_frame"
 
@@ -98,6 +99,36 @@ class Htj2kCodec(_FrameCodec):
 
 
 @dataclass(frozen=True)
+class AddedCodec(_FrameCodec):
+    """A codec that another package adds (`voxelvault.codecs`).
+
+    Parameters
+    ----------
+    codec : str
+        Its name there.
+    """
+
+    codec: str
+
+    @classmethod
+    def from_dict(cls, data: dict[str, JSON]) -> AddedCodec:
+        """Return the codec that a `zarr.json` describes."""
+        return cls(str(cast(dict[str, Any], data["configuration"])["codec"]))
+
+    def to_dict(self) -> dict[str, JSON]:
+        """Return its form in `zarr.json`."""
+        return {"name": ADDED_NAME, "configuration": {"codec": self.codec}}
+
+    def decode_frame(self, chunk: bytes, out: npt.NDArray[Any]) -> None:
+        """Fill `out`, (row, column[, sample]), from the chunk."""
+        stored_codec(self.codec).decode_into(chunk, out)
+
+    def encode_frame(self, frame: npt.NDArray[Any]) -> bytes:
+        """Return the chunk of one frame."""
+        return bytes(stored_codec(self.codec).encode(frame))
+
+
+@dataclass(frozen=True)
 class DicomFrameCodec(_FrameCodec):
     """A frame in the sender's own encoding, decoded in a child process.
 
@@ -136,8 +167,9 @@ def _decoders() -> DecoderPool:
     return DecoderPool()
 
 
+register_codec(ADDED_NAME, AddedCodec)
 register_codec(HTJ2K_NAME, Htj2kCodec)
 register_codec(DICOM_FRAME_NAME, DicomFrameCodec)
 
 
-__all__ = ["DICOM_FRAME_NAME", "HTJ2K_NAME", "DicomFrameCodec", "Htj2kCodec"]
+__all__ = ["ADDED_NAME", "DICOM_FRAME_NAME", "HTJ2K_NAME", "AddedCodec", "DicomFrameCodec", "Htj2kCodec"]

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from voxelvault.errors import IntegrityError, UsageError
-from voxelvault.storage.codecs import DICOM_FRAME, blosc_settings, codec_named
+from voxelvault.storage.codecs import CODECS, DICOM_FRAME, blosc_settings, stored_codec
 from voxelvault.storage.pack import Manifest, StackKey, StackRecord
 from voxelvault.storage.sealed_objects import SealedObjects, SealedReader
 from voxelvault.storage.shards import OpenShard
-from voxelvault.storage.zarr_codecs import DicomFrameCodec, Htj2kCodec
+from voxelvault.storage.zarr_codecs import AddedCodec, DicomFrameCodec, Htj2kCodec
 from voxelvault.storage.zarr_store import Entry
 
 
@@ -73,7 +73,7 @@ class ZarrEntries(Mapping[str, Entry]):
     def _opened(self, stack: StackRecord, shard: int) -> ProvenShard | SealedReader:
         reader = self._sealed.reader(stack.shards[shard], self._dek)
         codec = stack.key.codec
-        if codec != DICOM_FRAME and not codec_named(codec).prove_first:
+        if codec != DICOM_FRAME and not stored_codec(codec).prove_first:
             return reader
         first = shard * stack.frames_per_shard
         digests = stack.digests[first : first + stack.frames_per_shard]
@@ -194,6 +194,8 @@ def _codecs(key: StackKey) -> list[dict[str, Any]]:
         return [Htj2kCodec().to_dict()]
     if key.codec == DICOM_FRAME:
         return [DicomFrameCodec(key.transfer_syntax, key.spec).to_dict()]
+    if key.codec not in CODECS:
+        return [AddedCodec(key.codec).to_dict()]
     itemsize = np.dtype(key.dtype).itemsize
     endian = {"configuration": {"endian": "little"}} if itemsize > 1 else {}
     plain: list[dict[str, Any]] = [{"name": "bytes", **endian}]

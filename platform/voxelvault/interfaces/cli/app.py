@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from voxelvault.errors import UsageError, VoxelVaultError
+from voxelvault.interfaces.cli.added_verbs import Root
 from voxelvault.interfaces.cli.audit import audit
 from voxelvault.interfaces.cli.command import Session
 from voxelvault.interfaces.cli.compact import compact
@@ -39,7 +40,7 @@ def _version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
         ctx.exit()
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--vault", metavar="PATH", help="The vault; by default $VOXELVAULT, or the configuration's.")
 @click.option("--purpose", metavar="CODE", help="Why, such as a study's number: stands in the audit log.")
 @click.option("--key-file", metavar="FILE", help="Private key file; by default the user configuration's.")

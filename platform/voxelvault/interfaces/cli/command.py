@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,16 +124,22 @@ class Session:
     def open(self, **ways: str | None) -> Vault:
         """Open the vault; at a terminal, and only there, it asks for a passphrase."""
         import voxelvault
+        from voxelvault.access import MissingCodec
 
-        return voxelvault.open(
-            self.place,
-            purpose=self.purpose,
-            key_file=self.key_file,
-            fingerprint=self.fingerprint,
-            checkpoint=self.checkpoint(),
-            accept_restore=self.accept_restore,
-            **{"passphrase": self.passphrase(), **ways},
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MissingCodec)  # said below, in one line
+            vault = voxelvault.open(
+                self.place,
+                purpose=self.purpose,
+                key_file=self.key_file,
+                fingerprint=self.fingerprint,
+                checkpoint=self.checkpoint(),
+                accept_restore=self.accept_restore,
+                **{"passphrase": self.passphrase(), **ways},
+            )
+        for warning in vault.warnings:
+            click.echo(f"warning: {warning}", err=True)
+        return vault
 
 
 def read_text(path: Path) -> str:

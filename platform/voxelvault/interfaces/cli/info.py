@@ -13,6 +13,7 @@ from voxelvault.interfaces.cli.command import Session, pass_session, verb
 from voxelvault.interfaces.cli.output import emit, facts, size, table
 
 if TYPE_CHECKING:
+    from voxelvault.plugins import Plugin
     from voxelvault.vault import Vault
 
 _SERIES_OF = (
@@ -72,8 +73,26 @@ def _of_vault(session: Session, vault: Vault) -> dict[str, Any]:
         "key_generation": resources.keys.generation,
         "decoder_sandbox": resources.pool.sandbox(),
         "slots": list_slots(resources),
+        "plugins": [str(plugin) for plugin in _plugins()],
         "warnings": key_file_warnings(session.place, session.key_file, vault_id),
     }
+
+
+def _plugins() -> list[Plugin]:
+    """Return what other packages add, whatever may be wrong with it; nothing is loaded."""
+    from voxelvault import plugins
+    from voxelvault.crypto.providers import own_kinds
+    from voxelvault.dicom.added_sources import OWN
+    from voxelvault.interfaces.cli.app import cli
+    from voxelvault.storage.codecs import own_names
+
+    ours = {
+        plugins.CODECS: own_names(),
+        plugins.INGEST_SOURCES: OWN,
+        plugins.KEY_PROVIDERS: own_kinds(),
+        plugins.VERBS: frozenset(cli.commands),
+    }
+    return [plugin for group, names in ours.items() for plugin in plugins.listed(group, names)]
 
 
 def _cache(cache: Mapping[str, Any]) -> str:
@@ -85,6 +104,7 @@ def _lines(found: Mapping[str, Any]) -> list[str]:
     about = {name.replace("_", " "): value for name, value in found.items() if value != ""}
     about["bytes"], about["bytes at rest"] = size(found["bytes"]), size(found["bytes_at_rest"])
     about["caches"] = "; ".join(_cache(cache) for cache in found["caches"]) or "none"
+    about["plugins"] = "; ".join(found["plugins"]) or "none"
     about["slots"] = ", ".join(slot.provider for slot in found["slots"])
     warnings = about.pop("warnings")
     return facts(about) + [f"warning: {warning}" for warning in warnings]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--move", is_flag=True, help="Delete each source file once it is safely in the vault.")
 @click.option("--issuer", metavar="NAME", help="Issuer of patient ids whose header names none.")
-@click.option("--codec", type=click.Choice(CODECS), help="Instead of the vault's own.")
+@click.option("--codec", metavar=CODECS, help="Instead of the vault's own.")
 @destructive
 @pass_session
 def ingest(
@@ -38,7 +38,8 @@ def ingest(
 ) -> int:
     """Take DICOM in.
 
-    PATHs are folders, files, zip and tar archives, DICOMDIRs. Files that can't come in as they are
+    PATHs are folders, files, zip and tar archives, DICOMDIRs, or NAME:WHERE of a source that another
+    package adds. Files that can't come in as they are
     go to quarantine, each with its reason. Ctrl-C finishes the series at hand; run it again, and it
     goes on where it stopped. --dry-run reads and reports only.
     """
