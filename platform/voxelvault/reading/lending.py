@@ -41,8 +41,17 @@ if TYPE_CHECKING:
 LIFETIME = 7 * 86_400.0
 """Seconds that a loan is good for."""
 
-SECRETS = ("VOXELVAULT_KEY", "VOXELVAULT_PASSPHRASE", "VOXELVAULT_RECOVERY_CODE")
-"""Environment variables that open a vault; a worker has no use for them."""
+SECRETS = (
+    "VOXELVAULT_KEY",
+    "VOXELVAULT_PASSPHRASE",
+    "VOXELVAULT_RECOVERY_CODE",
+    "VOXELVAULT_PKCS11_PIN",
+    "VAULT_TOKEN",
+)
+"""Environment variables that open a vault; a worker has no use for them.
+
+Credentials of AWS stay: workers read objects from S3 with them.
+"""
 
 _KEPT_LOANS = 32
 _KEPT_PACKS = 256

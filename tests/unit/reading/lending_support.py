@@ -29,7 +29,7 @@ def failure(loan: Loan) -> str:
 def secrets_left(loan: Loan) -> list[str]:
     """Return the variables that open vaults, after opening the loan."""
     loan.open()
-    return [name for name in os.environ if name in ("VOXELVAULT_KEY", "VOXELVAULT_PASSPHRASE")]
+    return [name for name, value in os.environ.items() if value == "planted"]
 
 
 def modules(loan: Loan) -> list[str]:

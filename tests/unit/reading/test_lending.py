@@ -61,8 +61,8 @@ def test_a_worker_reads_what_was_lent_and_no_more(
 
 
 def test_a_worker_imports_little_and_forgets_the_secrets(lent: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VOXELVAULT_KEY", "planted")
-    monkeypatch.setenv("VOXELVAULT_PASSPHRASE", "planted")
+    for name in ("VOXELVAULT_KEY", "VOXELVAULT_PASSPHRASE", "VOXELVAULT_PKCS11_PIN", "VAULT_TOKEN"):
+        monkeypatch.setenv(name, "planted")
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
         assert fresh.submit(secrets_left, lent[0]).result() == []
         assert fresh.submit(modules, lent[0]).result() == []
