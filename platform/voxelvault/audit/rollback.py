@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from voxelvault.audit.checkpoint import Checkpoint, open_checkpoint
-from voxelvault.audit.events import Event, Kind
+from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.audit.log import AuditLog
 from voxelvault.config import Pin, Pins
 from voxelvault.errors import RollbackDetected
@@ -79,15 +79,19 @@ def check_heads(log: AuditLog, numbers: Mapping[str, int]) -> None:
 
 
 def _last_told(log: AuditLog, names: Collection[str]) -> dict[str, int]:
-    """Return the largest numbers of late, back to an accepted restore; every opening enters them."""
+    """Return the largest numbers of late, back to a restore or rebuild; every opening enters them."""
     told: dict[str, int] = {}
     size = log.size
     for start in range((size - 1) // _WINDOW * _WINDOW, -1, -_WINDOW):
         for entry in reversed(list(log.entries(start, min(start + _WINDOW, size)))):
             if entry.kind == Kind.RESTORE_ACCEPTED:
                 return told
+            anew = entry.kind == Kind.CATALOG_REBUILT and entry.outcome != Outcome.INTENT
             for name in names & entry.counts.keys():
                 told[name] = max(told.get(name, 0), entry.counts[name])
+            if anew:
+                # A new catalog counts from its beginning.
+                return told
         # Entries of ingests at once may stand out of order, by a few.
         if told and size - start > _WINDOW:
             break

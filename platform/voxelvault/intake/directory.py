@@ -108,31 +108,9 @@ class Directory:
         header = newcomer.header
         subject_id = self._subject(resources, newcomer, header)
         study = self.studies.get((subject_id, newcomer.study_uid))
-        if study is None:
-            study_id = new_id()
-            key_id = resources.keys.new_key(Role.STUDY, parent_id=self._subject_key(subject_id))
-            study = {"study_id": study_id, "subject_id": subject_id, "key_id": key_id}
-            self.studies[subject_id, newcomer.study_uid] = study
-            self.rows["studies"].append(
-                {
-                    **columns(header, "studies", resources.tags),
-                    **study,
-                    "StudyInstanceUID": newcomer.study_uid,
-                }
-            )
+        study = study or self._new_study(resources, newcomer, subject_id)
         series_id = self.series.get((study["study_id"], newcomer.series_uid))
-        if series_id is None:
-            series_id = self.series[study["study_id"], newcomer.series_uid] = new_id()
-            self.rows["series"].append(
-                {
-                    **columns(header, "series", resources.tags),
-                    "series_id": series_id,
-                    "study_id": study["study_id"],
-                    "subject_id": subject_id,
-                    "StudyInstanceUID": newcomer.study_uid,
-                    "SeriesInstanceUID": newcomer.series_uid,
-                }
-            )
+        series_id = series_id or self._new_series(resources, newcomer, study)
         person = newcomer.person
         identity = SeriesIdentity(
             subject_id,
@@ -144,6 +122,40 @@ class Directory:
             newcomer.series_uid,
         )
         return identity, study["key_id"]
+
+    def _new_study(self, resources: Resources, newcomer: Newcomer, subject_id: str) -> dict[str, Any]:
+        study_id, key_id = self._fresh_study(resources, subject_id)
+        study = {"study_id": study_id, "subject_id": subject_id, "key_id": key_id}
+        self.studies[subject_id, newcomer.study_uid] = study
+        values = columns(newcomer.header, "studies", resources.tags)
+        self.rows["studies"].append({**values, **study, "StudyInstanceUID": newcomer.study_uid})
+        return study
+
+    def _new_series(self, resources: Resources, newcomer: Newcomer, study: Row) -> str:
+        series_id = self.series[study["study_id"], newcomer.series_uid] = self._fresh_series()
+        self.rows["series"].append(
+            {
+                **columns(newcomer.header, "series", resources.tags),
+                "series_id": series_id,
+                "study_id": study["study_id"],
+                "subject_id": study["subject_id"],
+                "StudyInstanceUID": newcomer.study_uid,
+                "SeriesInstanceUID": newcomer.series_uid,
+            }
+        )
+        return series_id
+
+    # What a rebuild of the catalog has on record is fresh only here.
+
+    def _fresh_subject(self, resources: Resources) -> tuple[str, str]:
+        subject_id = new_id()
+        return subject_id, resources.keys.new_key(Role.SUBJECT, key_id=subject_id)
+
+    def _fresh_study(self, resources: Resources, subject_id: str) -> tuple[str, str]:
+        return new_id(), resources.keys.new_key(Role.STUDY, parent_id=self._subject_key(subject_id))
+
+    def _fresh_series(self) -> str:
+        return new_id()
 
     def version(self, record: InstanceRecord, subject_id: str) -> tuple[int, list[KnownInstance]] | None:
         """Return the version a new instance gets and those it supersedes; None for a duplicate."""
@@ -163,6 +175,12 @@ class Directory:
         if found is None:
             return 0
         version, older = found
+        self._supersede(older, record, identity)
+        return version
+
+    def _supersede(
+        self, older: Iterable[KnownInstance], record: InstanceRecord, identity: SeriesIdentity
+    ) -> None:
         for instance in older:
             self.superseded.append(instance.instance_id)
             self.conflict(
@@ -173,11 +191,10 @@ class Directory:
                 instance_id=record.instance_id,
                 study_id=identity.study_id,
             )
-        return version
 
     def _subject(self, resources: Resources, newcomer: Newcomer, header: Header) -> str:
         person = newcomer.person
-        known = self._subjects.setdefault(_identity_key(person), [])
+        known = self._subjects.setdefault(identity_key(person), [])
         decision = decide(person, newcomer.study_uid, known)
         if decision.subject_id is None:
             return self._new_subject(resources, newcomer, header, decision, known)
@@ -209,8 +226,7 @@ class Directory:
         decision: Decision,
         known: list[KnownSubject],
     ) -> str:
-        subject_id = new_id()
-        key_id = resources.keys.new_key(Role.SUBJECT, key_id=subject_id)
+        subject_id, key_id = self._fresh_subject(resources)
         known.append(
             KnownSubject(subject_id, newcomer.person, decision.provisional, frozenset({newcomer.study_uid}))
         )
@@ -249,7 +265,8 @@ class Directory:
         return subject_id
 
 
-def _identity_key(person: Person) -> tuple[str, str, str, bool]:
+def identity_key(person: Person) -> tuple[str, str, str, bool]:
+    """Return what people must share to be looked at as one at all."""
     if person.patientless:
         return "", "", "", True
     return ("" if person.only_study else person.issuer), person.patient_id, person.only_study, False
@@ -290,7 +307,7 @@ def _known_subjects(
             frozenset(row["studies"] or ()),
             final.get(row["subject_id"], ""),
         )
-        found.setdefault(_identity_key(person), []).append(subject)
+        found.setdefault(identity_key(person), []).append(subject)
     return found
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from voxelvault.catalog.catalog import Change
 from voxelvault.errors import UnknownUID
+from voxelvault.intake.directory import conflict_id_of
 from voxelvault.rows import changes
 
 Query = Callable[..., pa.Table]
@@ -62,7 +63,15 @@ class Leaving:
             " or subject_id in (select unnest($subjects)) or other_subject_id in (select unnest($subjects))",
             {"instances": sorted(self.instance_ids), "subjects": sorted(self.empty["patients"])},
         )
-        return set(rows["conflict_id"].to_pylist())
+        # A newer version that stays has nothing to be newer than any more.
+        pairs = query(
+            "select g.instance_id as gone, i.instance_id, i.subject_id from instances g join instances i"
+            " on i.subject_id = g.subject_id and i.SOPInstanceUID = g.SOPInstanceUID"
+            " where g.instance_id in (select unnest($instances)) and g.SOPInstanceUID != ''",
+            {"instances": sorted(self.instance_ids)},
+        ).to_pylist()
+        answered = {conflict_id_of("version", pair.pop("gone"), **pair) for pair in pairs}
+        return {*rows["conflict_id"].to_pylist(), *answered}
 
     def _moves(self, query: Query) -> list[Change]:
         rows = query(

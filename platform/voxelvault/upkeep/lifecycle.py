@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.catalog.catalog import Change, CommitInfo, Lease
 from voxelvault.errors import UnknownUID, UsageError
-from voxelvault.intake.directory import utc_now
+from voxelvault.intake.directory import conflict_id_of
 from voxelvault.model import new_id
 from voxelvault.policy.access import Request, require
 from voxelvault.readonly import require_writable
@@ -61,22 +62,15 @@ def merge_subjects(resources: Resources, subject_id: str, into: str, *, reason: 
     action = new_id()
     with resources.catalog.lease() as lease:
         _check_subjects(lease, subject_id, into)
-        studies = lease.query(
-            "select study_id, coalesce(StudyInstanceUID, '') as uid from studies where subject_id = $id",
-            {"id": subject_id},
-        ).to_pylist()
         ids = {
             "subject": (subject_id,),
             "into": (into,),
-            "study": tuple(row["study_id"] for row in studies[:256]),
+            "study": tuple(row["study_id"] for row in _studies_of(lease, subject_id)[:256]),
         }
-        resources.audit.append([_event(resources, Kind.SUBJECT_MERGED, action, ids, Outcome.INTENT, reason)])
-        found: list[Change] = []
-        for study in studies:
-            found += _moved(lease, resources, study, into)
-        found += _versions(lease, [row["study_id"] for row in studies], into)
-        found += _merged(lease, subject_id, into)
-        info = lease.commit(found, resources.keys.commit)
+        intent = _event(resources, Kind.SUBJECT_MERGED, action, ids, Outcome.INTENT, reason)
+        now = _entered(resources, intent)
+        rows = merge_changes(lease, subject_id, into, now, resources.keys.reparent, resources.keys.parent_of)
+        info = lease.commit(rows, resources.keys.commit)
     resources.audit.append([_event(resources, Kind.SUBJECT_MERGED, action, ids, Outcome.OK, None, info)])
 
 
@@ -101,17 +95,66 @@ def move_study(resources: Resources, study_id: str, into: str, *, reason: str | 
             raise UnknownUID("no such study; `sql` on `studies` lists them")
         _check_subjects(lease, found[0]["subject_id"], into)
         ids = {"study": (study_id,), "subject": (found[0]["subject_id"],), "into": (into,)}
-        resources.audit.append([_event(resources, Kind.STUDY_MOVED, action, ids, Outcome.INTENT, reason)])
-        rows = [*_moved(lease, resources, found[0], into), *_versions(lease, [study_id], into)]
-        info = lease.commit([*rows, *_move(found[0], into)], resources.keys.commit)
+        now = _entered(resources, _event(resources, Kind.STUDY_MOVED, action, ids, Outcome.INTENT, reason))
+        rows = move_changes(lease, found[0], into, now, resources.keys.reparent, resources.keys.parent_of)
+        info = lease.commit(rows, resources.keys.commit)
     resources.audit.append([_event(resources, Kind.STUDY_MOVED, action, ids, Outcome.OK, None, info)])
 
 
-def _move(study: Row, into: str) -> list[Change]:
+def _entered(resources: Resources, intent: Event) -> datetime:
+    """Enter an intent; return its time, which a rebuild of the catalog finds in the log again."""
+    (index,) = resources.audit.append([intent])
+    (entry,) = resources.audit.entries(index, index + 1)
+    return entry.when.replace(tzinfo=None)
+
+
+def _studies_of(lease: Lease, subject_id: str) -> list[Row]:
+    found: list[Row] = lease.query(
+        "select study_id, subject_id, coalesce(StudyInstanceUID, '') as uid from studies"
+        " where subject_id = $id order by study_id",
+        {"id": subject_id},
+    ).to_pylist()
+    return found
+
+
+def _stays(_key_id: str, _parent_id: str | None = None) -> None:
+    """Leave a key where it is: a rebuild finds all of them where they belong."""
+
+
+def merge_changes(
+    lease: Lease,
+    subject_id: str,
+    into: str,
+    now: datetime,
+    reparent: Callable[[str, str], object] = _stays,
+    parent_of: Callable[[str], str | None] = _stays,
+) -> list[Change]:
+    """Return the changes by which a subject goes up in another; `reparent` moves the keys along."""
+    studies, found = _studies_of(lease, subject_id), list[Change]()
+    for study in studies:
+        found += _moved(lease, study, into, reparent, parent_of)
+    found += _versions(lease, [row["study_id"] for row in studies], into, now)
+    return [*found, *_merged(lease, subject_id, into, now)]
+
+
+def move_changes(
+    lease: Lease,
+    study: Row,
+    into: str,
+    now: datetime,
+    reparent: Callable[[str, str], object] = _stays,
+    parent_of: Callable[[str], str | None] = _stays,
+) -> list[Change]:
+    """Return the changes by which a study comes to another subject; `reparent` moves the keys along."""
+    rows = _moved(lease, study, into, reparent, parent_of)
+    return [*rows, *_versions(lease, [study["study_id"]], into, now), *_move(study, into, now)]
+
+
+def _move(study: Row, into: str, now: datetime) -> list[Change]:
     """Return the rows by which later files of a moved study follow it."""
     back = [{"subject_id": into, "StudyInstanceUID": study["uid"]}]
     move = {"subject_id": study["subject_id"], "StudyInstanceUID": study["uid"], "into_subject_id": into}
-    return [*changes("moves", back, "delete"), *changes("moves", [{**move, "moved": utc_now()}], "merge")]
+    return [*changes("moves", back, "delete"), *changes("moves", [{**move, "moved": now}], "merge")]
 
 
 def _check_subjects(lease: Lease, subject_id: str, into: str) -> None:
@@ -128,7 +171,13 @@ def _check_subjects(lease: Lease, subject_id: str, into: str) -> None:
         raise UsageError("objects without a patient belong to the vault's own subject, which stays as it is")
 
 
-def _moved(lease: Lease, resources: Resources, study: Row, into: str) -> list[Change]:
+def _moved(
+    lease: Lease,
+    study: Row,
+    into: str,
+    reparent: Callable[[str, str], object],
+    parent_of: Callable[[str], str | None],
+) -> list[Change]:
     """Hang a study's keys below another subject, and return the rows that say so.
 
     Where the other subject has a study of that UID, this one joins it: its key hangs below that
@@ -142,8 +191,8 @@ def _moved(lease: Lease, resources: Resources, study: Row, into: str) -> list[Ch
     target = there[0] if there else None
     keys = _keys_of(lease, study["study_id"])
     for key_id in keys:
-        if resources.keys.parent_of(key_id) not in keys:
-            resources.keys.reparent(key_id, target["key_id"] if target else into)
+        if parent_of(key_id) not in keys:
+            reparent(key_id, target["key_id"] if target else into)
     if target is None:
         return [
             *changes("studies", [{"study_id": study["study_id"], "subject_id": into}], "merge"),
@@ -193,7 +242,7 @@ def _renamed(
     return found
 
 
-def _versions(lease: Lease, study_ids: Sequence[str], into: str) -> list[Change]:
+def _versions(lease: Lease, study_ids: Sequence[str], into: str, now: datetime) -> list[Change]:
     """Return the rows that put instances of one SOP Instance UID in order: the newest counts.
 
     For studies about to come to a subject: there, where what was the same file twice stays, as
@@ -222,7 +271,7 @@ def _versions(lease: Lease, study_ids: Sequence[str], into: str) -> list[Change]
                 values = {"version": number, "superseded": superseded}
                 changed.append({"instance_id": row["instance_id"], **values})
             if superseded and not stays and not row["superseded"] and row["sha256"] != newest["sha256"]:
-                conflicts.append(_version_conflict(into, newest))
+                conflicts.append(_version_conflict(into, newest, row, now))
     return [*changes("instances", changed, "merge"), *changes("conflicts", conflicts, "merge")]
 
 
@@ -236,21 +285,21 @@ def _in_order(rows: Sequence[Row]) -> list[tuple[int, Row]]:
     return [(row["version"], row) for row in sorted(rows, key=itemgetter("version"))]
 
 
-def _version_conflict(subject_id: str, newest: Row) -> Row:
+def _version_conflict(subject_id: str, newest: Row, older: Row, now: datetime) -> Row:
+    ids = {"subject_id": subject_id, "instance_id": newest["instance_id"]}
     return {
-        "conflict_id": new_id(),
+        "conflict_id": conflict_id_of("version", older["instance_id"], **ids),
         "kind": "version",
         "detail": "same SOP Instance UID, other bytes",
-        "subject_id": subject_id,
-        "instance_id": newest["instance_id"],
-        "found": utc_now(),
+        **ids,
+        "found": now,
         "resolved": False,
     }
 
 
-def _merged(lease: Lease, subject_id: str, into: str) -> list[Change]:
+def _merged(lease: Lease, subject_id: str, into: str, now: datetime) -> list[Change]:
     rows = [{"subject_id": subject_id, "merged_into": into}]
-    merges = [{"subject_id": subject_id, "into_subject_id": into, "merged": utc_now()}]
+    merges = [{"subject_id": subject_id, "into_subject_id": into, "merged": now}]
     conflicts = lease.query(
         "select conflict_id from conflicts where kind = 'subject' and ((subject_id = $one and"
         " other_subject_id = $two) or (subject_id = $two and other_subject_id = $one))",

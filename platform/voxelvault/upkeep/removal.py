@@ -130,6 +130,7 @@ def delete_instances(
     require(resources.policy, Request(Kind.INSTANCE_REMOVED, asked, resources.purpose, resources.who))
     require_writable(resources)
     leaving = leaving_instances(resources.catalog.query, asked)
+    leaving.pack_ids |= _with_twins(resources, leaving)
     packs = _rows(resources, "pack_id", leaving.pack_ids)
     keys = sorted({row["key_id"] for row in packs})
     all_of_them = _rows(resources, "key_id", keys)
@@ -151,6 +152,21 @@ def delete_instances(
             if new.pack_id not in plan.manifests:
                 discard(resources, new.writer)
         raise
+
+
+def _with_twins(resources: Resources, leaving: Leaving) -> set[str]:
+    """Return packs of the same series with the same bytes: a duplicate of two ingests at once has no row."""
+    rows = resources.catalog.query(
+        "select sha256 from instances where instance_id in (select unnest($ids))",
+        {"ids": sorted(leaving.instance_ids)},
+    )
+    digests = set(rows["sha256"].to_pylist())
+    found = set()
+    for row in _rows(resources, "series_id", leaving.series_ids):
+        manifest = open_manifest(resources, manifest_ref(row))
+        if any(record.sha256 in digests for record in manifest.instances):
+            found.add(row["pack_id"])
+    return found
 
 
 def delete_study(

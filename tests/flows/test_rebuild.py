@@ -1,0 +1,219 @@
+"""The catalog written anew gives the same answers; what the log took away stays away."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flow_support import copy_vault, digest, exported, open_again, person_file, python, rows, write
+
+import voxelvault as vv
+from voxelvault.catalog.schema import TABLES
+from voxelvault.errors import UsageError
+from voxelvault.opening import Ways, close_vault, open_vault
+from voxelvault.testing.synthetic import CODESTREAMS, compressed, ct_series, hostile, structured_report, uid
+from voxelvault.upkeep.lifecycle import move_study
+from voxelvault.upkeep.rebuilding import RebuildReport, rebuild_catalog
+from voxelvault.upkeep.removal import delete_instances, delete_study
+from voxelvault.vault import Vault
+
+SOP = uid(77)
+
+
+def fill(vault: Vault, folder: Path) -> None:
+    """Give a vault one of everything that a catalog has to know."""
+    number = iter(range(1000))
+
+    def take(*files: bytes) -> None:
+        vault.ingest(write(folder / f"{next(number)}", list(files)), progress=False)
+
+    def subject(file: bytes) -> str:
+        return str(of(vault, file)["subject_id"])
+
+    doe, married = person_file(), person_file(study=2, PatientName="Married^Jo")
+    take(doe, person_file(instance=2, pixel=2), doe)
+    take(person_file(pixel=9), married)  # a version, and a conflict of subjects
+    take(*ct_series(4, 160, 160, series=9), structured_report(), compressed(next(iter(CODESTREAMS))))
+    take(hostile()["nested 10,000 deep"])
+    for instance in (3, 4, 5):
+        take(person_file(instance=instance, pixel=instance, PatientName="Doe^Jo^Ann"))
+    vault.merge_subjects(subject(married), subject(doe))
+    take(person_file(study=2, instance=2, PatientName="Married^Jo"))
+    one, other = (person_file("A", study=n, pixel=n, SOPInstanceUID=SOP) for n in (11, 12))
+    take(one)
+    take(other, person_file("B", study=13))
+    move_study(vault.resources, of(vault, other)["study_id"], subject(person_file("B", study=13)))
+    vault.compact(progress=False)
+    gone, kept = person_file("C", study=21, pixel=1), person_file("C", study=21, instance=2, pixel=2)
+    take(gone, kept, person_file("C", study=22), person_file("D", study=23))
+    take(person_file("C", study=21, instance=3, pixel=3))
+    vault.select("Modality = 'CT'").freeze("cts")
+    vault.select().cache(chunks=8, progress=False)
+    delete_instances(vault.resources, [of(vault, gone)["instance_id"]])
+    delete_study(vault.resources, of(vault, person_file("D", study=23))["study_id"])
+
+
+def of(vault: Vault, file: bytes) -> dict[str, Any]:
+    return rows(vault, f"select * from instances where sha256 = '{digest(file)}'")[0]
+
+
+@pytest.fixture(scope="module")
+def lived(pattern: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A vault to which everything happened."""
+    home = tmp_path_factory.mktemp("lived")
+    shutil.copytree(pattern / "vault", home / "vault")
+    shutil.copytree(pattern / "config", home / "config")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOXELVAULT_CONFIG_HOME", str(home / "config"))
+        with vv.open(home / "vault") as vault:
+            fill(vault, home)
+            report = vault.verify(progress=False)
+            assert report.ok, report.failures
+    return home
+
+
+@pytest.fixture
+def path(lived: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(lived / "vault", tmp_path / "vault")
+    shutil.copytree(lived / "config", tmp_path / "config")
+    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path / "vault"
+
+
+def tables(vault: Vault) -> dict[str, list[str]]:
+    """Return every row of every table, in no order."""
+    found = {}
+    for name in TABLES:
+        listed = rows(vault, f"select * from {name}")
+        found[name] = sorted(repr(sorted(row.items())) for row in listed)
+    return found
+
+
+def rebuilt(path: Path, **options: Any) -> RebuildReport:
+    resources = open_vault(path, Ways(), anew=True)
+    try:
+        return rebuild_catalog(resources, **options)
+    finally:
+        close_vault(resources)
+
+
+def test_every_table_comes_out_the_same(path: Path, tmp_path: Path) -> None:
+    with open_again(path) as vault:
+        before, files = tables(vault), exported(vault, tmp_path / "before")
+    assert all(before[name] for name in TABLES if name != "releases")
+    planned = rebuilt(path, dry_run=True)
+    report = rebuilt(path)
+    assert (planned.packs, report.lost, report.unfinished) == (report.packs, {}, 0)
+    assert report.complete
+    with open_again(path) as vault:
+        after = tables(vault)
+        for name in TABLES:
+            assert after[name] == before[name], name
+        found = vault.verify(progress=False)
+        assert found.ok, found.failures
+        assert exported(vault, tmp_path / "after") == files
+        again = vault.ingest(tmp_path / "before", progress=False)
+        assert (again.stored, again.duplicates) == (0, len(files))
+        assert vault.cohort("cts").erased.members > 0
+
+
+@pytest.mark.parametrize("how", ["missing", "cut"])
+def test_without_a_catalog_what_no_manifest_tells_is_named(path: Path, tmp_path: Path, how: str) -> None:
+    with open_again(path) as vault:
+        before, files = tables(vault), exported(vault, tmp_path / "before")
+    if how == "missing":
+        shutil.rmtree(path / "catalog")
+    else:
+        (path / "catalog" / "lake.duckdb").write_bytes(b"")
+    with pytest.raises(vv.errors.VoxelVaultError):
+        open_again(path)
+    report = rebuilt(path)
+    assert not report.complete
+    assert report.carried is not None
+    assert len(report.carried.lost_cohorts) == 1
+    assert len(report.carried.lost_quarantined) == 1
+    with open_again(path) as vault:
+        after = tables(vault)
+        for name in set(TABLES) - {"cohorts", "cohort_members", "quarantine", "derived"}:
+            assert after[name] == before[name], name
+        assert exported(vault, tmp_path / "after") == files
+        assert vault.verify(progress=False).ok
+
+
+def test_it_wants_something_older_to_vouch_for_the_log(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resources = open_vault(path, Ways(), anew=True)
+    note = resources.log.checkpoint()
+    close_vault(resources)
+    pins = path.parent / "config" / "pins"
+    for pin in [one for one in (path.parent / "config").rglob("*") if "pin" in str(one) and one.is_file()]:
+        pin.unlink()
+    assert not any(pins.glob("*.json")) if pins.exists() else True
+    resources = open_vault(path, Ways(), anew=True)
+    with pytest.raises(UsageError, match="checkpoint"):
+        rebuild_catalog(resources)
+    close_vault(resources)
+    resources = open_vault(path, Ways(), anew=True, checkpoint=note)
+    assert rebuild_catalog(resources).complete
+    close_vault(resources)
+
+
+DIES = """
+import os, signal, sys
+from voxelvault.opening import Ways, open_vault
+from voxelvault.upkeep.rebuilding import rebuild_catalog
+from voxelvault.catalog.lease import DuckLakeLease
+from voxelvault.catalog.catalog_file import CatalogFile
+left = int(sys.argv[2])
+def counted(work):
+    def call(*arguments, **named):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return work(*arguments, **named)
+    return call
+resources = open_vault(sys.argv[1], Ways(), anew=True)
+for owner, name in ((DuckLakeLease, "commit"), (CatalogFile, "install")):
+    setattr(owner, name, counted(getattr(owner, name)))
+rebuild_catalog(resources)
+"""
+
+
+@pytest.mark.parametrize("left", [4])
+def test_kill_9_leaves_the_present_catalog(path: Path, tmp_path: Path, left: int) -> None:
+    with open_again(path) as vault:
+        before = tables(vault)
+    child = python(DIES, path, left)
+    child.communicate(timeout=60)
+    assert child.returncode == -signal.SIGKILL
+    with open_again(path) as vault:
+        assert tables(vault) == before
+        assert vault.verify(progress=False, quick=True).ok
+    assert rebuilt(path).complete
+    with open_again(path) as vault:
+        assert tables(vault) == before
+
+
+def test_yesterday_s_catalog_resurrects_nothing(path: Path, tmp_path: Path) -> None:
+    """Neither repair nor rebuild brings back what was erased since, though the catalog has its rows."""
+    old = copy_vault(path, tmp_path / "old")
+    with open_again(path) as vault:
+        (row,) = rows(vault, "select study_id from studies where StudyInstanceUID = " + f"'{uid(22)}'")
+        delete_study(vault.resources, row["study_id"])
+        before, files = tables(vault), exported(vault, tmp_path / "before")
+    shutil.rmtree(path / "catalog")
+    shutil.copytree(old / "catalog", path / "catalog")
+    with pytest.raises(vv.errors.VoxelVaultError):
+        open_again(path)
+    # All of its keys are gone, so that nothing comes along from it, not even what stayed.
+    report = rebuilt(path)
+    assert report.lost == {}
+    with open_again(path) as vault:
+        after = tables(vault)
+        for name in set(TABLES) - {"cohorts", "cohort_members", "quarantine", "derived"}:
+            assert after[name] == before[name], name
+        assert exported(vault, tmp_path / "after") == files
+        assert vault.verify(progress=False).ok
