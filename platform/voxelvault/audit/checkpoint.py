@@ -122,6 +122,8 @@ class NoteKey:
             It is not an Ed25519 verifier key, or a letter was mistyped.
         """
         name, _, rest = text.strip().partition("+")
+        if not name.isprintable():  # bytes of a command line that are no UTF-8 among others
+            raise IntegrityError(_NOT_A_KEY)
         key = cls(name, _decode(rest.partition("+")[2], _NOT_A_KEY)[1:])
         if len(key.public_key) != 32 or str(key) != text.strip():
             raise IntegrityError(_NOT_A_KEY)

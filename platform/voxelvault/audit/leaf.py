@@ -141,7 +141,7 @@ def decode_leaf(index: int, leaf: bytes) -> Entry:
         if document["format"] > FORMAT:
             raise NewerFormat(f"audit entry {index} was written by a newer version; update voxelvault")
         return _entry(index, leaf, document)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise IntegrityError(f"audit entry {index} can't be read; restore audit/ from a copy") from None
 
 

@@ -93,7 +93,7 @@ def verify_proof(proof: Mapping[str, Any], key: NoteKey) -> Entry:
         leaf = base64.b64decode(proof["leaf"], validate=True)
         path = [bytes.fromhex(value) for value in proof["hashes"]]
         index, note = int(proof["index"]), str(proof["checkpoint"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise IntegrityError(_NOT_A_PROOF) from None
     checkpoint = open_checkpoint(note, key)
     verify_inclusion(leaf_hash(leaf), index, checkpoint.size, path, checkpoint.root)

@@ -129,7 +129,7 @@ def open_grant(sealed: bytes, private: PrivateKey, now: float) -> Grant:
         It is no grant.
     """
     header, at = _read_header(sealed)
-    check_expiry(float(header["expires"]), now)
+    check_expiry(header["expires"], now)
     try:
         body = private.open(sealed[at:], _MAGIC + sealed[len(_MAGIC) + _LENGTH.size : at])
     except IntegrityError:
@@ -185,7 +185,9 @@ def _read_header(sealed: bytes) -> tuple[dict[str, Any], int]:
         header = json.loads(sealed[start:stop])
         if set(header) != {"vault_id", "grant_id", "mode", "expires"}:
             raise ValueError
-    except (ValueError, TypeError, struct.error):
+        if not isinstance(header["expires"], int | float):
+            raise ValueError
+    except (ValueError, TypeError, struct.error, RecursionError):
         raise IntegrityError(
             "this is no grant, or it was damaged; make the loader or the graph anew"
         ) from None

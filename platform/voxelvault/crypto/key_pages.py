@@ -64,13 +64,18 @@ def parse_page(page: bytes, ref: PageRef, vault_id: str, generation: int) -> lis
     """
     if hashlib.sha256(page).hexdigest() != ref.sha256:
         raise IntegrityError(f"key page {ref.page_id} was changed or swapped: restore keys/ from a copy")
-    content = json.loads(page)
-    if (content["vault_id"], content["generation"]) != (vault_id, generation):
+    try:
+        content = json.loads(page)
+        found = (content["vault_id"], content["generation"])
+        keys = [
+            WrappedKey(key_id, role, parent_id, bytes.fromhex(wrapped))
+            for key_id, role, parent_id, wrapped in content["keys"]
+        ]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise IntegrityError(f"key page {ref.page_id} is damaged: restore keys/ from a copy") from None
+    if found != (vault_id, generation):
         raise IntegrityError(f"key page {ref.page_id} is of another time: restore keys/ from a copy")
-    return [
-        WrappedKey(key_id, role, parent_id, bytes.fromhex(wrapped))
-        for key_id, role, parent_id, wrapped in content["keys"]
-    ]
+    return keys
 
 
 def pages_to_keep(counts: Sequence[int], new: int) -> int:

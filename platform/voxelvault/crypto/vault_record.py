@@ -312,6 +312,10 @@ def _record(payload: dict[str, Any]) -> VaultRecord:
     # These are used before the MAC can be checked.
     if not all(_is_id(i) for i in (payload["vault_id"], *(slot.slot_id for slot in slots))):
         raise ValueError
+    if not all(isinstance(text, str) for slot in slots for text in (slot.provider, slot.label)):
+        raise ValueError
+    if not all(map(_is_plain, (payload["settings"], *(slot.parameters for slot in slots)))):
+        raise ValueError
     return VaultRecord(
         **plain
         | {
@@ -324,6 +328,10 @@ def _record(payload: dict[str, Any]) -> VaultRecord:
 
 def _is_id(text: object) -> bool:
     return isinstance(text, str) and re.fullmatch("[0-9a-f]{32}", text) is not None
+
+
+def _is_plain(mapping: object) -> bool:
+    return isinstance(mapping, dict) and all(isinstance(value, str | int) for value in mapping.values())
 
 
 def _encode(data: bytes) -> str:

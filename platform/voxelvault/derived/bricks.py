@@ -19,6 +19,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from operator import index as whole
 from typing import Any
 
 import numpy as np
@@ -126,12 +127,21 @@ class BrickLayout:
             found["pack"] = None if found["pack"] is None else tuple(found["pack"])
             found["painted"] = tuple((value, tuple(over)) for value, over in found.get("painted", ()))
             layout = cls(**found)
-        except (ValueError, TypeError, KeyError):
+            layout.check()
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             raise IntegrityError(DAMAGED) from None
-        known = layout.codec in (*CODECS, "fast") and layout.dtype in np.sctypeDict
-        if not known or len(layout.chunks) != 3 or len(layout.shape) != 3 or min(layout.chunks) < 1:
-            raise IntegrityError(DAMAGED)
         return layout
+
+    def check(self) -> None:
+        """Refuse what describes no bricks; `ValueError` or `TypeError`."""
+        sizes, edges = [whole(size) for size in self.shape], [whole(edge) for edge in self.chunks]
+        if len(sizes) != 3 or len(edges) != 3 or min(sizes) < 0 or min(edges) < 1:
+            raise ValueError("sizes")
+        if self.codec not in (*CODECS, "fast") or self.dtype not in np.sctypeDict:
+            raise ValueError("codec or dtype")
+        if np.dtype(self.dtype).itemsize < 1 or [len(row) for row in self.affine_ras] != [4] * 4:
+            raise ValueError("dtype or affine")
+        float(self.fill)
 
 
 def check_chunks(chunks: int | Sequence[int]) -> int | Triple:
@@ -335,17 +345,20 @@ def decode(chunk: memoryview, layout: BrickLayout, scratch: Array) -> Array:
     Raises
     ------
     IntegrityError
-        The chunk has the wrong length.
+        The chunk has the wrong length, or does not decode.
     """
     if layout.codec == "raw":
         if len(chunk) != layout.brick_bytes:
             raise IntegrityError(DAMAGED)
         return np.frombuffer(chunk, layout.dtype).reshape(layout.chunks)
     # Bytes 4 and 12 of a chunk say how long it is decoded and as it lies: the decoder believes both.
-    if struct.unpack_from("<I4xI", chunk, 4) != (layout.brick_bytes, len(chunk)):
+    if len(chunk) < 16 or struct.unpack_from("<I4xI", chunk, 4) != (layout.brick_bytes, len(chunk)):
         raise IntegrityError(DAMAGED)
     flat = scratch[: layout.brick_bytes]
-    _blosc().decompress(chunk, flat)
+    try:
+        _blosc().decompress(chunk, flat)
+    except (RuntimeError, ValueError) as error:
+        raise IntegrityError(DAMAGED) from error
     return flat.view(layout.dtype).reshape(layout.chunks)
 
 

@@ -49,13 +49,13 @@ class Header:
         Raises
         ------
         MalformedDicom
-            The text is not a JSON object.
+            The text is no JSON object of elements.
         """
         try:
             model = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             model = None
-        if not isinstance(model, dict):
+        if not _is_model(model):
             raise MalformedDicom("the header is no DICOM JSON object; rebuild the catalog")
         return cls(model)
 
@@ -133,6 +133,33 @@ class Header:
         return str(self.get("AvailableTransferSyntaxUID", ""))
 
 
+def _is_model(model: object) -> bool:
+    """Tell whether accessors can rely on it: each element has a VR, values are lists, items are models."""
+    return isinstance(model, dict) and all(map(_is_element, model.values()))
+
+
+def _is_element(element: object) -> bool:
+    if not isinstance(element, dict) or not isinstance(vr := element.get("vr"), str):
+        return False
+    values = element.get("Value", ())
+    if not isinstance(values, list):
+        return values == () and _is_binary(element)
+    if vr == "SQ":
+        return all(item is None or _is_model(item) for item in values)
+    return vr != "PN" or all(value is None or _is_name(value) for value in values)
+
+
+def _is_binary(element: Mapping[str, Any]) -> bool:
+    return isinstance(element.get("BulkDataURI", ""), str) and isinstance(
+        element.get("InlineBinary", ""), str
+    )
+
+
+def _is_name(value: object) -> bool:
+    groups = value.values() if isinstance(value, dict) else (value,)
+    return all(isinstance(group, str) for group in groups)
+
+
 @lru_cache(maxsize=8192)
 def _key(name: str | int) -> str:
     if isinstance(name, int):
@@ -149,13 +176,20 @@ def _key(name: str | int) -> str:
 
 def _values(element: Mapping[str, Any]) -> list[Any]:
     if "InlineBinary" in element:
-        return [b64decode(element["InlineBinary"])]
+        return [_decoded(element["InlineBinary"])]
     values = element.get("Value", [])
     if element["vr"] == "PN":
         return [person_name(value) or None for value in values]
     if element["vr"] == "SQ":
         return [Header(item or {}) for item in values]
     return list(values)
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return b64decode(text)
+    except ValueError:
+        raise MalformedDicom("a header's binary value is no base64; rebuild the catalog") from None
 
 
 def person_name(groups: Mapping[str, str] | str | None) -> str:

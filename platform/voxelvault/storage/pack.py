@@ -194,8 +194,12 @@ def manifest_from_bytes(data: Buffer) -> Manifest:
         if document["format"] > FORMAT:
             raise NewerFormat("this pack was written by a newer version; update voxelvault")
         return _manifest(document)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise IntegrityError("a pack's manifest does not parse; run `voxelvault verify`") from error
+    except _NO_MANIFEST as error:  # a RuntimeError is what a broken frame of Zstandard gives
+        raise IntegrityError(_DAMAGED) from error
+
+
+_NO_MANIFEST = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError)
+_DAMAGED = "a pack's manifest does not parse; run `voxelvault verify`"
 
 
 def _ref(value: dict[str, Any] | None) -> SealedRef | None:
@@ -250,7 +254,11 @@ class _Instances(Sequence[InstanceRecord]):
     def __getitem__(self, index: int | slice) -> InstanceRecord | tuple[InstanceRecord, ...]:
         if isinstance(index, slice):
             return tuple(self[number] for number in range(*index.indices(self._length)))
-        return _instance({name: column[index] for name, column in self._columns.items()})
+        row = {name: column[index] for name, column in self._columns.items()}
+        try:
+            return _instance(row)
+        except (KeyError, TypeError) as error:
+            raise IntegrityError(_DAMAGED) from error
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and tuple(self) == tuple(other)
