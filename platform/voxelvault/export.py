@@ -6,20 +6,32 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from voxelvault.audit.about import about
 from voxelvault.audit.events import Event, Kind, Outcome
-from voxelvault.errors import AmbiguousUID, IntegrityError, UnknownUID, UsageError, VoxelVaultError
+from voxelvault.crew import Bench, Crew, Unit
+from voxelvault.errors import (
+    AmbiguousUID,
+    IntegrityError,
+    UnknownUID,
+    UsageError,
+    VoxelVaultError,
+    WorkerDied,
+)
 from voxelvault.files import disk_error, replace_file, write_new
-from voxelvault.model import Buffer
+from voxelvault.model import Buffer, new_id
 from voxelvault.policy.access import Request, require
 from voxelvault.reading.packs import PackCache
 from voxelvault.resources import Resources
 from voxelvault.storage.pack_reader import PackReader
+
+Advance = Callable[[int, int], object]
+Row = Mapping[str, Any]
 
 MANIFEST = "MANIFEST.csv"
 COLUMNS = ("path", "sha256", "bytes", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "version")
@@ -56,7 +68,8 @@ def export(
     series: str | None = None,
     series_ids: Sequence[str] | None = None,
     cohort_id: str | None = None,
-    advance: Callable[[int, int], object] = lambda files, size: None,
+    advance: Advance = lambda files, size: None,
+    crew: Crew | None = None,
 ) -> ExportReport:
     """Write the files of a study, of a series, of some series or of the whole vault.
 
@@ -78,6 +91,9 @@ def export(
         The cohort they are of, for the log.
     advance : callable
         Progress: called with files done and their bytes.
+    crew : Crew, optional
+        Workers of a cluster that write the files; by default this process does. The folder must be
+        theirs, too.
 
     Raises
     ------
@@ -101,12 +117,13 @@ def export(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         kept = _earlier_lines(folder / MANIFEST)
-        lines = []
-        for row, path, written in _written(resources, rows, folder):
-            size += written
-            lines.append(_line(row, path, folder))
-            advance(1, written)
-        _write_manifest(folder / MANIFEST, kept, lines)
+        plan = list(_planned(rows, folder))
+        for done in (
+            _written(resources, plan) if crew is None else _written_there(resources, plan, crew, folder)
+        ):
+            size += done
+            advance(1, done)
+        _write_manifest(folder / MANIFEST, kept, [_line(row, path, folder) for row, path in plan])
     except (VoxelVaultError, OSError) as error:
         resources.audit.append([_ended(entry, Outcome.FAILED, len(rows), size)])
         raise (disk_error(error) if isinstance(error, OSError) else error) from None
@@ -178,22 +195,90 @@ def instance_rows(
     return rows
 
 
-def _written(
-    resources: Resources, rows: Sequence[Mapping[str, Any]], folder: Path
-) -> Iterator[tuple[Mapping[str, Any], Path, int]]:
-    packs = PackCache(resources)
+def _planned(rows: Sequence[Row], folder: Path) -> Iterator[tuple[Row, Path]]:
+    """Yield where each instance goes."""
     subjects_of: dict[str, set[str]] = {}
     for row in rows:
         subjects_of.setdefault(row["study_uid"] or "", set()).add(row["study_id"])
     for row in rows:
-        shared = len(subjects_of[row["study_uid"] or ""]) > 1
-        path = _path(folder, row, shared)
-        if not _is_there(path, row):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            reader = _reader(resources, packs, row)
-            record = reader.manifest.instance(row["instance_id"])
-            write_new(path, checked(reader.instance_bytes(record), record.sha256))
-        yield row, path, row["length"]
+        yield row, _path(folder, row, len(subjects_of[row["study_uid"] or ""]) > 1)
+
+
+def _written(resources: Resources, plan: Iterable[tuple[Row, Path]]) -> Iterator[int]:
+    """Write the files; yield the size of each."""
+    packs = PackCache(resources)
+    for row, path in plan:
+        if not _is_there(path, row["sha256"]):
+            _write(path, _reader(resources, packs, row), row["instance_id"])
+        yield row["length"]
+
+
+def _write(path: Path, reader: PackReader, instance_id: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = reader.manifest.instance(instance_id)
+    write_new(path, checked(reader.instance_bytes(record), record.sha256))
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Files of one pack that a worker is to write; paths are never shown by `repr`.
+
+    Parameters
+    ----------
+    pack_id : str
+        Opaque id.
+    marker : Path
+        A file that is there where the folder is the caller's own.
+    files : tuple
+        Path, instance id and SHA-256 of each.
+    """
+
+    pack_id: str
+    marker: Path = field(repr=False)
+    files: tuple[tuple[Path, str, str], ...] = field(repr=False)
+
+
+def write_files(bench: Bench, job: Files) -> int:
+    """Write files of a pack that was lent, in a worker; return how many."""
+    if not job.marker.exists():
+        raise UsageError("a worker does not see the folder: choose one that is mounted on every worker")
+    reader = bench.reader(job.pack_id)
+    for path, instance_id, sha256 in job.files:
+        if not _is_there(path, sha256):
+            _write(path, reader, instance_id)
+    return len(job.files)
+
+
+def _written_there(
+    resources: Resources, plan: Sequence[tuple[Row, Path]], crew: Crew, folder: Path
+) -> Iterator[int]:
+    """Have workers write the files, a pack at a time; yield the size of each."""
+    parts: dict[str, list[tuple[Row, Path]]] = {}
+    for row, path in plan:
+        parts.setdefault(row["pack_id"], []).append((row, path.absolute()))
+    known = {
+        row["pack_id"]: row
+        for row in resources.catalog.query(
+            "select * from packs where pack_id in (select unnest($ids))", {"ids": list(parts)}
+        ).to_pylist()
+    }
+    lent = [pack_id for pack_id in parts if pack_id in known]
+    marker = folder.absolute() / f".{new_id()}.here"
+    marker.touch()
+    try:
+        for done in crew.run([partial(_unit, known[pack_id], parts[pack_id], marker) for pack_id in lent]):
+            if done.lost:
+                raise WorkerDied("each worker that wrote a series was killed: export without a cluster")
+            yield from (row["length"] for row, _ in parts[lent[done.number]])
+    finally:
+        marker.unlink(missing_ok=True)
+    # What a compaction moved meanwhile.
+    yield from _written(resources, [item for pack_id in parts.keys() - known for item in parts[pack_id]])
+
+
+def _unit(pack: Row, part: Sequence[tuple[Row, Path]], marker: Path) -> Unit:
+    files = tuple((path, row["instance_id"], row["sha256"]) for row, path in part)
+    return Unit("export-series", write_files, Files(pack["pack_id"], marker, files), packs=(pack,))
 
 
 def _reader(resources: Resources, packs: PackCache, row: Mapping[str, Any]) -> PackReader:
@@ -228,11 +313,11 @@ def checked(parts: Iterator[Buffer], sha256: str) -> Iterator[Buffer]:
         )
 
 
-def _is_there(path: Path, row: Mapping[str, Any]) -> bool:
+def _is_there(path: Path, sha256: str) -> bool:
     if not path.exists():
         return False
     with path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() == row["sha256"]:
+        if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
             return True
     raise UsageError("a file to be written is there already with other bytes; choose an empty folder")
 

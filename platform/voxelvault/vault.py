@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from voxelvault.access import VaultOptions
     from voxelvault.audit.view import AuditView
-    from voxelvault.catalog.user_sql import Result, UserSession
+    from voxelvault.catalog.user_sql import Result
     from voxelvault.cohort import Cohort, Selection
     from voxelvault.cohorts.selecting import Closable
+    from voxelvault.crew import Crew
     from voxelvault.derived.listing import CacheInfo, EvictReport
     from voxelvault.export import ExportReport
     from voxelvault.formats.report import FormatReport
@@ -41,12 +42,14 @@ class Vault(AbstractContextManager["Vault"]):
     """
 
     def __init__(self, resources: Resources, path: Path | str) -> None:
+        from voxelvault.access import Sessions
+
         self.resources = resources
         self.path = path
         self.recovery_code: str | None = None
         self.warnings: tuple[str, ...] = ()
         self._open: list[Closable] = []
-        self._session: tuple[str, UserSession] | None = None
+        self._sessions = Sessions()
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an open vault cannot be pickled; open it again where you need it")
@@ -63,7 +66,7 @@ class Vault(AbstractContextManager["Vault"]):
         for one in self._open:
             one.close()
         self._open.clear()
-        self._drop_session()
+        self._sessions.drop()
         close_vault(self.resources)
 
     @property
@@ -89,6 +92,8 @@ class Vault(AbstractContextManager["Vault"]):
         dry_run: bool = False,
         codec: str | None = None,
         progress: bool = True,
+        client: Any = None,
+        unsafe_spill: bool = False,
     ) -> IngestReport:
         """Take DICOM in: folders, files, zip and tar archives, DICOMDIRs.
 
@@ -107,6 +112,11 @@ class Vault(AbstractContextManager["Vault"]):
             Instead of the vault's default.
         progress : bool
             Show a progress bar.
+        client : optional
+            Workers instead of threads: ``"local"``, a scheduler's address (``tls://…``), a Dask
+            client, or `voxelvault.cluster.local.LocalWorkers`.
+        unsafe_spill : bool
+            Also where workers may write what they hold to their disks; entered in the log.
 
         Returns
         -------
@@ -116,13 +126,11 @@ class Vault(AbstractContextManager["Vault"]):
         from voxelvault.display.progress import Progress
         from voxelvault.intake.ingest import IngestOptions, ingest
 
-        flat: list[PathLike] = []
-        for given in paths:
-            flat += [given] if isinstance(given, str | os.PathLike) else given
         options = IngestOptions(issuer, move, dry_run, codec)
-        with Progress("ingest", shown=None if progress else False) as bar:
-            report = ingest(self.resources, flat, options, lambda files, _size: bar.advance(files))
-        self._drop_session()
+        bar = Progress("ingest", shown=None if progress else False)
+        with bar, self._crew(client, unsafe_spill) as crew:
+            report = ingest(self.resources, paths, options, lambda files, _size: bar.advance(files), crew)
+        self._sessions.drop()
         return report
 
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Result:
@@ -145,9 +153,10 @@ class Vault(AbstractContextManager["Vault"]):
         log_query(self.resources, query)
         shown = self.options.identifying or not identifies(query)
         if mentions_audit(query):
-            with self._new_session(with_audit=True) as session:
+            extra = {"audit": self.audit.table()}
+            with self.resources.catalog.user_session(extra=extra) as session:
                 return session.sql(query, parameters, identifying=shown)
-        return self._fresh_session().sql(query, parameters, identifying=shown)
+        return self._sessions.fresh(self.resources).sql(query, parameters, identifying=shown)
 
     def select(
         self,
@@ -254,6 +263,8 @@ class Vault(AbstractContextManager["Vault"]):
         format: str = "dicom",
         resample: bool = False,
         progress: bool = True,
+        client: Any = None,
+        unsafe_spill: bool = False,
     ) -> ExportReport | FormatReport:
         """Write the original files, byte for byte, with a manifest of their hashes; or volumes.
 
@@ -270,12 +281,14 @@ class Vault(AbstractContextManager["Vault"]):
             The files as they came; or a `.nii.gz` with a JSON sidecar, or an OME-Zarr, for each volume.
         resample : bool
             Volumes: interpolate uneven slices onto an even grid, instead of leaving such series out.
+        client, unsafe_spill : optional
+            Workers that write original files into a folder that is theirs, too; as for `ingest`.
         """
         from voxelvault.formats.exporting import export_as
 
-        return export_as(
-            self.resources, out, format, study=study, series=series, resample=resample, progress=progress
-        )
+        chosen: Any = {"study": study, "series": series, "resample": resample, "progress": progress}
+        with self._crew(client, unsafe_spill) as crew:
+            return export_as(self.resources, out, format, **chosen, crew=crew)
 
     def verify(
         self,
@@ -285,6 +298,8 @@ class Vault(AbstractContextManager["Vault"]):
         repair: bool = False,
         against: str | None = None,
         progress: bool = True,
+        client: Any = None,
+        unsafe_spill: bool = False,
     ) -> VerifyReport:
         """Check every object, every frame, every catalog reference, and the log.
 
@@ -298,12 +313,15 @@ class Vault(AbstractContextManager["Vault"]):
             Sweep what a killed run left behind, and drop damaged copies.
         against : str, optional
             A checkpoint kept elsewhere.
+        client, unsafe_spill : optional
+            Workers that read the packs; as for `ingest`.
         """
         from voxelvault.display.progress import Progress
         from voxelvault.upkeep.verify import VerifyOptions, verify
 
-        with Progress("verify", unit="pack", shown=None if progress else False) as bar:
-            return verify(self.resources, VerifyOptions(quick, sample, repair, against), bar.advance)
+        bar = Progress("verify", unit="pack", shown=None if progress else False)
+        with bar, self._crew(client, unsafe_spill) as crew:
+            return verify(self.resources, VerifyOptions(quick, sample, repair, against), bar.advance, crew)
 
     def compact(self, *, dry_run: bool = False, progress: bool = True) -> CompactReport:
         """Join the many small packs of series that arrived image by image.
@@ -323,7 +341,7 @@ class Vault(AbstractContextManager["Vault"]):
 
         with Progress("compact", unit="pack", shown=None if progress else False) as bar:
             report = compact(self.resources, dry_run=dry_run, advance=bar.advance)
-        self._drop_session()
+        self._sessions.drop()
         return report
 
     def quarantine(self) -> list[Quarantined]:
@@ -332,7 +350,7 @@ class Vault(AbstractContextManager["Vault"]):
 
         return quarantine_list(self.resources)
 
-    def reindex(self, tags: PathLike | None = None) -> int:
+    def reindex(self, tags: PathLike | None = None, *, client: Any = None, unsafe_spill: bool = False) -> int:
         """Extract typed columns anew from every stored header; return the number of instances.
 
         Parameters
@@ -340,24 +358,27 @@ class Vault(AbstractContextManager["Vault"]):
         tags : path, optional
             A site's tag list (TOML, as `dicom/tags.toml`): it becomes the vault's. Open series are
             closed.
+        client, unsafe_spill : optional
+            Workers that read the headers; as for `ingest`.
         """
         from voxelvault.intake.reindex import reindex
         from voxelvault.opening import adopt_tags
 
-        self._drop_session()
+        self._sessions.drop()
         if tags is not None:
             self.resources = adopt_tags(self.resources, Path(tags).expanduser())
             for one in self._open:
                 one.close()
             self._open.clear()
-        return reindex(self.resources)
+        with self._crew(client, unsafe_spill) as crew:
+            return reindex(self.resources, crew)
 
     def merge_subjects(self, subject_id: str, into: str, *, reason: str | None = None) -> None:
         """Say that two subjects are one person; see the table `conflicts`."""
         from voxelvault.upkeep.lifecycle import merge_subjects
 
         merge_subjects(self.resources, subject_id, into, reason=reason)
-        self._drop_session()
+        self._sessions.drop()
 
     def caches(self) -> list[CacheInfo]:
         """List what `cohort.cache` made, the last used first: size, series, how many are stale."""
@@ -417,24 +438,13 @@ class Vault(AbstractContextManager["Vault"]):
 
         return card("Vault", {"closed": "yes"} if self.resources.keys.closed else self.summary())
 
-    def _new_session(self, with_audit: bool) -> UserSession:
-        extra = {"audit": self.audit.table()} if with_audit else None
-        return self.resources.catalog.user_session(extra=extra)
+    def _crew(self, client: Any, unsafe_spill: bool) -> AbstractContextManager[Crew | None]:
+        from voxelvault.cluster.entering import crew_of
+
+        return crew_of(self.resources, client, unsafe_spill=unsafe_spill)
 
     def _ask(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Result:
-        return self._fresh_session().sql(query, parameters)
-
-    def _fresh_session(self) -> UserSession:
-        digest = self.resources.catalog.head().digest
-        if self._session is None or self._session[0] != digest:
-            self._drop_session()
-            self._session = digest, self._new_session(with_audit=False)
-        return self._session[1]
-
-    def _drop_session(self) -> None:
-        if self._session is not None:
-            self._session[1].close()
-            self._session = None
+        return self._sessions.fresh(self.resources).sql(query, parameters)
 
 
 __all__ = ["Vault"]

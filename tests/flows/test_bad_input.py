@@ -147,10 +147,10 @@ def test_memory_is_bounded_by_the_files(vault_path: Path, tmp_path: Path) -> Non
 def test_a_file_that_finds_a_fault_of_ours_is_kept_aside(
     vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from voxelvault.intake import candidates, ingest
+    from voxelvault.intake import candidates, packing
 
     files = [person_file(instance=n, pixel=n) for n in range(3)]
-    folder, parse, prepare = write(tmp_path / "in", files), candidates.parse, ingest.prepare
+    folder, parse, prepare = write(tmp_path / "in", files), candidates.parse, packing.prepare
 
     def breaks_on_first(data: bytes) -> object:
         if bytes(data) == files[0]:
@@ -164,7 +164,7 @@ def test_a_file_that_finds_a_fault_of_ours_is_kept_aside(
 
     with monkeypatch.context() as patch:
         patch.setattr(candidates, "parse", breaks_on_first)
-        patch.setattr(ingest, "prepare", breaks_on_second)
+        patch.setattr(packing, "prepare", breaks_on_second)
         for _ in range(2):
             report = vault.ingest(folder, progress=False)
             assert [item.reason.code for item in report.quarantined] == ["unforeseen"] * 2

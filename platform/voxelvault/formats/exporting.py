@@ -11,6 +11,7 @@ from pathlib import Path
 
 from voxelvault.audit.about import about
 from voxelvault.audit.events import Event, Kind, Outcome
+from voxelvault.crew import Crew
 from voxelvault.display.progress import Progress
 from voxelvault.errors import (
     AuditError,
@@ -267,8 +268,11 @@ def export_as(
     cohort_id: str | None = None,
     resample: bool = False,
     progress: bool = True,
+    crew: Crew | None = None,
 ) -> ExportReport | FormatReport:
     """Write original files or volumes, with a progress bar; parameters as of `export`, `export_volumes`."""
+    if crew is not None and format != "dicom":
+        raise UsageError("workers write original files alone; leave out client= for other formats")
     if format == "dicom" and resample:
         raise UsageError("original files are never resampled; choose format='nifti' or 'ome-zarr'")
     with Progress(
@@ -283,6 +287,7 @@ def export_as(
                 series_ids=series_ids,
                 cohort_id=cohort_id,
                 advance=lambda files, _size: bar.advance(files),
+                crew=crew,
             )
         if series_ids is None:
             rows = instance_rows(resources, study, series)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Protocol
 
 from voxelvault.dicom.part10 import Part10, parse
 from voxelvault.dicom.read import Header
@@ -17,6 +18,34 @@ DICOM_NAMES = (".dcm", ".dicom", ".ima")
 """Endings by which a file claims to be DICOM: then it is kept aside rather than passed over."""
 
 _MEDIA_SOP_CLASS = 0x00020002
+
+
+class Arrival(Protocol):
+    """A file on its way in: what tells it apart, wherever its bytes are."""
+
+    @property
+    def source(self) -> Source:
+        """Where it comes from."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def sha256(self) -> str:
+        """Of its bytes, hexadecimal."""
+
+    @property
+    def person(self) -> Person:
+        """Whom its header names."""
+
+    @property
+    def sop_uid(self) -> str:
+        """SOP Instance UID."""
+
+    @property
+    def group(self) -> tuple[Person, str, str]:
+        """What must be equal for two files to share a pack: finer than the subject, on purpose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +63,13 @@ class Candidate:
     sop_uid: str
 
     @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.data)
+
+    @property
     def group(self) -> tuple[Person, str, str]:
-        """What must be equal for two files to share a pack: finer than the subject, on purpose."""
+        """Person, study and series."""
         return self.person, self.study_uid, self.series_uid
 
 

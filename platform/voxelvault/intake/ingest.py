@@ -12,37 +12,35 @@ import hashlib
 import os
 import secrets
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from voxelvault import config
 from voxelvault.audit.events import Kind
-from voxelvault.dicom.geometry import FrameAttributes, frame_attributes
-from voxelvault.dicom.read import number_of_frames
-from voxelvault.dicom.sources import Refusal, Source, find_files
-from voxelvault.errors import (
-    DecoderCrashed,
-    DicomError,
-    IntegrityError,
-    StorageError,
-    VoxelVaultError,
-)
-from voxelvault.intake.candidates import Candidate, examine, has_changed
-from voxelvault.intake.commit import Draft, Member, commit_batch, discard, log_intent
+from voxelvault.crew import Crew
+from voxelvault.dicom.added_sources import find_everything
+from voxelvault.dicom.sources import Found, Refusal, Source
+from voxelvault.errors import StorageError
+from voxelvault.intake.candidates import Arrival, Candidate, examine
+from voxelvault.intake.commit import Draft, commit_batch, discard, log_intent
 from voxelvault.intake.directory import known_instances
+from voxelvault.intake.elsewhere import There
 from voxelvault.intake.identity import Person
 from voxelvault.intake.interrupt import interruptible
+from voxelvault.intake.packing import Press, draft_of, press
 from voxelvault.intake.quarantine import Quarantined, Reason, Refused, known_aside
 from voxelvault.model import new_id
 from voxelvault.policy.access import Request, require
 from voxelvault.readonly import require_writable
 from voxelvault.resources import Resources
 from voxelvault.storage.codecs import codec_named
-from voxelvault.storage.pack_writer import PackWriter
-from voxelvault.storage.prepare import Prepared, prepare
+
+Advance = Callable[[int, int], object]
+PathLike = str | os.PathLike[str]
+A = TypeVar("A", bound=Arrival)
 
 BATCH_BYTES = 256 << 20
 """Bytes of source files held at once; a batch is one commit."""
@@ -51,9 +49,6 @@ BATCH_FILES = 4096
 
 TIDY_EVERY = 50
 """Commits after which the catalog is maintained."""
-
-AHEAD = 32
-"""Files prepared ahead of the one being stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +133,10 @@ class IngestReport:
 
 def ingest(
     resources: Resources,
-    paths: Sequence[str | os.PathLike[str]],
+    paths: Sequence[PathLike | Sequence[PathLike]],
     options: IngestOptions,
-    advance: Callable[[int, int], object] = lambda files, size: None,
+    advance: Advance = lambda files, size: None,
+    crew: Crew | None = None,
 ) -> IngestReport:
     """Take files into the vault.
 
@@ -149,11 +145,13 @@ def ingest(
     resources : Resources
         The open vault.
     paths : sequence of path
-        Folders, files, zip or tar archives, DICOMDIRs.
+        Folders, files, zip or tar archives, DICOMDIRs; ``name:where`` of a source that a package adds.
     options : IngestOptions
         Issuer, move, dry run.
     advance : callable
         Progress: called with files done and their bytes.
+    crew : Crew, optional
+        Workers of a cluster that read and write; by default threads do.
 
     Returns
     -------
@@ -162,22 +160,36 @@ def ingest(
 
     Raises
     ------
-    PolicyDenied, AuditError, StorageError
+    PolicyDenied, AuditError, StorageError, WorkerDied
         Nothing of the batch at hand was stored.
     """
     require(resources.policy, Request(Kind.INGEST, (), resources.purpose, resources.who))
     require_writable(resources)
     codec_named(options.codec or resources.settings.codec)
     report = IngestReport(dry_run=options.dry_run)
-    threads = resources.options.threads or os.cpu_count() or 1
     before = resources.catalog.head().snapshot
-    with ThreadPoolExecutor(threads) as executor, interruptible() as stop:
-        for batch in _batches([Path(path).expanduser() for path in paths], report):
-            if stop.is_set() or not _ingest_batch(resources, batch, options, report, executor, stop, advance):
+    flat: list[PathLike] = []
+    for given in paths:
+        flat += [given] if isinstance(given, str | os.PathLike) else given
+    # A worker's own folder is another one.
+    everything = find_everything(flat, absolute=crew is not None)
+    with _hands(resources, options, crew) as hands, interruptible() as stop:
+        for batch in _batches(everything, report, hands.batches):
+            if stop.is_set() or not _ingest_batch(resources, batch, options, report, hands, stop, advance):
                 report.interrupted = True
                 break
     _keep_tidy(resources, before)
     return report
+
+
+@contextmanager
+def _hands(resources: Resources, options: IngestOptions, crew: Crew | None) -> Iterator[Hands]:
+    """Hold what examines files and writes packs: threads, or a crew."""
+    if crew is not None:
+        yield There(resources, options.codec or resources.settings.codec, crew)
+        return
+    with ThreadPoolExecutor(resources.options.threads or os.cpu_count() or 1) as executor:
+        yield _Here(resources, options, executor)
 
 
 def _keep_tidy(resources: Resources, before: int) -> None:
@@ -186,14 +198,14 @@ def _keep_tidy(resources: Resources, before: int) -> None:
         resources.catalog.maintain()
 
 
-def _batches(paths: Sequence[Path], report: IngestReport) -> Iterator[list[Source]]:
+def _batches(everything: Iterable[Found], report: IngestReport, times: int = 1) -> Iterator[list[Source]]:
     batch: list[Source] = []
     size = 0
-    for found in find_files(paths):
+    for found in everything:
         if isinstance(found, Refusal):
             report.refused.append(f"{found.path}: {found.reason}")
             continue
-        if batch and (size + found.size > BATCH_BYTES or len(batch) >= BATCH_FILES):
+        if batch and (size + found.size > times * BATCH_BYTES or len(batch) >= times * BATCH_FILES):
             yield batch
             batch, size = [], 0
         batch.append(found)
@@ -214,47 +226,45 @@ def _ingest_batch(
     batch: Sequence[Source],
     options: IngestOptions,
     report: IngestReport,
-    executor: ThreadPoolExecutor,
+    hands: Hands,
     stop: threading.Event,
-    advance: Callable[[int, int], object],
+    advance: Advance,
 ) -> bool:
     """Take one batch in; return False if Ctrl-C left some of it for another time."""
-    candidates: list[Candidate] = []
+    arrivals: list[Any] = []
     aside: list[Refused] = []
     found = 0
-    for outcome in executor.map(lambda source: examine(source, issuer_of(source, options)), batch):
+    for outcome in hands.examine([(source, issuer_of(source, options)) for source in batch], stop):
         found += 1
         if outcome is None:
             report.not_dicom += 1
-        elif isinstance(outcome, Candidate):
-            candidates.append(outcome)
-        else:
+        elif isinstance(outcome, Refused):
             aside.append(outcome)
-        if stop.is_set():
-            break
+        else:
+            arrivals.append(outcome)
     report.found += found
     aside = _not_yet_aside(resources, aside, report)
-    fresh = without_duplicates(resources, candidates, report)
-    groups: dict[tuple[Person, str, str], list[Candidate]] = {}
-    for candidate in fresh:
-        groups.setdefault(candidate.group, []).append(candidate)
+    fresh = without_duplicates(resources, arrivals, report)
+    groups: dict[tuple[Person, str, str], list[Any]] = {}
+    for arrival in fresh:
+        groups.setdefault(arrival.group, []).append(arrival)
     if options.dry_run:
         report.stored += len(fresh)
         report.series += len(groups)
-        report.bytes += sum(len(candidate.data) for candidate in fresh)
+        report.bytes += sum(arrival.size for arrival in fresh)
         report.quarantined += [refused.described() for refused in aside]
         return found == len(batch)
     if not groups and not aside:
-        report.refused += _remove_stored(resources, candidates) if options.move else []
+        report.refused += _remove_stored(resources, arrivals) if options.move else []
         return found == len(batch)
     late: list[Refused] = []
 
-    def stored(group: Sequence[Candidate]) -> bool:
-        advance(len(group), sum(len(candidate.data) for candidate in group))
+    def stored(group: Sequence[Arrival]) -> bool:
+        advance(len(group), sum(arrival.size for arrival in group))
         return not stop.is_set()
 
     action = new_id()
-    drafts = write_packs(resources, action, list(groups.values()), options, executor, late, stored)
+    drafts, whole = hands.write(action, list(groups.values()), late, stored, report.refused)
     aside += _not_yet_aside(resources, late, report)
     done = commit_batch(resources, action, drafts, aside)
     report.stored += done.stored
@@ -264,17 +274,15 @@ def _ingest_batch(
     report.series += done.series
     report.quarantined += done.quarantined
     if options.move:
-        report.refused += _remove_stored(resources, candidates)
-    return found == len(batch) and len(drafts) == len(groups)
+        report.refused += _remove_stored(resources, arrivals)
+    return whole and found == len(batch)
 
 
-def without_duplicates(
-    resources: Resources, candidates: Sequence[Candidate], report: IngestReport
-) -> list[Candidate]:
+def without_duplicates(resources: Resources, candidates: Sequence[A], report: IngestReport) -> list[A]:
     """Leave out files whose very bytes are in the vault, or came earlier in this batch."""
     known = known_instances(resources.catalog.query, [candidate.sop_uid for candidate in candidates])
     seen = {(row.sop_uid, row.sha256, row.issuer, row.patient_id) for row in known}
-    fresh: list[Candidate] = []
+    fresh: list[A] = []
     for candidate in candidates:
         person = candidate.person
         key = (candidate.sop_uid, candidate.sha256, person.issuer, person.patient_id)
@@ -310,12 +318,13 @@ def write_packs(
     go_on: Callable[[Sequence[Candidate]], bool] = lambda group: True,
 ) -> list[Draft]:
     """Enter the intent and write a pack for each group, until `go_on` says no after one."""
+    tools = Press(resources.sealed, resources.pool, options.codec or resources.settings.codec, executor)
     pack_ids = [new_id() for _ in groups]
     log_intent(resources, action, "pack", pack_ids)
     drafts: list[Draft] = []
     try:
         for pack_id, group in zip(pack_ids, groups, strict=True):
-            drafts.append(write_pack(resources, pack_id, group, options, executor, aside))
+            drafts.append(write_pack(tools, pack_id, group, aside))
             if not go_on(group):
                 break
     except BaseException:
@@ -326,97 +335,68 @@ def write_packs(
     return drafts
 
 
-Work = tuple[Prepared, Sequence[FrameAttributes]]
-
-
-def write_pack(
-    resources: Resources,
-    pack_id: str,
-    group: Sequence[Candidate],
-    options: IngestOptions,
-    executor: ThreadPoolExecutor,
-    aside: list[Refused],
-) -> Draft:
+def write_pack(tools: Press, pack_id: str, group: Sequence[Candidate], aside: list[Refused]) -> Draft:
     """Encode, verify and seal one series' files; what can't be stored joins those kept aside."""
     dek = secrets.token_bytes(32)
-    codec = options.codec or resources.settings.codec
-    writer = PackWriter(resources.sealed, pack_id, dek)
-    draft = Draft(pack_id, dek, writer, group[0].person, group[0].study_uid, group[0].series_uid, codec)
-    empty = replace(draft, members=[])
-    kept: list[Candidate] = []
-    expected = sum(number_of_frames(candidate.header) for candidate in group if candidate.part10.pixels)
-
-    def work(candidate: Candidate) -> Work:
-        prepared = prepare(
-            candidate.data,
-            candidate.part10,
-            candidate.header,
-            instance_id=new_id(),
-            sha256=candidate.sha256,
-            codec=codec,
-            pool=resources.pool,
-        )
-        # Here and not under the catalog's lease, where others would wait, and fail with it.
-        frames = [] if prepared.key is None else frame_attributes(candidate.header, len(prepared.chunks))
-        candidate.header.json()
-        return prepared, frames
-
-    try:
-        for candidate, job in _ahead(executor, work, group):
-            try:
-                prepared, frames = job.result()
-            except Exception as error:
-                if type(error) is VoxelVaultError or isinstance(error, StorageError):
-                    raise  # not the file's fault: the decoders do not start, say
-                aside.append(_refused(candidate, error))
-                continue
-            kept.append(candidate)
-            record = writer.add(prepared, expected)
-            syntax = candidate.part10.transfer_syntax
-            member = Member(record, candidate.header, frames, syntax, prepared.pixels, candidate.source)
-            draft.members.append(member)
-        draft.finish()
-        changed = [candidate for candidate in kept if has_changed(candidate)]
-    except BaseException:
-        discard(resources, writer)
-        raise
-    if changed:
-        discard(resources, writer)
-        aside += [Refused(candidate.source, Reason.CHANGED, None) for candidate in changed]
-        rest = [candidate for candidate in kept if candidate not in changed]
-        return write_pack(resources, pack_id, rest, options, executor, aside) if rest else empty
-    return draft
+    pressed = press(tools, pack_id, dek, group)
+    aside += pressed.aside
+    return draft_of(pack_id, dek, group[0], tools.codec, pressed)
 
 
-def _refused(candidate: Candidate, error: Exception) -> Refused:
-    """Set a file aside that failed on its way in; whatever failed, one that was written to says so."""
-    if has_changed(candidate):
-        return Refused(candidate.source, Reason.CHANGED, None)
-    return Refused(candidate.source, _reason(error), candidate.data)
+class Hands(Protocol):
+    """What examines files and writes packs."""
+
+    @property
+    def batches(self) -> int:
+        """How many batches' worth of files are taken at once."""
+
+    def examine(
+        self, files: Sequence[tuple[Source, str]], stop: threading.Event
+    ) -> Iterable[Arrival | Refused | None]:
+        """Yield what each file is, with the issuer for it; fewer after Ctrl-C."""
+
+    def write(
+        self,
+        action: str,
+        groups: Sequence[Sequence[Any]],
+        late: list[Refused],
+        go_on: Callable[[Sequence[Any]], bool],
+        refused: list[str],
+    ) -> tuple[list[Draft], bool]:
+        """Write a pack for each group, until `go_on` says no; say whether nothing is left to do."""
 
 
-def _reason(error: Exception) -> Reason:
-    """Return why a file that failed on its way in is kept aside; one bad file never stops a batch."""
-    if isinstance(error, DecoderCrashed):
-        return Reason.DECODER_CRASHED
-    if isinstance(error, IntegrityError):
-        return Reason.CODEC_MISMATCH
-    return Reason.MALFORMED if isinstance(error, DicomError) else Reason.UNFORESEEN
+class _Here:
+    """Threads of this process: a file is read once."""
+
+    batches = 1
+
+    def __init__(self, resources: Resources, options: IngestOptions, executor: ThreadPoolExecutor) -> None:
+        self._resources, self._options, self._executor = resources, options, executor
+
+    def examine(
+        self, files: Sequence[tuple[Source, str]], stop: threading.Event
+    ) -> Iterator[Candidate | Refused | None]:
+        """Yield what each file is, until Ctrl-C."""
+        for outcome in self._executor.map(lambda file: examine(*file), files):
+            yield outcome
+            if stop.is_set():
+                return
+
+    def write(
+        self,
+        action: str,
+        groups: Sequence[Sequence[Candidate]],
+        late: list[Refused],
+        go_on: Callable[[Sequence[Candidate]], bool],
+        _refused: list[str],
+    ) -> tuple[list[Draft], bool]:
+        """Write a pack for each group; say whether all were."""
+        drafts = write_packs(self._resources, action, groups, self._options, self._executor, late, go_on)
+        return drafts, len(drafts) == len(groups)
 
 
-def _ahead(
-    executor: ThreadPoolExecutor, work: Callable[[Candidate], Work], group: Sequence[Candidate]
-) -> Iterator[tuple[Candidate, Future[Work]]]:
-    """Run a few files ahead of the one at hand: enough for every thread, little enough for memory."""
-    waiting: deque[tuple[Candidate, Future[Work]]] = deque()
-    for candidate in group:
-        waiting.append((candidate, executor.submit(work, candidate)))
-        if len(waiting) > AHEAD:
-            yield waiting.popleft()
-    yield from waiting
-
-
-def _remove_stored(resources: Resources, candidates: Iterable[Candidate]) -> list[str]:
+def _remove_stored(resources: Resources, candidates: Iterable[Arrival]) -> list[str]:
     """Delete the sources whose bytes the catalog commits, now or from before; return what could not be.
 
     A file is read once more: whatever its sender wrote since is not in the vault.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -17,7 +18,7 @@ from voxelvault.audit.events import Event, Kind
 from voxelvault.crypto.keyring import Role
 from voxelvault.crypto.streaming_aead import Kind as SealedKind
 from voxelvault.dicom.sources import Source
-from voxelvault.errors import UsageError
+from voxelvault.errors import DicomError, StorageError, UsageError
 from voxelvault.files import disk_error, write_new
 from voxelvault.model import Buffer, SealedRef, new_id
 from voxelvault.policy.access import Request, require
@@ -126,16 +127,24 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A file that can't come in as an instance: its source, the reason, its bytes if any."""
+    """A file that can't come in as an instance: its source, the reason, its bytes if any.
+
+    Where another process looked at it, `sha256` and `size` stand for the bytes, which are read again
+    when they are sealed.
+    """
 
     source: Source
     reason: Reason
-    data: Buffer | None
+    data: Buffer | None = field(repr=False)
     quarantine_id: str = field(default_factory=new_id)
+    sha256: str = ""
+    size: int = 0
 
     def described(self) -> Quarantined:
         """Return what a report says of it."""
         source = self.source.display
+        if self.sha256:
+            return Quarantined(self.quarantine_id, self.reason, source, self.size, self.sha256)
         if self.data is None:
             return Quarantined(self.quarantine_id, self.reason, source, 0)
         digest = hashlib.sha256(self.data).hexdigest()
@@ -154,8 +163,21 @@ def known_aside(query: Callable[..., pa.Table], items: Sequence[Quarantined]) ->
     return {(row["sha256"] or row["source"], row["reason"]): row["quarantine_id"] for row in rows}
 
 
+def _at_hand(refused: Refused) -> Refused:
+    """Return it with its bytes; where they are others now, or gone, none are kept."""
+    if not refused.sha256:
+        return refused
+    data: Buffer | None = None
+    with suppress(StorageError, DicomError):
+        data = refused.source.read()
+    if data is None or hashlib.sha256(data).hexdigest() != refused.sha256:
+        return replace(refused, reason=Reason.CHANGED, data=None, sha256="", size=0)
+    return replace(refused, data=data)
+
+
 def seal_aside(resources: Resources, refused: Refused) -> tuple[Quarantined, Mapping[str, Any]]:
     """Seal one file's bytes under a key of its own; return what to report and its catalog row."""
+    refused = _at_hand(refused)
     item = refused.described()
     row: dict[str, Any] = {
         "quarantine_id": item.quarantine_id,

@@ -14,21 +14,20 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import WeakValueDictionary
 
 from voxelvault.crypto.grants import Grant, Mode, check_expiry, family_key, open_grant, seal_grant
-from voxelvault.errors import IntegrityError, KeyUnavailable, PolicyDenied, UsageError
-from voxelvault.model import Buffer, SealedRef, new_id
+from voxelvault.errors import IntegrityError, KeyUnavailable, PolicyDenied
+from voxelvault.model import SealedRef, new_id
 from voxelvault.reading.packs import KeptReaders, checked_manifest, manifest_ref
 from voxelvault.reading.processes import check_process, opened
 from voxelvault.storage.layout import DERIVED, OBJECTS
-from voxelvault.storage.objects import LocalObjects
+from voxelvault.storage.lent_objects import describe_store, lent_store
 from voxelvault.storage.pack import MANIFEST_LABEL
 from voxelvault.storage.pack_reader import PackReader
 from voxelvault.storage.sealed_objects import SealedObjects
@@ -125,7 +124,7 @@ class OpenLoan:
         length = int.from_bytes(grant.payload[:4], "big")
         terms = json.loads(grant.payload[4 : 4 + length])
         self._grant, self._handle, self._pid = grant, handle, os.getpid()
-        self._objects = _LentObjects(Path(terms["root"]), terms["durable"], writable=grant.mode == "write")
+        self._objects = lent_store(terms["store"], terms["areas"])
         self._refs = {pack_id: SealedRef(**ref) for pack_id, ref in terms["packs"].items()}
         self._verify = bool(terms["verify"])
         self.lender: str = terms["lender"]
@@ -150,6 +149,15 @@ class OpenLoan:
     def vault_id(self) -> str:
         """The vault, 32 hexadecimal digits."""
         return self._grant.vault_id
+
+    @property
+    def pool(self) -> DecoderPool:
+        """The child that decodes the senders' codestreams in this process."""
+        return _decoders()
+
+    def reader(self, pack_id: str) -> PackReader:
+        """Return the reader of a pack that was lent."""
+        return self.packs.reader(pack_id)
 
     def check(self) -> None:
         """Refuse when its time is over, in a forked child, and where the lender closed the handle."""
@@ -241,33 +249,51 @@ def lend(
     PolicyDenied
         The handle is closed.
     UsageError
-        The vault is not in a folder of this machine.
+        The vault is where no other process can read it.
     IntegrityError, KeyUnavailable
         A pack does not open.
     """
     handle.check()
-    objects = resources.objects
-    if not isinstance(objects, LocalObjects):
-        raise UsageError("only a vault in a folder is lent to worker processes; use num_workers=0 here")
+    grant = grant_of(resources, pack_rows, payload, extra_keys, mode, (DERIVED,), lifetime)
+    loan = Loan(grant.vault_id, grant.grant_id, grant.expires, seal_grant(grant, family_key().public_key()))
+    handle.lent(grant.grant_id, partial(_forget, grant.grant_id))
+    _lenders[grant.grant_id] = handle
+    return loan
+
+
+def grant_of(
+    resources: Resources,
+    pack_rows: Iterable[Mapping[str, Any]],
+    payload: bytes,
+    extra_keys: Mapping[str, bytes],
+    mode: Mode,
+    areas: Sequence[str],
+    lifetime: float,
+) -> Grant:
+    """Return a grant that `OpenLoan` opens; `areas` are those that a grant to write adds objects to.
+
+    Raises
+    ------
+    UsageError
+        The vault is where no other process can read it.
+    IntegrityError, KeyUnavailable
+        A pack does not open.
+    """
     keys, packs = dict(extra_keys), {}
     for row in pack_rows:
         ref = manifest_ref(row)
         packs[row["pack_id"]] = asdict(ref)
         keys |= _pack_keys(resources, ref, keys)
     terms = {
-        "root": str(objects.root),
-        "durable": objects.durable,
+        "store": describe_store(resources.objects),
+        "areas": list(areas) if mode == "write" else [],
         "verify": resources.options.verify_reads,
         "packs": packs,
         "lender": _this_process(),
     }
     head = json.dumps(terms, separators=(",", ":")).encode()
     whole = b"".join((len(head).to_bytes(4, "big"), head, payload))
-    grant = Grant(resources.settings.vault_id, new_id(), mode, time.time() + lifetime, keys, whole)
-    loan = Loan(grant.vault_id, grant.grant_id, grant.expires, seal_grant(grant, family_key().public_key()))
-    handle.lent(grant.grant_id, partial(_forget, grant.grant_id))
-    _lenders[grant.grant_id] = handle
-    return loan
+    return Grant(resources.settings.vault_id, new_id(), mode, time.time() + lifetime, keys, whole)
 
 
 def _pack_keys(resources: Resources, ref: SealedRef, known: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -276,28 +302,6 @@ def _pack_keys(resources: Resources, ref: SealedRef, known: Mapping[str, bytes])
     manifest = checked_manifest(resources.sealed, ref, key)
     dek = resources.keys.unwrap_dek(manifest.study_key_id, manifest.pack_id, manifest.wrapped_dek)
     return {ref.key_id: key, manifest.pack_id: dek}
-
-
-class _LentObjects(LocalObjects):
-    """The vault's folder as a worker sees it: nothing is replaced or removed, and only caches are added."""
-
-    def __init__(self, root: Path, durable: bool, *, writable: bool) -> None:
-        super().__init__(root, durable)
-        object.__setattr__(self, "_writable", writable)
-
-    def put(self, name: str, parts: Iterable[Buffer]) -> None:
-        """Create a derived object, under a loan to write."""
-        if not (getattr(self, "_writable", False) and name.startswith(f"{DERIVED}/")):
-            raise PolicyDenied("this loan allows no writing here; write in the process that opened the vault")
-        super().put(name, parts)
-
-    def replace(self, name: str, data: Buffer) -> NoReturn:
-        """Refuse."""
-        raise PolicyDenied("a loan allows no changes; make them in the process that opened the vault")
-
-    def delete(self, name: str) -> NoReturn:
-        """Refuse."""
-        raise PolicyDenied("a loan allows no removal; do it in the process that opened the vault")
 
 
 _open: OrderedDict[str, OpenLoan] = OrderedDict()
@@ -351,4 +355,4 @@ def _decoders() -> DecoderPool:
     return DecoderPool(1)
 
 
-__all__ = ["LIFETIME", "Loan", "OpenLoan", "lend"]
+__all__ = ["LIFETIME", "SECRETS", "Loan", "OpenLoan", "grant_of", "lend"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.audit.proof import VerifyReport as LogReport
 from voxelvault.catalog.schema import TABLES
+from voxelvault.crew import Crew
 from voxelvault.errors import IntegrityError, UsageError, VoxelVaultError
 from voxelvault.model import SealedRef
 from voxelvault.policy.access import Request, require
@@ -18,8 +18,9 @@ from voxelvault.reading.packs import manifest_ref, open_manifest, open_reader
 from voxelvault.readonly import require_writable
 from voxelvault.resources import Resources
 from voxelvault.storage.layout import object_id_of
-from voxelvault.storage.pack import InstanceRecord, Manifest
-from voxelvault.storage.pack_reader import PackReader
+from voxelvault.storage.pack import Manifest
+from voxelvault.upkeep.catalog_rows import CatalogRows, check_missing, check_rows, rows_of
+from voxelvault.upkeep.contents import Contents, contents_of, read_contents
 from voxelvault.upkeep.copies import check_copies
 from voxelvault.upkeep.ledger import READERS, Ledger, read_ledger
 from voxelvault.upkeep.repair import GRACE, orphans, owner_of, repair
@@ -142,7 +143,10 @@ class VerifyReport:
 
 
 def verify(
-    resources: Resources, options: VerifyOptions, advance: Callable[[int], object] = lambda steps: None
+    resources: Resources,
+    options: VerifyOptions,
+    advance: Callable[[int], object] = lambda steps: None,
+    crew: Crew | None = None,
 ) -> VerifyReport:
     """Check the vault.
 
@@ -154,6 +158,8 @@ def verify(
         How much.
     advance : callable
         Progress: called with the number of packs done.
+    crew : Crew, optional
+        Workers of a cluster that read the packs; by default this process does.
 
     Returns
     -------
@@ -180,7 +186,7 @@ def verify(
             )
         done = repair(resources, read_ledger(resources.log.entries()), options.grace, options.readers)
         report.swept, report.recovered = done.swept, done.recovered
-    packs, ledger, referenced = _check_packs(resources, options, advance, report)
+    packs, ledger, referenced = _check_packs(resources, options, advance, report, crew)
     referenced |= _check_quarantine(resources, report, read=not options.quick)
     report.failures += [*_lost(resources, packs, ledger), *_dangling(resources)]
     if not options.quick:
@@ -197,7 +203,11 @@ def verify(
 
 
 def _check_packs(
-    resources: Resources, options: VerifyOptions, advance: Callable[[int], object], report: VerifyReport
+    resources: Resources,
+    options: VerifyOptions,
+    advance: Callable[[int], object],
+    report: VerifyReport,
+    crew: Crew | None,
 ) -> tuple[list[Row], Ledger, set[str]]:
     """Check all packs; return their rows, the ledger they were compared with, and their objects.
 
@@ -223,15 +233,18 @@ def _check_packs(
             return packs, ledger, referenced
         read = _chosen(fresh, options)
         for window in (fresh[at : at + WINDOW] for at in range(0, len(fresh), WINDOW)):
-            rows = _rows_of(resources, [row["pack_id"] for row in window])
+            rows = rows_of(resources, [row["pack_id"] for row in window])
+            wanted = [row for row in window if row["pack_id"] in read]
+            apart = contents_of(resources, crew, wanted, advance) if crew else {}
             for row in window:
-                found = _check_pack(resources, rows, row, ledger, row["pack_id"] in read, report)
+                pack_id = row["pack_id"]
+                found = _check_pack(resources, rows, row, ledger, pack_id in read, report, apart.get(pack_id))
                 for ref, problem in found:
                     if problem:
-                        report.failures.append(Failure(row["pack_id"], problem))
+                        report.failures.append(Failure(pack_id, problem))
                     elif ref:
                         referenced.add(ref.object_id)
-                advance(1)
+                advance(int(pack_id not in apart))
         if not packs:
             return packs, ledger, referenced
         done = {row["pack_id"]: row for row in packs}
@@ -247,7 +260,13 @@ def _chosen(packs: Sequence[Row], options: VerifyOptions) -> set[str]:
 
 
 def _check_pack(
-    resources: Resources, rows: CatalogRows, row: Row, ledger: Ledger, read: bool, report: VerifyReport
+    resources: Resources,
+    rows: CatalogRows,
+    row: Row,
+    ledger: Ledger,
+    read: bool,
+    report: VerifyReport,
+    found: Contents | None,
 ) -> Iterator[tuple[SealedRef | None, str]]:
     """Yield the objects that a pack refers to, and what is wrong with it."""
     report.packs += 1
@@ -264,132 +283,30 @@ def _check_pack(
         yield None, f"manifest: {error}"
         return
     report.objects += 1
-    yield from _check_objects(resources, manifest, read, report)
-    yield from ((None, problem) for problem in _check_rows(rows, manifest))
-    yield from ((None, problem) for problem in _check_missing(resources, rows, manifest))
-    if read:
-        yield from ((None, problem) for problem in _check_content(resources, manifest, report))
+    if read and found is None:
+        found = read_contents(resources.sealed, manifest, lambda: open_reader(resources, manifest))
+    yield from _check_objects(resources, manifest, found, report)
+    yield from ((None, problem) for problem in check_rows(rows, manifest))
+    yield from ((None, problem) for problem in check_missing(resources, rows, manifest))
+    if found is not None:
+        report.frames, report.instances = report.frames + found.frames, report.instances + found.instances
+        yield from ((None, problem) for problem in found.wrong)
 
 
 def _check_objects(
-    resources: Resources, manifest: Manifest, read: bool, report: VerifyReport
+    resources: Resources, manifest: Manifest, found: Contents | None, report: VerifyReport
 ) -> Iterator[tuple[SealedRef | None, str]]:
     for ref in manifest.objects():
         yield ref, ""
         report.objects += 1
+        if found is not None:
+            continue
         try:
-            if read:
-                resources.sealed.verify(ref)
-            elif resources.objects.size(resources.sealed.name(ref.object_id)) != ref.length:
+            if resources.objects.size(resources.sealed.name(ref.object_id)) != ref.length:
                 yield None, f"object {ref.object_id} has the wrong length"
         except VoxelVaultError as error:
             yield None, f"object {ref.object_id}: {error}"
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogRows:
-    """What the catalog says of the packs of one window: instances, stacks and frames by pack."""
-
-    instances: dict[str, dict[str, tuple[str, int]]]
-    stacks: dict[str, set[tuple[int, int]]]
-    frames: dict[str, set[tuple[int, int]]]
-
-
-def _rows_of(resources: Resources, pack_ids: Sequence[str]) -> CatalogRows:
-    found = CatalogRows({}, {}, {})
-    scope = {"packs": list(pack_ids)}
-
-    def rows(table: str, columns: str) -> list[Row]:
-        query = f"select pack_id, {columns} from {table} where pack_id in (select unnest($packs))"  # noqa: S608 - names of ours
-        listed: list[Row] = resources.catalog.query(query, scope).to_pylist()
-        return listed
-
-    for row in rows("instances", "instance_id, sha256, length"):
-        found.instances.setdefault(row["pack_id"], {})[row["instance_id"]] = (row["sha256"], row["length"])
-    for row in rows("stacks", "stack, frames"):
-        found.stacks.setdefault(row["pack_id"], set()).add((row["stack"], row["frames"]))
-    for row in rows("frames", "stack, frame"):
-        found.frames.setdefault(row["pack_id"], set()).add((row["stack"], row["frame"]))
-    return found
-
-
-def _check_rows(rows: CatalogRows, manifest: Manifest) -> Iterator[str]:
-    """Compare the rows that the catalog has of a pack with its manifest."""
-    stored = rows.instances.get(manifest.pack_id, {})
-    known = {record.instance_id: (record.sha256, record.length) for record in manifest.instances}
-    for instance_id, values in stored.items():
-        if known.get(instance_id) != values:
-            yield f"the catalog's row of instance {instance_id} disagrees with the manifest"
-    stacks = {(number, stack.frames) for number, stack in enumerate(manifest.stacks)}
-    if rows.stacks.get(manifest.pack_id, set()) != stacks:
-        yield "the catalog's stacks disagree with the manifest"
-    wanted = {
-        (record.stack, frame)
-        for record in manifest.instances
-        if record.stack >= 0 and record.instance_id in stored
-        for frame in range(record.first, record.first + record.count)
-    }
-    if rows.frames.get(manifest.pack_id, set()) != wanted:
-        yield "the catalog's frames disagree with the manifest"
-
-
-def _check_missing(resources: Resources, rows: CatalogRows, manifest: Manifest) -> Iterator[str]:
-    """Account for each instance of a manifest without a row: the commit leaves out duplicates alone.
-
-    What made it a duplicate was a file of the same bytes; the subject has that one still.
-    """
-    stored = rows.instances.get(manifest.pack_id, {})
-    missing = [record for record in manifest.instances if record.instance_id not in stored]
-    if not missing:
-        return
-    found = resources.catalog.query(
-        "select coalesce(SOPInstanceUID, '') as uid, sha256 from instances"
-        " where subject_id = (select subject_id from packs where pack_id = $pack)"
-        " and sha256 in (select unnest($digests))",
-        {"pack": manifest.pack_id, "digests": sorted({record.sha256 for record in missing})},
-    ).to_pylist()
-    twins = {(row["uid"], row["sha256"]) for row in found}
-    for record in missing:
-        if (record.sop_instance_uid, record.sha256) not in twins:
-            yield f"the catalog lacks the row of instance {record.instance_id}; restore the newest catalog/"
-
-
-def _check_content(resources: Resources, manifest: Manifest, report: VerifyReport) -> Iterator[str]:
-    """Read every chunk, decode every frame to rebuild every file, and compare digests."""
-    try:
-        reader = open_reader(resources, manifest)
-    except VoxelVaultError as error:
-        yield str(error)
-        return
-    for number in range(len(manifest.stacks)):
-        try:
-            yield from _check_frames(reader, number, report)
-        except VoxelVaultError as error:
-            yield f"stack {number}: {error}"
-    for record in manifest.instances:
-        try:
-            if _digest(reader, record) != record.sha256:
-                yield f"instance {record.instance_id} is not the file that came in"
-            report.instances += 1
-        except VoxelVaultError as error:
-            yield f"instance {record.instance_id}: {error}"
-
-
-def _check_frames(reader: PackReader, number: int, report: VerifyReport) -> Iterator[str]:
-    """Read every chunk of a stack; the reader compares each with its digest."""
-    for frame in range(reader.manifest.stacks[number].frames):
-        report.frames += 1
-        try:
-            reader.chunks(number, [frame])
-        except IntegrityError:
-            yield f"frame {frame} of stack {number} is not what was stored"
-
-
-def _digest(reader: PackReader, record: InstanceRecord) -> str:
-    digest = hashlib.sha256()
-    for part in reader.instance_bytes(record):
-        digest.update(part)
-    return digest.hexdigest()
+    yield from ((None, problem) for problem in (found.lost if found else ()))
 
 
 def _check_quarantine(resources: Resources, report: VerifyReport, read: bool) -> set[str]:

@@ -11,7 +11,7 @@ import voxelvault as vv
 from voxelvault.access import identifies
 from voxelvault.dicom import sources
 from voxelvault.errors import IntegrityError, NoPermission, UsageError
-from voxelvault.intake import ingest as room
+from voxelvault.intake import packing
 from voxelvault.intake.quarantine import Reason
 from voxelvault.storage.prepare import Prepared, prepare
 from voxelvault.testing import synthetic
@@ -43,12 +43,12 @@ def test_a_mapped_file_that_is_written_to_does_not_count_as_stored(
             file.write(b"\x01\x02\x03\x04")
         return done
 
-    monkeypatch.setattr(room, "prepare", meddle)
+    monkeypatch.setattr(packing, "prepare", meddle)
     report = vault.ingest(*paths, progress=False)
     assert report.stored == 2
     assert [item.reason for item in report.quarantined] == [Reason.CHANGED]
     assert vault.verify(progress=False).ok
-    monkeypatch.setattr(room, "prepare", prepare)
+    monkeypatch.setattr(packing, "prepare", prepare)
     assert vault.ingest(*paths, progress=False).stored == 1
     assert vault.verify(progress=False).ok
     assert vault.export(tmp_path / "out", progress=False).files == 3
@@ -70,7 +70,7 @@ def test_a_file_that_fails_since_it_was_written_to_is_set_aside_once(
             raise IntegrityError("the frame did not come back as it went in")
         return prepare(data, *rest, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(room, "prepare", meddle)
+    monkeypatch.setattr(packing, "prepare", meddle)
     report = vault.ingest(*paths, progress=False)
     assert report.stored == 2
     assert [item.reason for item in report.quarantined] == [Reason.CHANGED]

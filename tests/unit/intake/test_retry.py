@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import voxelvault as vv
-import voxelvault.intake.ingest
+import voxelvault.intake.packing
 from voxelvault.audit.events import Kind, Outcome
 from voxelvault.errors import DecoderCrashed, UsageError
 from voxelvault.intake import retry
@@ -45,7 +45,7 @@ def crash(*_: Any, **__: Any) -> Any:
 def aside(vault: vv.Vault, incoming: Path, monkeypatch: pytest.MonkeyPatch) -> vv.Vault:
     """A vault that kept all three aside."""
     with monkeypatch.context() as patch:
-        patch.setattr(voxelvault.intake.ingest, "prepare", crash)
+        patch.setattr(voxelvault.intake.packing, "prepare", crash)
         assert len(vault.ingest(incoming, progress=False).quarantined) == 3
     return vault
 
@@ -79,7 +79,7 @@ def test_only_those_named(aside: vv.Vault) -> None:
 
 
 def test_what_crashes_again_stays_once(aside: vv.Vault, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(voxelvault.intake.ingest, "prepare", crash)
+    monkeypatch.setattr(voxelvault.intake.packing, "prepare", crash)
     before = {item.quarantine_id for item in aside.quarantine()}
     report = quarantine_retry(aside.resources)
     assert report.stored == []
