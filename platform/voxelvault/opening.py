@@ -42,6 +42,7 @@ from voxelvault.errors import (
 from voxelvault.files import disk_error
 from voxelvault.model import FORMAT, ObjectStore, new_id
 from voxelvault.policy.access import OwnerPolicy, Request, require
+from voxelvault.reading.newest import check_newest_pack
 from voxelvault.readonly import is_writable, require_writable, side_log
 from voxelvault.resources import Resources, Settings
 from voxelvault.storage.codecs import codec_named
@@ -244,6 +245,7 @@ def _compare(resources: Resources, given: str | None) -> None:
     check_pin(Pins(), resources.settings.vault_id, log, keys.number, given=given)
     keys.refresh()
     check_heads(log, {"record_number": keys.number, "snapshot": resources.catalog.head().snapshot})
+    check_newest_pack(resources)
 
 
 def close_vault(resources: Resources) -> None:

@@ -309,7 +309,10 @@ class DuckLakeCatalog:
                 with suppress(duckdb.Error):
                     use(_password(self._keys.dek(key_id)))
                     return
-        raise IntegrityError("the catalog file opens with none of the vault's keys: run `voxelvault verify`")
+        raise IntegrityError(
+            "the catalog file opens with none of the vault's keys: restore the newest catalog/, or write it "
+            "anew with `voxelvault verify --rebuild-catalog`"
+        )
 
     def _reading(self) -> Readers:
         if self._readers is None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from voxelvault.errors import UsageError
 from voxelvault.interfaces.cli.command import Session, destructive, pass_session, read_text, verb
 from voxelvault.interfaces.cli.output import agreed, emit, plain, shown
+from voxelvault.interfaces.cli.rebuild import rebuild
 
 if TYPE_CHECKING:
     from voxelvault.upkeep.verify import VerifyReport
@@ -23,10 +25,12 @@ FAILED = 1
     "voxelvault --vault ~/vault verify --quick",
     "voxelvault --vault ~/vault verify --sample 0.1 --against checkpoint.txt",
     "voxelvault --vault ~/vault verify --repair --dry-run",
+    "voxelvault --vault ~/vault verify --rebuild-catalog --dry-run",
 )
 @click.option("--quick", is_flag=True, help="Lengths, manifests, references and log; no pixels.")
 @click.option("--sample", type=float, metavar="SHARE", help="Read this share of the packs, 0 to 1.")
-@click.option("--repair", is_flag=True, help="Sweep what a killed ingest left behind, and complete the log.")
+@click.option("--repair", is_flag=True, help="Sweep what a killed run left behind, and complete the log.")
+@click.option("--rebuild-catalog", is_flag=True, help="Write the catalog anew from packs and log.")
 @click.option("--against", type=click.Path(path_type=Path), metavar="FILE", help="A kept checkpoint.")
 @click.option("--names", is_flag=True, help="Name what failed by UID and source: logged.")
 @destructive
@@ -36,6 +40,7 @@ def verify(
     quick: bool,
     sample: float | None,
     repair: bool,
+    rebuild_catalog: bool,
     against: Path | None,
     names: bool,
     dry_run: bool,
@@ -46,6 +51,10 @@ def verify(
 
     Every object, every frame's digest, every catalog reference, and the audit log.
     """
+    if rebuild_catalog:
+        if repair or quick or names or sample is not None or against is not None:
+            raise UsageError("--rebuild-catalog stands alone; verify afterwards")
+        return rebuild(session, yes, dry_run, as_json)
     note = None if against is None else read_text(against)
     with session.open() as vault:
         go = repair and _agreed(vault, yes, dry_run)
@@ -61,8 +70,10 @@ def verify(
 def _agreed(vault: Vault, yes: bool, dry_run: bool) -> bool:
     count = vault.verify(quick=True, progress=False).orphans
     plan = [
-        f"sweep those of {count} unreferenced objects whose ingest never committed and is an hour old",
-        "enter the outcomes that a killed ingest could not",
+        f"sweep those of {count} unreferenced objects whose run never committed and is an hour old",
+        "sweep the objects of packs that were compacted a week ago, or removed",
+        "enter the outcomes that a killed run could not, and finish its removals",
+        "drop derived copies that are damaged",
     ]
     return agreed(plan, yes, dry_run)
 
