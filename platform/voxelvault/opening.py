@@ -31,6 +31,7 @@ from voxelvault.dicom.decode import DecoderPool
 from voxelvault.errors import (
     IntegrityError,
     KeyUnavailable,
+    MissingExtra,
     NewerFormat,
     NoPermission,
     NotAVault,
@@ -202,10 +203,11 @@ def open_vault(
     providers = ways.providers(settings.vault_id, vouched=vouched)
     try:
         keys = KeyRing.open(objects, settings.vault_id, text, providers, fingerprint=fingerprint)
-    except KeyUnavailable:
+    except (KeyUnavailable, MissingExtra):
         if ways.passphrase is not None or not _has_terminal() or not _wants_passphrase(objects):
             raise
-        providers.append(PassphraseProvider(getpass.getpass("passphrase of the vault: ")))
+        # First: a key service that is down was waited for already.
+        providers.insert(0, PassphraseProvider(getpass.getpass("passphrase of the vault: ")))
         keys = KeyRing.open(objects, settings.vault_id, text, providers, fingerprint=fingerprint)
     log = AuditLog.open(objects, keys)
     writable = is_writable(store, network=chosen.anywhere)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import voxelvault as vv
 from key_servers import TOKEN, Answers, FakeTransit, serving, transit_errors
 from voxelvault.audit.events import Kind
 from voxelvault.config import Pins
+from voxelvault.crypto.providers.passphrase import FLOOR_KIB
 from voxelvault.errors import KeyUnavailable, UsageError
 from voxelvault.interfaces.cli import main
 from voxelvault.upkeep import keys, rolling
@@ -150,3 +152,27 @@ def test_the_command_line_adds_lists_and_rotates(
     assert done["generation"] == 2
     assert any("transit/keys/NAME/rotate" in line for line in done["plan"])
     assert main(["--key-file", "k", "init", f"{vault}2", "--key-service", "vault-transit", "vault"]) == 2
+
+
+def test_a_service_that_is_down_is_not_waited_for_twice(
+    transit: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fast:
+        """Argon2id takes its time, which is not what this is about."""
+
+        def __init__(self, *, salt: bytes, **_: object) -> None:
+            self.salt = salt
+
+        def derive(self, words: bytes) -> bytes:
+            return hashlib.sha256(self.salt + words).digest()
+
+    monkeypatch.setattr("voxelvault.crypto.providers.passphrase.Argon2id", Fast)
+    make(tmp_path)
+    with vv.open(tmp_path / "vault") as vault:
+        keys.add_passphrase(vault.resources, "open sesame", memory_kib=FLOOR_KIB)
+    asked = len(transit.seen)
+    transit.script += [transit_errors(503, "Vault is sealed")] * 9
+    monkeypatch.setattr("voxelvault.opening._has_terminal", lambda: True)
+    monkeypatch.setattr("getpass.getpass", lambda _: "open sesame")
+    vv.open(tmp_path / "vault").close()
+    assert len(transit.seen) == asked + 1
