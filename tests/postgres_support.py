@@ -110,21 +110,38 @@ class LosingProxy:
         self.cut_after: Callable[[bytes], bool] | None = None
         self.pause = 0.3
         """Seconds between forwarding and cutting, in which the server does what it was told."""
+        self.drop = False
+        """Whether those bytes are lost as well."""
         self.cuts = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
 
     def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _start(self, work: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._server))
-                for one, other, watched in ((client, server, True), (server, client, False)):
-                    threading.Thread(target=self._pump, args=(one, other, watched), daemon=True).start()
+                self._start(self._serve, client)
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._server)) as server:
+            back = threading.Thread(target=self._pump, args=(server, client, False), daemon=True)
+            back.start()
+            self._pump(client, server, True)
+            back.join()
 
     def _pump(self, one: socket.socket, other: socket.socket, watched: bool) -> None:
         with suppress(OSError):
@@ -134,8 +151,9 @@ class LosingProxy:
                     self.cuts += 1
                     # The client is cut off first: it must not hear the answer.
                     one.shutdown(socket.SHUT_RDWR)
-                    other.sendall(data)
-                    time.sleep(self.pause)
+                    if not self.drop:
+                        other.sendall(data)
+                        time.sleep(self.pause)
                     break
                 other.sendall(data)
         for line in (one, other):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -102,6 +103,7 @@ class PostgresServer:
         self._idle: list[psycopg.Connection[Any]] = []
         self._guard = threading.Lock()
         self._pid = os.getpid()
+        weakref.finalize(self, _close_all, self._idle, self._pid)
 
     @contextmanager
     def connection(self, *, fresh: bool = False) -> Iterator[psycopg.Connection[Any]]:
@@ -137,10 +139,9 @@ class PostgresServer:
     def forget(self) -> None:
         """Close the connections that wait."""
         with self._guard:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            with suppress(self._driver.Error):
-                connection.close()
+            idle = self._idle.copy()
+            self._idle.clear()
+        _close_all(idle, self._pid)
 
     def _take(self, fresh: bool) -> psycopg.Connection[Any]:
         if os.getpid() != self._pid:
@@ -168,6 +169,13 @@ class PostgresServer:
             yield
         except self._driver.Error as error:
             raise _ours(error, self._driver) from None
+
+
+def _close_all(connections: list[psycopg.Connection[Any]], pid: int) -> None:
+    # A forked child shares the sockets: to close them there would end its parent's sessions.
+    if os.getpid() == pid:
+        for connection in connections:
+            connection.close()
 
 
 def _driver() -> Any:

@@ -1,0 +1,350 @@
+"""A team's vault: its catalog on a PostgreSQL server, which learns nothing and may go at any moment."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from flow_support import exported, person_file, write
+
+import voxelvault as vv
+from postgres_support import Cluster, LosingProxy
+from voxelvault.catalog.catalog import Change
+from voxelvault.errors import (
+    CatalogError,
+    NetworkFileSystem,
+    RollbackDetected,
+    StorageError,
+    UsageError,
+    VoxelVaultError,
+)
+from voxelvault.vault import Vault
+
+NAME, PATIENT, BORN = "Planted^Marker", "PLANTEDID7731", "19370214"
+WORDS = (b"Planted^Marker", b"PLANTEDID7731", b"19370214", b"1937-02-14", b"PLANTEDTEXT")
+
+
+@pytest.fixture
+def url(postgres: Cluster) -> str:
+    return postgres.make_database(f"vault_{secrets.token_hex(4)}")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    planted = {"PatientName": NAME, "PatientBirthDate": BORN, "StudyDescription": "PLANTEDTEXT"}
+    files = [person_file(PATIENT, study=1, instance=n, **planted) for n in range(1, 4)]
+    files += [person_file("P2", study=2, instance=n) for n in range(1, 4)]
+    return write(tmp_path / "source", files)
+
+
+def names(vault: Vault) -> list[str]:
+    return sorted(row[0] for row in vault.sql("select PatientName from patients").fetchall())
+
+
+def patients(vault: Vault, *subjects: str) -> list[Change]:
+    rows = pa.table({"subject_id": list(subjects), "PatientName": [f"N{s}" for s in subjects]})
+    return [Change("patients", rows)]
+
+
+def found(data: bytes, words: tuple[bytes, ...]) -> list[bytes]:
+    """Return which words are in the bytes: as they are, in hexadecimal, in UTF-16."""
+    return [
+        word
+        for word in words
+        if any(form in data for form in (word, word.hex().encode(), word.decode().encode("utf-16-le")))
+    ]
+
+
+def test_a_vault_lives_on_a_server_like_on_a_disk(url: str, source: Path, tmp_path: Path) -> None:
+    with vv.create(tmp_path / "vault", catalog=url) as vault:
+        assert vault.ingest(source, progress=False).stored == 6
+        assert vault.ingest(source, progress=False).stored == 0
+    text = (tmp_path / "vault" / "vault.toml").read_text()
+    assert f'catalog = "{url}"' in text
+    with vv.open(tmp_path / "vault") as vault:
+        assert names(vault) == ["Doe^Jo", NAME]
+        assert vault.verify(progress=False).ok
+        before = exported(vault, tmp_path / "before")
+        vault.resources.catalog.maintain(grace=0)
+        vault.resources.catalog.rebuild()
+        assert exported(vault, tmp_path / "after") == before
+        assert len(before) == 6
+
+
+def test_the_server_learns_no_value(url: str, source: Path, postgres: Cluster, tmp_path: Path) -> None:
+    database = url.rpartition("/")[2]
+    with vv.create(tmp_path / "vault", catalog=url) as vault:
+        vault.ingest(source, progress=False)
+        catalog, schema = vault.resources.catalog, f"voxelvault_{vault.resources.settings.vault_id}"
+        catalog.maintain(grace=0)
+        assert len(vault.sql(f"select * from patients where PatientName = '{NAME}'")) == 1
+        subject = catalog.query("select subject_id from patients where PatientID = 'P2'").to_pylist()
+        renamed = pa.table({"subject_id": [subject[0]["subject_id"]], "PatientName": ["Planted^Marker^2"]})
+        catalog.commit([Change("patients", renamed)])
+        # What fails is written down by a server, statement and all.
+        postgres.sql(f"ALTER TABLE {schema}.entries ADD CHECK (seq < 0) NOT VALID", database)
+        with pytest.raises(CatalogError, match="code 23514"):
+            catalog.commit([Change("patients", renamed.rename_columns(["subject_id", "PatientID"]))])
+    # The search finds: the same words, planted beside, are in each of the places searched.
+    postgres.sql("CREATE TABLE control (name text); INSERT INTO control VALUES ('Control^Word')", database)
+    postgres.sql("CHECKPOINT; SELECT pg_switch_wal()", database)
+    dump = postgres.dump(database).encode()
+    seen: dict[bytes, set[str]] = {}
+    for path in (path for path in postgres.folder.rglob("*") if path.is_file()):
+        for word in found(path.read_bytes(), (*WORDS, b"Control^Word", b"patients", b"ducklake")):
+            seen.setdefault(word, set()).add(path.relative_to(postgres.folder).parts[0:2][-1])
+    assert seen.pop(b"Control^Word") == {"base", "pg_wal", "log"}
+    assert seen == {}
+    assert found(dump, (b"Control^Word",))
+    assert not found(dump, (*WORDS, b"patients", b"ducklake"))
+    assert b"entries" in dump
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("postgresql://me:secret@host/db", "PGPASSWORD"),
+        ("postgresql://host/db?password=secret", "PGPASSWORD"),
+        ("postgresql://host", "host"),
+        ("mysql://host/db", "embedded"),
+        ('postgresql://host/db"\ncodec = "x', "host"),
+    ],
+)
+def test_a_catalogs_address_is_public_and_well_formed(tmp_path: Path, address: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        vv.create(tmp_path / "vault", catalog=address)
+    assert "secret" not in str(caught.value)
+    assert not (tmp_path / "vault").exists()
+
+
+def test_no_server_no_vault(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="can't be reached") as caught:
+        vv.create(tmp_path / "vault", catalog="postgresql://planted@127.0.0.1:1/db")
+    assert "planted" not in str(caught.value)
+    assert not (tmp_path / "vault").exists()
+
+
+@pytest.fixture
+def proxy(postgres: Cluster) -> Iterator[LosingProxy]:
+    made = LosingProxy(postgres.port)
+    yield made
+    made.close()
+
+
+def test_a_commit_whose_answer_is_lost_counts_once(
+    url: str, postgres: Cluster, proxy: LosingProxy, tmp_path: Path
+) -> None:
+    database = url.rpartition("/")[2]
+    with vv.create(tmp_path / "vault", catalog=postgres.url(database, proxy.port)) as vault:
+        catalog = vault.resources.catalog
+        changes = patients(vault, "a" * 32)
+        proxy.cut_after = lambda data: b".entries SELECT" in data
+        first = catalog.commit(changes)
+        assert proxy.cuts == 1
+        assert catalog.commit(changes) == first == catalog.head()
+        assert len(catalog.query("from patients")) == 1
+    with vv.open(tmp_path / "vault") as vault:
+        assert vault.resources.catalog.head() == first
+        assert vault.verify(progress=False).ok
+
+
+def test_a_commit_that_never_arrived_counts_never(
+    url: str, postgres: Cluster, proxy: LosingProxy, tmp_path: Path
+) -> None:
+    database = url.rpartition("/")[2]
+    with vv.create(tmp_path / "vault", catalog=postgres.url(database, proxy.port)) as vault:
+        catalog = vault.resources.catalog
+        before = catalog.head()
+        proxy.drop = True
+        proxy.cut_after = lambda data: b".entries SELECT" in data
+        with pytest.raises(StorageError, match="before the commit counted: run again"):
+            catalog.commit(patients(vault, "a" * 32))
+        assert catalog.head() == before
+        assert len(catalog.query("from patients")) == 0
+        catalog.commit(patients(vault, "a" * 32))
+        assert len(catalog.query("from patients")) == 1
+
+
+def test_maintenance_whose_answer_is_lost_deletes_nothing_that_counts(
+    url: str, source: Path, postgres: Cluster, proxy: LosingProxy, tmp_path: Path
+) -> None:
+    database = url.rpartition("/")[2]
+    with vv.create(tmp_path / "vault", catalog=postgres.url(database, proxy.port)) as vault:
+        vault.ingest(source, progress=False)
+        catalog = vault.resources.catalog
+        before = catalog.query("select * from instances order by all").to_pylist()
+        for drop in (False, True):
+            proxy.drop = drop
+            proxy.cut_after = lambda data: b"COMMIT" in data
+            with pytest.raises(StorageError):
+                catalog.maintain(grace=0)
+            assert catalog.query("select * from instances order by all").to_pylist() == before
+        assert proxy.cuts == 2
+        catalog.maintain(grace=0)
+        assert catalog.query("select * from instances order by all").to_pylist() == before
+        assert vault.verify(progress=False).ok
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Cluster]:
+    """A server of this test alone, to be stopped."""
+    cluster = Cluster(durable=True)
+    yield cluster
+    cluster.remove()
+
+
+def test_a_server_that_goes_and_comes_back(own: Cluster, source: Path, tmp_path: Path) -> None:
+    url = own.make_database("team")
+    with vv.create(tmp_path / "vault", catalog=url) as vault:
+        vault.ingest(source, progress=False)
+        catalog = vault.resources.catalog
+        own.stop("immediate")
+        attempts: tuple[Callable[[], Any], ...] = (
+            lambda: vault.sql("select 1"),
+            lambda: catalog.commit(patients(vault, "a" * 32)),
+            lambda: vv.open(tmp_path / "vault"),
+            lambda: vault.ingest(source, progress=False),
+        )
+        for attempt in attempts:
+            with pytest.raises(VoxelVaultError) as caught:
+                attempt()
+            assert "\n" not in str(caught.value)
+            assert "127.0.0.1" not in str(caught.value)
+        own.start()
+        assert names(vault) == ["Doe^Jo", NAME]
+        with catalog.lease() as lease:
+            lease.commit(patients(vault, "a" * 32))
+            own.stop("immediate")
+            own.start()
+            with pytest.raises(StorageError):
+                lease.commit(patients(vault, "b" * 32))
+        catalog.commit(patients(vault, "b" * 32))
+        assert len(catalog.query("from patients")) == 4
+        vault.verify(repair=True, progress=False)
+        assert vault.verify(progress=False).ok
+
+
+def test_yesterdays_database_put_back_is_noticed(
+    url: str, source: Path, postgres: Cluster, tmp_path: Path
+) -> None:
+    database = url.rpartition("/")[2]
+    with vv.create(tmp_path / "vault", catalog=url) as vault:
+        vault.ingest(source, progress=False)
+    postgres.sql(f"CREATE DATABASE {database}_old TEMPLATE {database}")
+    with vv.open(tmp_path / "vault") as vault:
+        more = write(tmp_path / "more", [person_file("P3", study=3)])
+        vault.ingest(more, progress=False)
+    postgres.sql(f"ALTER DATABASE {database} RENAME TO {database}_new")
+    postgres.sql(f"ALTER DATABASE {database}_old RENAME TO {database}")
+    with pytest.raises(RollbackDetected):
+        vv.open(tmp_path / "vault")
+    postgres.sql(f"DROP DATABASE {database}")
+    with pytest.raises((CatalogError, StorageError)):
+        vv.open(tmp_path / "vault")
+    postgres.sql(f"ALTER DATABASE {database}_new RENAME TO {database}")
+    with vv.open(tmp_path / "vault") as vault:
+        assert len(names(vault)) == 3
+
+
+def test_a_network_file_system_may_hold_the_objects_then(
+    url: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "voxelvault.storage.mounts._mounts", lambda: ["1 0 0:1 / / rw - nfs4 server:/share rw"]
+    )
+    with pytest.raises(NetworkFileSystem, match="--catalog"):
+        vv.create(tmp_path / "embedded")
+    with vv.create(tmp_path / "vault", catalog=url) as vault:
+        assert vault.ingest(source, progress=False).stored == 6
+    with vv.open(tmp_path / "vault") as vault:
+        assert not vault.resources.read_only
+        assert vault.verify(progress=False).ok
+    # No lock was a file's.
+    assert not (tmp_path / "vault" / "locks").exists()
+
+
+WRITER = """
+import sys
+import voxelvault as vv
+with vv.open(sys.argv[1]) as vault:
+    print(vault.ingest(sys.argv[2], progress=False).stored)
+"""
+
+
+def test_writers_on_several_hosts_lose_nothing_and_double_nothing(url: str, tmp_path: Path) -> None:
+    """Halves of one series and a person of both, by processes that share the folder and the server."""
+    vv.create(tmp_path / "vault", catalog=url).close()
+    halves = [
+        write(
+            tmp_path / f"half{half}",
+            [person_file("P1", study=1, instance=n) for n in range(half, 20, 2)]
+            + [person_file("P2", study=2, instance=n) for n in range(3)],
+        )
+        for half in (0, 1)
+    ]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path / "vault"), str(half)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ,
+        )
+        for half in halves
+    ]
+    stored = [int(process.communicate()[0]) for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    assert sum(stored) == 23
+    with vv.open(tmp_path / "vault") as vault:
+        assert len(names(vault)) == 2
+        assert vault.sql("select count(*), count(distinct SOPInstanceUID) from instances").fetchall() == [
+            (23, 23)
+        ]
+        assert vault.verify(progress=False).ok
+
+
+@pytest.mark.long
+def test_a_server_killed_while_four_write_loses_nothing_acknowledged(own: Cluster, tmp_path: Path) -> None:
+    url = own.make_database("team")
+    vv.create(tmp_path / "vault", catalog=url).close()
+    script = (
+        "import sys, time, secrets\n"
+        "import pyarrow as pa, voxelvault as vv\n"
+        "from voxelvault.catalog.catalog import Change\n"
+        "from voxelvault.errors import VoxelVaultError\n"
+        "vault, until = vv.open(sys.argv[1]), time.time() + 60\n"
+        "subject = secrets.token_hex(16)\n"
+        "while time.time() < until:\n"
+        "    try:\n"
+        "        vault.resources.catalog.commit([Change('patients', pa.table({'subject_id': [subject]}))])\n"
+        "    except VoxelVaultError:\n"
+        "        time.sleep(0.05)\n"
+        "        continue\n"
+        "    print(subject, flush=True)\n"
+        "    subject = secrets.token_hex(16)\n"
+    )
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path / "vault")], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    for _ in range(12):
+        time.sleep(3)
+        own.stop("immediate")
+        own.start()
+    acknowledged = [line for writer in writers for line in writer.communicate()[0].split()]
+    with vv.open(tmp_path / "vault") as vault:
+        rows = vault.resources.catalog.query("select subject_id from patients")["subject_id"].to_pylist()
+        assert set(acknowledged) <= set(rows)
+        assert len(rows) == len(set(rows))
+        vault.resources.catalog.maintain(grace=0)
+        assert len(vault.resources.catalog.query("from patients")) == len(rows)
+        assert len(acknowledged) > 100
