@@ -35,6 +35,9 @@ run_simple("127.0.0.1", int(sys.argv[1]), serve, threaded=True)
 """
 
 
+_BUCKET = "imaging"
+
+
 @dataclass(frozen=True)
 class Server:
     """One running server and the environment that points to it."""
@@ -52,11 +55,9 @@ class Server:
             "AWS_REGION": "us-east-1",
         }
 
-    def bucket(self) -> str:
-        """Make a bucket and return its name."""
-        name = f"b-{secrets.token_hex(6)}"
-        self.client().create_bucket(Bucket=name)
-        return name
+    def place(self) -> str:
+        """Return the URL of a folder that is empty, in the one bucket that there is."""
+        return f"s3://{_BUCKET}/{secrets.token_hex(8)}"
 
     def client(self):  # type: ignore[no-untyped-def]
         return boto3.client(
@@ -91,7 +92,9 @@ def moto() -> Iterator[Server]:
     port = free_port()
     command = [sys.executable, "-c", _MOTO, str(port)]
     with _running(command, f"http://127.0.0.1:{port}") as endpoint:
-        yield Server(endpoint)
+        server = Server(endpoint)
+        server.client().create_bucket(Bucket=_BUCKET)
+        yield server
 
 
 @contextmanager
@@ -116,7 +119,9 @@ def seaweedfs(folder: Path) -> Iterator[Server]:
         *(f"-{option}={port}" for option, port in ports.items()),
     ]
     with _running(command, f"http://127.0.0.1:{ports['s3.port']}") as endpoint:
-        yield Server(endpoint)
+        server = Server(endpoint)
+        server.client().create_bucket(Bucket=_BUCKET)
+        yield server
 
 
 _IDENTITIES = [
@@ -146,7 +151,7 @@ def _running(command: list[str], endpoint: str) -> Iterator[str]:
         finally:
             process.terminate()
             try:
-                process.wait(20)
+                process.wait(3)
             except subprocess.TimeoutExpired:
                 process.kill()
 

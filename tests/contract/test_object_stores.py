@@ -42,7 +42,7 @@ class TestObstoreInMemory(ObjectStoreContract, LockContract):
 def at(server: Server, patch: pytest.MonkeyPatch) -> ObstoreObjects:
     for name, value in server.environment.items():
         patch.setenv(name, value)
-    store = store_at(place_of(f"s3://{server.bucket()}/some/folder"))
+    store = store_at(place_of(server.place()))
     assert isinstance(store, ObstoreObjects)
     return store
 

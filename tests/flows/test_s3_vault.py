@@ -36,7 +36,7 @@ def server(s3_server: Server) -> Iterator[Server]:
 
 @pytest.fixture
 def place(server: Server) -> str:
-    return f"s3://{server.bucket()}/team/vault"
+    return f"{server.place()}/vault"
 
 
 def write_series(folder: Path, series: int) -> dict[str, str]:
