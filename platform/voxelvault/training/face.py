@@ -111,7 +111,9 @@ class Trainable:
         arrays : {"numpy", "torch", "monai"}, optional
             What images and masks are: MetaTensors by default where the transform is one of MONAI's.
         patch_size : int or sequence of int
-            Of patches, all alike or along the image's axes.
+            Of patches, all alike or along the image's axes. Smaller volumes are padded with `fill` on
+            either side, and a warning (`PaddedPatches`) counts them; longer than twice all volumes along
+            an axis is an error.
         patches_per_volume : int
             Patches of each volume in an epoch.
         sampling : {"random", "balanced"}

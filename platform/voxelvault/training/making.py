@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from voxelvault.errors import UsageError
 from voxelvault.reading.many import OpenedMany, open_many
+from voxelvault.reading.sources import SeriesSource
 from voxelvault.reading.stacks import FrameStack, choose
 from voxelvault.training.copies import Copies, copies_for
 from voxelvault.training.dataset import Dataset, Transform, arrays_for
+from voxelvault.training.fitting import check_fit
 from voxelvault.training.masks import Masks, masks_for
+from voxelvault.training.patches import Box
 from voxelvault.training.plan import Plan, Unit, Wish, labels_of
 from voxelvault.training.supply import Member, OwnPlace, OwnSupply
 
@@ -111,6 +114,7 @@ def make_dataset(
     try:
         if wish.kind == "patches":
             _check_places(opened, request)
+            _check_fit(opened, wish, copies, series_ids)
         plan = Plan(wish, _units(opened, wish, request, copies, masks))
         supply = OwnSupply(resources, OwnPlace(resources, opened, copies.keys), plan)
         chosen = arrays or arrays_for(transform, default_arrays)
@@ -133,6 +137,23 @@ def _check_places(opened: OpenedMany, request: Request) -> None:
             f"{wrong} of {len(request.groups)} samples have series that share no frame of reference, so no"
             " patch is at one place in all: leave them out, ask for volumes, or register the series first"
         )
+
+
+def _check_fit(opened: OpenedMany, wish: Wish, copies: Copies, series_ids: Sequence[str]) -> None:
+    """Compare patches with the sizes that the catalog has: nothing is arranged or read for it."""
+    found = (
+        copies.images[one].layout.shape if one in copies.images else _stored_shape(opened.series(one))
+        for one in series_ids
+    )
+    check_fit([shape for shape in found if shape is not None], wish.patch_size)
+
+
+def _stored_shape(source: SeriesSource) -> Box | None:
+    """Return (slice, row, column) of a series' frames; of several volumes, of all their slices together."""
+    planes = {(row["rows"], row["columns"]) for row in source.layouts}
+    if len(planes) != 1:
+        return None
+    return len(source.frames), *planes.pop()
 
 
 @dataclass(frozen=True)

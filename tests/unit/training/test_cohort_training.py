@@ -13,6 +13,7 @@ import voxelvault as vv
 from voxelvault.derived.recipe import recipe
 from voxelvault.errors import MissingExtra, UsageError
 from voxelvault.training import samples as room
+from voxelvault.training.fitting import PaddedPatches
 
 SPACING = (0.8, 0.8, 2.0)
 
@@ -201,3 +202,24 @@ def test_an_option_that_nobody_takes_is_refused_with_what_was_meant(heads: Any) 
         heads.dataset(colour=1)
     with heads.loader(pin_memory=False) as loader:
         assert len(loader) == 4
+
+
+def test_patches_that_volumes_are_smaller_than_are_told_or_refused(vault: vv.Vault, heads: Any) -> None:
+    everyone = vault.select("Modality in ('CT', 'PT')")
+    with pytest.warns(
+        PaddedPatches, match=r"4 of 8 volumes are smaller .*; the longest are \(6, 24, 20\)"
+    ) as told:
+        everyone.dataset("patches", patch_size=(5, 8, 8)).close()
+    assert [warning.filename for warning in told] == [__file__]
+    with pytest.raises(UsageError, match=r"twice as long as every volume.*the longest are \(6, 24, 20\)"):
+        everyone.dataset("patches", patch_size=(13, 8, 8))
+    cache = heads.cache(SPACING, "RAS", dtype="int16", chunks=8, progress=False)
+    long = [2 * length for length in next(iter(cache.copies.values()))[0].layout.shape]
+    with (
+        pytest.warns(PaddedPatches, match="4 of 4"),
+        heads.loader(kind="patches", cache=cache, patch_size=long) as loader,
+    ):
+        assert next(iter(loader))["image"].shape == (1, 1, *long)
+    with pytest.raises(UsageError, match="twice as long"):
+        heads.loader(kind="patches", cache=cache, patch_size=[*long[:2], long[2] + 1])
+    everyone.dataset("patches", patch_size=(4, 10, 12)).close()

@@ -18,6 +18,7 @@ import voxelvault as vv
 from voxelvault.errors import PolicyDenied, StackChoiceNeeded, UsageError
 from voxelvault.testing import synthetic
 from voxelvault.training.dataset import Dataset, Draw, stacked
+from voxelvault.training.fitting import PaddedPatches
 from voxelvault.training.making import Request, make_dataset
 from voxelvault.training.plan import Wish
 
@@ -68,10 +69,12 @@ def test_patches_are_boxes_of_the_volume(dataset: Make, memory: int) -> None:
 
 
 def test_patches_larger_than_the_volume_are_filled_with_air(dataset: Make) -> None:
-    patch = dataset(kind="patches", patch_size=(8, 24, 20))[0]
+    with pytest.warns(PaddedPatches, match="4 of 4 volumes are smaller"):
+        patch = dataset(kind="patches", patch_size=(8, 24, 20))[0]
     assert patch["image"].shape == (1, 8, 24, 20)
     assert (patch["image"][0, [0, 7]] == -1024).all()
-    pet = dataset("PT", kind="patches", patch_size=(6, 10, 12))[0]
+    with pytest.warns(PaddedPatches):
+        pet = dataset("PT", kind="patches", patch_size=(6, 10, 12))[0]
     assert (pet["image"][0, [0, 5]] == 0).all()
 
 
@@ -93,7 +96,7 @@ def test_masks_come_along_and_balanced_patches_find_them(dataset: Make) -> None:
     assert {1, 2} <= {int(patch["mask"].max()) for patch in balanced}
     assert not all(patch["mask"].any() for patch in dataset(**wish))
     with pytest.raises(UsageError, match="masks="):
-        dataset(kind="patches", sampling="balanced")[0]
+        dataset(kind="patches", sampling="balanced", patch_size=(3, 5, 5))[0]
 
 
 def test_series_without_the_label_are_refused_or_background(
