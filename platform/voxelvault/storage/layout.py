@@ -8,7 +8,7 @@
     derived/ab/    caches: sealed and rebuildable
     catalog/       the catalog file and sealed Parquet
     audit/         Merkle tiles, sealed entries, checkpoints
-    locks/         lock files of a local vault: empty, never objects
+    locks/         lock files of a local vault, leases of one in object storage: never objects
 """
 
 from __future__ import annotations
