@@ -87,6 +87,10 @@ class NewerFormat(VoxelVaultError):
     """The data was written by a newer version of this package."""
 
 
+class OlderFormat(VoxelVaultError):
+    """The vault was made by a version whose layout this one does not read."""
+
+
 class KeyUnavailable(VoxelVaultError):
     """No slot opens with the keys at hand."""
 

@@ -12,6 +12,10 @@ from typing import Protocol, TypeAlias
 FORMAT = 1
 """Version of everything at rest; a reader refuses a larger one with `NewerFormat`."""
 
+LAYOUT = 2
+"""Version of how a vault lies in its store, as vault.toml says: 2 is the log whose parts are never
+overwritten."""
+
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 MOST_LABELS = 255
@@ -139,6 +143,7 @@ class FrameSpec:
 
 __all__ = [
     "FORMAT",
+    "LAYOUT",
     "Buffer",
     "FrameSpec",
     "ObjectInfo",

@@ -35,13 +35,14 @@ from voxelvault.errors import (
     NewerFormat,
     NoPermission,
     NotAVault,
+    OlderFormat,
     ObjectMissing,
     RollbackDetected,
     UsageError,
     VaultExists,
 )
 from voxelvault.files import disk_error
-from voxelvault.model import FORMAT, ObjectStore, new_id
+from voxelvault.model import LAYOUT, ObjectStore, new_id
 from voxelvault.policy.access import OwnerPolicy, Request, require
 from voxelvault.reading.newest import check_newest_pack
 from voxelvault.readonly import is_writable, require_writable, side_log
@@ -278,8 +279,8 @@ def read_settings(store: ObjectStore) -> tuple[Settings, bytes]:
 
     Raises
     ------
-    NotAVault, NoPermission, NewerFormat, IntegrityError
-        There is none, it may not be read, it is newer than this version, or it is damaged.
+    NotAVault, NoPermission, NewerFormat, OlderFormat, IntegrityError
+        There is none, it may not be read, it is newer or older than this version, or it is damaged.
     StorageError
         The disk or the object storage fails.
     """
@@ -291,8 +292,13 @@ def read_settings(store: ObjectStore) -> tuple[Settings, bytes]:
         raise NoPermission("this vault may not be read; ask its owner for access to it") from None
     try:
         found = tomllib.loads(text.decode())
-        if found["format"] > FORMAT:
+        if found["format"] > LAYOUT:
             raise NewerFormat("this vault was written by a newer version; update voxelvault")
+        if found["format"] < LAYOUT:
+            raise OlderFormat(
+                "this vault was made before the first release; export its files with the version that"
+                " made it, and ingest them into a new vault"
+            )
         settings = Settings(**found)
         # Before anything is looked up by it.
         if not re.fullmatch(r"[0-9a-f]{32}", settings.vault_id):

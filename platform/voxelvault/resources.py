@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
+from voxelvault.model import LAYOUT
+
 if TYPE_CHECKING:
     from voxelvault.audit.log import AuditLog
     from voxelvault.catalog.catalog import Catalog
@@ -34,7 +36,7 @@ class Settings:
     residency: str = ""
     objects: str = "local"
     catalog: str = "embedded"
-    format: int = 1
+    format: int = LAYOUT
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,7 +219,7 @@ def test_a_key_file_that_is_gone_or_another_vault_s(vault_path: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "content", [None, b"", b"not = [toml", b"format = 1\n", b'format = "1"\n', b"\xff\xfe"]
+    "content", [None, b"", b"not = [toml", b"format = 2\n", b'format = "1"\n', b"\xff\xfe"]
 )
 def test_no_vault_or_none_that_says_so(tmp_path: Path, content: bytes | None) -> None:
     (tmp_path / "place").mkdir()
@@ -235,9 +235,13 @@ def test_no_vault_or_none_that_says_so(tmp_path: Path, content: bytes | None) ->
 def test_a_newer_description(vault_path: Path) -> None:
     description = vault_path / "vault.toml"
     text = description.read_text()
-    description.write_text(text.replace("format = 1", "format = 2"))
+    description.write_text(text.replace("format = 2", "format = 3"))
     with pytest.raises(errors.NewerFormat, match="update"):
         open_again(vault_path)
+    description.write_text(text.replace("format = 2", "format = 1"))
+    with pytest.raises(errors.OlderFormat, match="export its files") as older:
+        open_again(vault_path)
+    one_line(older.value)
     description.write_text(text.replace("htj2k", "raw"))
     with pytest.raises(errors.IntegrityError) as caught:
         open_again(vault_path)
