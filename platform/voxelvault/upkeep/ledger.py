@@ -67,7 +67,8 @@ class Ledger:
     intents : dict
         Pack, quarantine or manifest's object id to the action that intended it.
     replacing : set
-        Those of `intents` that a replacement intended.
+        Those of `intents` that an outcome names where they were committed: packs, and what a
+        replacement writes. A pack that it doesn't name was begun by a worker that died.
     finished : set
         Actions with an outcome.
     gone : dict
@@ -150,6 +151,7 @@ def read_ledger(entries: Iterable[Entry]) -> Ledger:
         if entry.kind == Kind.INGEST and intent:
             for role in NEW:
                 ledger.intents.update(dict.fromkeys(entry.ids.get(role, ()), entry.action))
+            ledger.replacing.update(entry.ids.get("pack", ()))
         elif entry.kind == Kind.INGEST:
             ledger.finished.add(entry.action)
         elif entry.kind in REPLACING:
