@@ -115,3 +115,51 @@ def test_a_long_log_is_not_read_whole() -> None:
 def test_an_empty_log_and_an_older_one_tell_nothing() -> None:
     check_heads(Log([]), {"snapshot": 0, "record_number": 1})  # type: ignore[arg-type]
     check_heads(Log([entry(Kind.QUERY)] * 3), {"snapshot": 0, "record_number": 1})  # type: ignore[arg-type]
+
+
+def replaced(outcome: Outcome = Outcome.OK, kind: Kind = Kind.COMPACTED, **values: Any) -> Any:
+    ids = {"pack": ("a", "b"), "into": ("ab",)}
+    manifests = {"ab": "digest"} if outcome is Outcome.OK else {}
+    return entry(kind, outcome, **({"ids": ids, "manifests": manifests, "action": "r"} | values))
+
+
+def test_a_compaction_without_outcome_is_what_the_commit_made_of_it() -> None:
+    came = [entry(Kind.INGEST, manifests={"a": "1", "b": "2"}), replaced(Outcome.INTENT)]
+    ledger = read_ledger(came)
+    (found,) = ledger.open_replacements()
+    assert ledger.lost(["ab"]) == ledger.lost(["a", "b"]) == set()
+    assert (ledger.committed(found, ["ab"]), ledger.committed(found, ["a", "b"])) == (True, False)
+    assert ledger.left_behind("ab")
+    done = read_ledger([*came, replaced()])
+    assert done.open_replacements() == []
+    assert (done.living(), done.sources) == ({"ab"}, {"ab": {"a", "b"}})
+    assert not done.left_behind("ab")
+
+
+def test_another_compaction_that_took_the_packs_settles_an_older_one() -> None:
+    """Killed before its commit: the packs are gone, but not by it."""
+    came = [entry(Kind.INGEST, manifests={"a": "1", "b": "2"}), replaced(Outcome.INTENT)]
+    later = {"pack": ("a", "b"), "into": ("ba",)}
+    after = [replaced(Outcome.INTENT, ids=later, action="s")]
+    ledger = read_ledger([*came, *after, replaced(ids=later, manifests={"ba": "digest"}, action="s")])
+    (found,) = ledger.open_replacements()
+    assert not ledger.committed(found, ["ba"])
+    assert ledger.left_behind("ab")
+
+
+def test_a_pack_stands_where_its_oldest_part_came_in() -> None:
+    ledger = read_ledger(
+        [
+            entry(Kind.INGEST, manifests={"a": "1"}, index=3),
+            entry(Kind.INGEST, manifests={"b": "2"}, index=7),
+            replaced(index=9),
+        ]
+    )
+    assert (ledger.place("a"), ledger.place("b"), ledger.place("ab")) == (3, 7, 3)
+
+
+def test_objects_wait_for_readers_of_compacted_packs_only() -> None:
+    since = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+    ledger = read_ledger([replaced(), replaced(kind=Kind.INSTANCE_REMOVED, ids={"pack": ("c",)}, action="t")])
+    assert [ledger.retired("object", owner, since) for owner in ("a", "c", "ab")] == [False, True, False]
+    assert ledger.retired("object", "a", since + 1)
