@@ -323,7 +323,9 @@ class Vault(AbstractContextManager["Vault"]):
         with bar, self._crew(client, unsafe_spill) as crew:
             return verify(self.resources, VerifyOptions(quick, sample, repair, against), bar.advance, crew)
 
-    def compact(self, *, dry_run: bool = False, progress: bool = True) -> CompactReport:
+    def compact(
+        self, *, dry_run: bool = False, progress: bool = True, client: Any = None, unsafe_spill: bool = False
+    ) -> CompactReport:
         """Join the many small packs of series that arrived image by image.
 
         Who has a series open keeps reading what there was; `verify(repair=True)` sweeps that a week
@@ -335,12 +337,15 @@ class Vault(AbstractContextManager["Vault"]):
             Only count.
         progress : bool
             Show a progress bar.
+        client, unsafe_spill : optional
+            Workers that read and write; as for `ingest`.
         """
         from voxelvault.display.progress import Progress
         from voxelvault.upkeep.compaction import compact
 
-        with Progress("compact", unit="pack", shown=None if progress else False) as bar:
-            report = compact(self.resources, dry_run=dry_run, advance=bar.advance)
+        bar = Progress("compact", unit="pack", shown=None if progress else False)
+        with bar, self._crew(None if dry_run else client, unsafe_spill) as crew:
+            report = compact(self.resources, dry_run=dry_run, advance=bar.advance, crew=crew)
         self._sessions.drop()
         return report
 
@@ -412,14 +417,8 @@ class Vault(AbstractContextManager["Vault"]):
         """
         from voxelvault.derived.listing import evict
 
-        return evict(
-            self.resources,
-            cache,
-            stale=stale,
-            limit_bytes=limit_bytes,
-            everything=everything,
-            dry_run=dry_run,
-        )
+        chosen: Any = {"stale": stale, "limit_bytes": limit_bytes, "everything": everything}
+        return evict(self.resources, cache, **chosen, dry_run=dry_run)
 
     def summary(self) -> dict[str, object]:
         """Return counts by modality and transfer syntax, and sizes; nothing that names anybody."""

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from secrets import token_bytes
 
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.catalog.catalog import CommitInfo
+from voxelvault.crew import Crew, Unit
 from voxelvault.errors import IntegrityError
 from voxelvault.intake.commit import check_written, discard
 from voxelvault.model import new_id
@@ -20,12 +23,15 @@ from voxelvault.policy.access import Request, require
 from voxelvault.readonly import require_writable
 from voxelvault.resources import Resources
 from voxelvault.storage.pack import SHARD_BYTES, SeriesIdentity
+from voxelvault.upkeep.joining import CarryJob, carry_there
 from voxelvault.upkeep.rewriting import (
     IDS_AN_ENTRY,
     Rewritten,
     Row,
     Source,
     entries,
+    expected_frames,
+    made_of,
     rewrite,
     seal,
     sources_of,
@@ -82,8 +88,16 @@ class _Group:
     size: int
 
 
+Plan = tuple[_Group, str, list[Source]]
+"""Packs to join, the id of what they become, and them as sources."""
+
+
 def compact(
-    resources: Resources, *, dry_run: bool = False, advance: Callable[[int], object] = lambda packs: None
+    resources: Resources,
+    *,
+    dry_run: bool = False,
+    advance: Callable[[int], object] = lambda packs: None,
+    crew: Crew | None = None,
 ) -> CompactReport:
     """Join the small packs of each series.
 
@@ -98,6 +112,8 @@ def compact(
         Only count.
     advance : callable
         Progress: called with the number of packs done.
+    crew : Crew, optional
+        Workers of a cluster that read and write; by default this process does.
 
     Returns
     -------
@@ -119,8 +135,9 @@ def compact(
         return report
     require_writable(resources)
     joined: set[str] = set()
-    for at in range(0, len(groups), AT_ONCE):
-        done = _join(resources, groups[at : at + AT_ONCE], report, advance)
+    step = AT_ONCE if crew is None else max(AT_ONCE, min(4 * crew.hands, 16 * AT_ONCE))
+    for at in range(0, len(groups), step):
+        done = _join(resources, groups[at : at + step], report, advance, crew)
         joined |= {group.rows[0]["series_id"] for group in done}
     report.series = len(joined)
     return report
@@ -148,19 +165,29 @@ def _groups(resources: Resources) -> list[_Group]:
 
 
 def _join(
-    resources: Resources, groups: Sequence[_Group], report: CompactReport, advance: Callable[[int], object]
+    resources: Resources,
+    groups: Sequence[_Group],
+    report: CompactReport,
+    advance: Callable[[int], object],
+    crew: Crew | None,
 ) -> list[_Group]:
     """Join some groups in one commit; return those that were."""
     action = new_id()
-    plan = [(group, new_id(), sources) for group in groups for sources in _by_identity(resources, group)]
+    plan: list[Plan] = [
+        (group, new_id(), sources) for group in groups for sources in _by_identity(resources, group)
+    ]
     if not plan:
         return []
     named = [(pack_id, [source.row["pack_id"] for source in sources]) for _, pack_id, sources in plan]
     resources.audit.append(_events(resources, action, Outcome.INTENT, named))
     written: list[Rewritten] = []
     try:
-        for _, pack_id, sources in plan:
-            written.append(rewrite(resources, pack_id, sources, advance))
+        if crew is None:
+            for _, pack_id, sources in plan:
+                written.append(rewrite(resources, pack_id, sources, advance))
+        else:
+            plan = _rewrite_there(resources, action, plan, written, advance, crew)
+            report.skipped += len(named) - len(plan)
     except BaseException:
         for rewritten in written:
             discard(resources, rewritten.writer)
@@ -189,6 +216,40 @@ def _join(
             taken = sum(row["file_bytes"] for row in (source.row for source in sources))
             _count(report, [_Group([source.row for source in sources], taken)])
     return [group for group, pack_id, _ in plan if pack_id in there]
+
+
+def _rewrite_there(
+    resources: Resources,
+    action: str,
+    plan: Sequence[Plan],
+    written: list[Rewritten],
+    advance: Callable[[int], object],
+    crew: Crew,
+) -> list[Plan]:
+    """Have workers write the joined packs; return the plan with the ids under which that was done."""
+
+    def attempt(number: int) -> Unit:
+        _, first, sources = plan[number]
+        pack_id = first if number not in tried else new_id()
+        old = [source.row["pack_id"] for source in sources]
+        if number in tried:
+            resources.audit.append(_events(resources, action, Outcome.INTENT, [(pack_id, old)]))
+        tried.add(number)
+        taken = tuple((source.row["pack_id"], source.instance_ids) for source in sources)
+        job = CarryJob(pack_id, taken, expected_frames(sources))
+        rows = [source.row for source in sources]
+        return Unit("compact-series", carry_there, job, {pack_id: token_bytes(32)}, rows, writes=True)
+
+    tried: set[int] = set()
+    found: dict[int, Plan] = {}
+    for done in crew.run([partial(attempt, number) for number in range(len(plan))]):
+        group, _, sources = plan[done.number]
+        advance(len(sources))
+        if not done.lost:
+            pack_id = done.unit.argument.pack_id
+            found[done.number] = group, pack_id, sources
+            written.append(made_of(pack_id, done.unit.keys[pack_id], sources, done.result))
+    return [found[number] for number in sorted(found)]
 
 
 def _by_identity(resources: Resources, group: _Group) -> Iterator[list[Source]]:

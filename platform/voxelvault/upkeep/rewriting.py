@@ -17,16 +17,14 @@ import pyarrow.compute as pc
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.catalog.catalog import Change, CommitInfo, Lease
 from voxelvault.errors import IntegrityError
-from voxelvault.intake.commit import seal_manifest
+from voxelvault.intake.commit import Wrote, seal_manifest
 from voxelvault.intake.directory import utc_now
 from voxelvault.model import SealedRef
 from voxelvault.reading.packs import manifest_ref, open_manifest, open_reader
 from voxelvault.resources import Resources
 from voxelvault.rows import changes, pack_row, stack_row
 from voxelvault.storage.pack import InstanceRecord, Manifest
-from voxelvault.storage.pack_reader import PackReader
-from voxelvault.storage.pack_writer import PackWriter
-from voxelvault.storage.prepare import Prepared
+from voxelvault.upkeep.joining import Carried, carry
 
 Row = Mapping[str, Any]
 
@@ -53,7 +51,7 @@ class Rewritten:
     pack_id: str
     sources: Sequence[Source]
     dek: bytes
-    writer: PackWriter
+    writer: Wrote
     manifest: Manifest
     places: Mapping[str, tuple[InstanceRecord, InstanceRecord]]
     """Instance id to its former record and its new one."""
@@ -88,71 +86,40 @@ def rewrite(
     sources: Sequence[Source],
     advance: Callable[[int], object] = lambda packs: None,
 ) -> Rewritten:
-    """Write the objects of a pack made of others of one series and identity.
-
-    One instance is in memory at a time, and one shard of the pack.
-
-    Raises
-    ------
-    IntegrityError
-        A chunk is not what was stored; what was written is left to the caller to discard.
-    """
+    """Write the objects of a pack made of others of one series and identity; see `carry`."""
     dek = secrets.token_bytes(32)
-    writer = PackWriter(resources.sealed, pack_id, dek)
-    places: dict[str, tuple[InstanceRecord, InstanceRecord]] = {}
-    versions: list[int] = []
-    received: list[str] = []
-    expected = sum(record.count for source in sources for record in _records(source))
-    for source in sources:
-        reader = open_reader(resources, source.manifest, 1)
-        for number, record in enumerate(source.manifest.instances):
-            if record.instance_id in source.instance_ids:
-                new = writer.add(_carried(reader, record), expected)
-                places[record.instance_id] = record, new
-                versions.append(source.manifest.versions[number] if source.manifest.versions else 0)
-                times = source.manifest.received
-                received.append(times[number] if times else source.manifest.created)
-        advance(1)
-    stacks, instances, headers, header_chunks = writer.finish()
+    taken = ((open_reader(resources, source.manifest, 1), source.instance_ids) for source in sources)
+    carried = carry(resources.sealed, pack_id, dek, taken, expected_frames(sources), advance)
+    return made_of(pack_id, dek, sources, carried)
+
+
+def expected_frames(sources: Sequence[Source]) -> int:
+    """Return how many frames are taken from all of them."""
+    return sum(
+        record.count
+        for source in sources
+        for record in source.manifest.instances
+        if record.instance_id in source.instance_ids
+    )
+
+
+def made_of(pack_id: str, dek: bytes, sources: Sequence[Source], carried: Carried) -> Rewritten:
+    """Return a pack whose objects are written; its key is wrapped when it is sealed."""
     last = sources[-1]
     manifest = replace(
         last.manifest,
         pack_id=pack_id,
         wrapped_dek="",
         created=utc_now().isoformat(),
-        stacks=stacks,
-        instances=instances,
-        headers=headers,
-        header_chunks=header_chunks,
+        stacks=carried.stacks,
+        instances=carried.instances,
+        headers=carried.headers,
+        header_chunks=carried.header_chunks,
         codec=last.manifest.codec or last.row["codec"] or "",
-        versions=tuple(versions),
-        received=tuple(received),
+        versions=tuple(carried.versions),
+        received=tuple(carried.received),
     )
-    return Rewritten(pack_id, sources, dek, writer, manifest, places)
-
-
-def _records(source: Source) -> list[InstanceRecord]:
-    return [record for record in source.manifest.instances if record.instance_id in source.instance_ids]
-
-
-def _carried(reader: PackReader, record: InstanceRecord) -> Prepared:
-    """Return an instance as it is stored, ready for another pack."""
-    frames = range(record.first, record.first + record.count)
-    stack = reader.manifest.stacks[record.stack] if record.stack >= 0 else None
-    return Prepared(
-        record.instance_id,
-        record.sop_instance_uid,
-        record.sop_class_uid,
-        record.sha256,
-        record.length,
-        literals=tuple(reader.literals(record)),
-        pieces=record.pieces,
-        key=stack.key if stack else None,
-        chunks=tuple(reader.chunks(record.stack, frames)) if stack else (),
-        digests=tuple(stack.digests[frame] for frame in frames) if stack else (),
-        fragments=record.fragments,
-        original=tuple(reader.original(record)),
-    )
+    return Rewritten(pack_id, sources, dek, carried, manifest, carried.places)
 
 
 def seal(resources: Resources, rewritten: Rewritten, key_id: str) -> tuple[Manifest, SealedRef]:
@@ -280,4 +247,16 @@ def entries(
     return found
 
 
-__all__ = ["IDS_AN_ENTRY", "Rewritten", "Source", "entries", "gone", "rewrite", "seal", "sources_of", "swap"]
+__all__ = [
+    "IDS_AN_ENTRY",
+    "Rewritten",
+    "Source",
+    "entries",
+    "expected_frames",
+    "gone",
+    "made_of",
+    "rewrite",
+    "seal",
+    "sources_of",
+    "swap",
+]

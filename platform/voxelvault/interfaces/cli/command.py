@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -70,6 +71,22 @@ def destructive(function: F) -> F:
     yes = click.option("--yes", is_flag=True, help="Do it: the plan was read.")
     dry = click.option("--dry-run", is_flag=True, help="Print the plan, change nothing.")
     return dry(yes(function))
+
+
+def scheduling(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb `--scheduler` and `--unsafe-spill`; it gets `cluster`, as `Vault` takes both."""
+
+    @wraps(function)
+    def with_cluster(*given: object, scheduler: str | None, unsafe_spill: bool, **more: object) -> Any:
+        return function(*given, cluster={"client": scheduler, "unsafe_spill": unsafe_spill}, **more)
+
+    where = click.option(
+        "--scheduler", metavar="ADDRESS", help="Workers of a Dask cluster, tls://HOST:PORT; or local."
+    )
+    unsafe = click.option(
+        "--unsafe-spill", is_flag=True, help="Also where workers may write to their disks: logged."
+    )
+    return where(unsafe(with_cluster))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from voxelvault.interfaces.cli.command import PARTLY, Session, destructive, pass_session, verb
+from voxelvault.interfaces.cli.command import PARTLY, Session, destructive, pass_session, scheduling, verb
 from voxelvault.interfaces.cli.output import agreed, emit, plain
 
 if TYPE_CHECKING:
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     "voxelvault --vault ~/vault compact --dry-run",
     "voxelvault --vault ~/vault compact --yes",
 )
+@scheduling
 @destructive
 @pass_session
-def compact(session: Session, dry_run: bool, yes: bool, as_json: bool) -> int:
+def compact(session: Session, cluster: dict[str, Any], dry_run: bool, yes: bool, as_json: bool) -> int:
     """Join small packs, so that a series is a few objects again.
 
     Nothing is decoded, and whoever has a series open keeps reading; `verify --repair` sweeps what
@@ -27,7 +28,7 @@ def compact(session: Session, dry_run: bool, yes: bool, as_json: bool) -> int:
     """
     with session.open() as vault:
         go = _agreed(vault, yes, dry_run)
-        report = vault.compact(dry_run=not go)
+        report = vault.compact(dry_run=not go, **cluster)
     emit({**plain(report), "complete": report.complete}, [str(report)], as_json)
     return 0 if report.complete else PARTLY
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import click
 
 from voxelvault.errors import UsageError
 from voxelvault.formats.report import FormatReport, LeavesTheVault
-from voxelvault.interfaces.cli.command import PARTLY, Session, pass_session, verb
+from voxelvault.interfaces.cli.command import PARTLY, Session, pass_session, scheduling, verb
 from voxelvault.interfaces.cli.output import emit
 
 
@@ -32,6 +33,7 @@ from voxelvault.interfaces.cli.output import emit
     help="The files as they came, or decrypted volumes for other tools.",
 )
 @click.option("--resample", is_flag=True, help="Volumes: interpolate uneven slices onto an even grid.")
+@scheduling
 @pass_session
 def export(
     session: Session,
@@ -41,6 +43,7 @@ def export(
     series: str | None,
     format_: str,
     resample: bool,
+    cluster: dict[str, Any],
     as_json: bool,
 ) -> int:
     """Write the original files, byte for byte, or volumes for other tools.
@@ -57,7 +60,8 @@ def export(
     with session.open() as vault, warnings.catch_warnings():
         # The report says it, too; and a line of Python on stderr is no help here.
         warnings.simplefilter("ignore", LeavesTheVault)
-        report = vault.export(out, study=study, series=series, format=format_, resample=resample)
+        chosen: dict[str, Any] = {"study": study, "series": series, "format": format_, "resample": resample}
+        report = vault.export(out, **chosen, **cluster)
     if isinstance(report, FormatReport):
         emit(report, [*str(report).splitlines(), f"in {report.folder}"], as_json)
         return 0 if report.complete else PARTLY

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from voxelvault.interfaces.cli.command import PARTLY, Session, destructive, pass_session, verb
+from voxelvault.interfaces.cli.command import PARTLY, Session, destructive, pass_session, scheduling, verb
 from voxelvault.interfaces.cli.init import CODECS
 from voxelvault.interfaces.cli.output import agreed, emit, plain, shown
 
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     "voxelvault --vault ~/vault ingest /data/dicom",
     "voxelvault --vault ~/vault ingest study.zip DICOMDIR --issuer 'General Hospital'",
     "voxelvault --vault ~/vault ingest /inbox --move --yes",
+    "voxelvault --vault ~/vault ingest /data/dicom --scheduler tls://10.0.0.7:8786",
 )
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--move", is_flag=True, help="Delete each source file once it is safely in the vault.")
 @click.option("--issuer", metavar="NAME", help="Issuer of patient ids whose header names none.")
 @click.option("--codec", metavar=CODECS, help="Instead of the vault's own.")
+@scheduling
 @destructive
 @pass_session
 def ingest(
@@ -32,6 +34,7 @@ def ingest(
     move: bool,
     issuer: str | None,
     codec: str | None,
+    cluster: dict[str, Any],
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -53,7 +56,7 @@ def ingest(
             dry_run=False,
         )
     with session.open() as vault:
-        report = vault.ingest(*paths, issuer=issuer, move=move, dry_run=dry_run, codec=codec)
+        report = vault.ingest(*paths, issuer=issuer, move=move, dry_run=dry_run, codec=codec, **cluster)
     emit({**plain(report), "complete": report.complete}, _lines(report), as_json)
     return 0 if report.complete else PARTLY
 

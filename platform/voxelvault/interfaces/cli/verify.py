@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from voxelvault.errors import UsageError
-from voxelvault.interfaces.cli.command import Session, destructive, pass_session, read_text, verb
+from voxelvault.interfaces.cli.command import Session, destructive, pass_session, read_text, scheduling, verb
 from voxelvault.interfaces.cli.output import agreed, emit, plain, shown
 from voxelvault.interfaces.cli.rebuild import rebuild
 
@@ -33,6 +33,7 @@ FAILED = 1
 @click.option("--rebuild-catalog", is_flag=True, help="Write the catalog anew from packs and log.")
 @click.option("--against", type=click.Path(path_type=Path), metavar="FILE", help="A kept checkpoint.")
 @click.option("--names", is_flag=True, help="Name what failed by UID and source: logged.")
+@scheduling
 @destructive
 @pass_session
 def verify(
@@ -43,6 +44,7 @@ def verify(
     rebuild_catalog: bool,
     against: Path | None,
     names: bool,
+    cluster: dict[str, Any],
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -59,7 +61,8 @@ def verify(
     with session.open() as vault:
         go = repair and _agreed(vault, yes, dry_run)
         # A plan needs no pixels.
-        report = vault.verify(quick=quick or (repair and dry_run), sample=sample, repair=go, against=note)
+        fast = quick or (repair and dry_run)
+        report = vault.verify(quick=fast, sample=sample, repair=go, against=note, **cluster)
         found = _names(vault) if names and report.failures else {}
     failures = [{**plain(item), **found.get(item.object_id, {})} for item in report.failures]
     document = {**plain(report), "ok": report.ok, "failures": failures, "log_says": str(report.log)}
