@@ -17,7 +17,6 @@ from voxelvault.audit.log import AuditLog
 from voxelvault.audit.rollback import accept_restore, check_heads, check_pin, remember
 from voxelvault.catalog.catalog import Catalog
 from voxelvault.catalog.choosing import EMBEDDED, ChosenCatalog
-from voxelvault.catalog.ducklake import DuckLakeCatalog
 from voxelvault.config import Pins, default_key_file, given_checkpoint
 from voxelvault.crypto.key_store import RECORD
 from voxelvault.crypto.keyring import KeyRing, Role
@@ -215,7 +214,7 @@ def open_vault(
     audit = log if writable else side_log(keys)
     tags = vault_tags(store)
     with ExitStack() as opened:
-        open_catalog = DuckLakeCatalog.unopened if anew else chosen.open
+        open_catalog = chosen.unopened if anew else chosen.open
         catalog = open_catalog(objects, keys, tags, read_only=not writable)
         opened.callback(catalog.close)
         resources = _resources(settings, objects, keys, catalog, audit, tags, purpose)

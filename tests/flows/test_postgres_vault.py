@@ -17,7 +17,9 @@ from flow_support import exported, person_file, write
 
 import voxelvault as vv
 from postgres_support import Cluster, LosingProxy
+from s3_servers import Server
 from voxelvault.catalog.catalog import Change
+from voxelvault.crypto.ways import Ways
 from voxelvault.errors import (
     CatalogError,
     NetworkFileSystem,
@@ -26,6 +28,8 @@ from voxelvault.errors import (
     UsageError,
     VoxelVaultError,
 )
+from voxelvault.opening import close_vault, open_vault
+from voxelvault.upkeep.rebuilding import rebuild_catalog
 from voxelvault.vault import Vault
 
 NAME, PATIENT, BORN = "Planted^Marker", "PLANTEDID7731", "19370214"
@@ -246,12 +250,46 @@ def test_yesterdays_database_put_back_is_noticed(
     postgres.sql(f"ALTER DATABASE {database}_old RENAME TO {database}")
     with pytest.raises(RollbackDetected):
         vv.open(tmp_path / "vault")
-    postgres.sql(f"DROP DATABASE {database}")
+    postgres.sql(f"DROP DATABASE {database} WITH (FORCE)")
     with pytest.raises((CatalogError, StorageError)):
         vv.open(tmp_path / "vault")
     postgres.sql(f"ALTER DATABASE {database}_new RENAME TO {database}")
     with vv.open(tmp_path / "vault") as vault:
         assert len(names(vault)) == 3
+
+
+def test_a_lost_database_is_written_anew_from_packs_and_log(
+    url: str, source: Path, postgres: Cluster, tmp_path: Path
+) -> None:
+    database = url.rpartition("/")[2]
+    rows = "select * from instances order by all"
+    with vv.create(tmp_path / "vault", catalog=url) as vault:
+        vault.ingest(source, progress=False)
+        before = vault.resources.catalog.query(rows).to_pylist()
+    for emptied in (True, False):
+        if emptied:
+            postgres.sql(f"DROP DATABASE {database} WITH (FORCE)")
+            postgres.sql(f"CREATE DATABASE {database}")
+        resources = open_vault(tmp_path / "vault", Ways(), anew=True)
+        assert rebuild_catalog(resources).complete
+        close_vault(resources)
+        with vv.open(tmp_path / "vault") as vault:
+            assert vault.resources.catalog.query(rows).to_pylist() == before
+            assert vault.ingest(source, progress=False).stored == 0
+            assert vault.verify(progress=False).ok
+
+
+def test_objects_may_lie_in_object_storage(
+    url: str, source: Path, s3_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    place = f"{s3_server.place()}/vault"
+    with vv.create(place, catalog=url) as vault:
+        assert vault.ingest(source, progress=False).stored == 6
+    with vv.open(place) as vault:
+        assert names(vault) == ["Doe^Jo", NAME]
+        assert vault.verify(progress=False).ok
 
 
 def test_a_network_file_system_may_hold_the_objects_then(

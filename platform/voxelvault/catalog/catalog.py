@@ -142,4 +142,11 @@ class Catalog(Protocol):
         """Let go of files and memory."""
 
 
-__all__ = ["Catalog", "Change", "CommitInfo", "Lease", "MaintenanceReport", "Mode"]
+class Renewable(Catalog, Protocol):
+    """A catalog that can be written anew from what packs and log say, as both implementations can."""
+
+    def anew(self) -> AbstractContextManager[Lease]:
+        """Hold an empty catalog under a fresh key; it takes this one's place when all went well."""
+
+
+__all__ = ["Catalog", "Change", "CommitInfo", "Lease", "MaintenanceReport", "Mode", "Renewable"]

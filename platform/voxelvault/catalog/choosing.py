@@ -69,6 +69,14 @@ class ChosenCatalog:
             return DuckLakeCatalog.create(objects, keys, typed)
         return PostgresCatalog.create(self._server, objects, keys, typed)
 
+    def unopened(
+        self, objects: ObjectStore, keys: CatalogKeys, typed: Typed = None, *, read_only: bool = False
+    ) -> Catalog:
+        """Return a vault's catalog, whether it is there or not, to be written anew."""
+        if self._server is None:
+            return DuckLakeCatalog.unopened(objects, keys, typed, read_only=read_only)
+        return PostgresCatalog.unopened(self._server, objects, keys, typed, read_only=read_only)
+
     def open(
         self, objects: ObjectStore, keys: CatalogKeys, typed: Typed = None, *, read_only: bool = False
     ) -> Catalog:

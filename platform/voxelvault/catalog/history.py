@@ -5,7 +5,7 @@ Nothing in them is readable there but numbers, lengths and times.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +90,33 @@ class History:
                 f"ALTER TABLE {self._schema}.entries ALTER sealed SET STORAGE EXTERNAL"
             )
             connection.execute(f"INSERT INTO {self._schema}.base VALUES (1, 0, %s)", (sealed,))  # noqa: S608
+
+    def renew(self, connection: psycopg.Connection[Any], seal: Callable[[int], bytes]) -> None:
+        """Put a base in the place of whatever is there, or make the tables with it.
+
+        Parameters
+        ----------
+        connection : Connection
+            Holds the lock.
+        seal : callable
+            Returns the base sealed for its number.
+        """
+        if not self.exists():
+            self.make(connection, seal(1))
+            return
+        with connection.transaction():
+            tables = f"{self._schema}.base, {self._schema}.entries"
+            connection.execute(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE")
+            number, seq = self._one(
+                connection,
+                "SELECT coalesce(max(number), 0) + 1, 1 + greatest(coalesce(max(seq), 0), "
+                "(SELECT max(seq) FROM {schema}.entries)) FROM {schema}.base",
+            )
+            connection.execute(f"TRUNCATE {tables}")
+            connection.execute(
+                f"INSERT INTO {self._schema}.base VALUES (%s, %s, %s)",  # noqa: S608
+                (number, seq, seal(number)),
+            )
 
     def append(self, connection: psycopg.Connection[Any], number: int, seq: int, sealed: bytes) -> None:
         """Add the entry that follows the last one; durable when it returns.

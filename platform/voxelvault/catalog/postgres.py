@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from voxelvault.catalog import statements
 from voxelvault.catalog.catalog import Change, CommitInfo, MaintenanceReport
-from voxelvault.catalog.ducklake_sql import DATA, EXTENSIONS, LAKE, attach, column_types
+from voxelvault.catalog.ducklake_sql import DATA, EXTENSIONS, LAKE, attach, column_types, head
 from voxelvault.catalog.engine import bound, connect, quoted, translated
 from voxelvault.catalog.following import Follower, password
 from voxelvault.catalog.history import History
@@ -31,7 +31,7 @@ from voxelvault.catalog.readers import Params
 from voxelvault.catalog.replica import SETTLED, TAIL, Replica, overlay, put
 from voxelvault.catalog.schema import Table, schema
 from voxelvault.catalog.sealed_entries import Base, Entry, seal_base, seal_entry
-from voxelvault.catalog.settling import new_file, rekeyed, settled
+from voxelvault.catalog.settling import attached, new_file, rekeyed, settled
 from voxelvault.catalog.user_sql import UserSession
 from voxelvault.crypto.key_tree import Role
 from voxelvault.errors import (
@@ -146,6 +146,19 @@ class PostgresCatalog:
         with catalog._follower.present(asked=False):
             return catalog
 
+    @classmethod
+    def unopened(
+        cls,
+        server: PostgresServer,
+        objects: ObjectStore,
+        keys: CatalogKeys,
+        typed: Mapping[str, Mapping[str, str]] | None = None,
+        *,
+        read_only: bool = False,
+    ) -> PostgresCatalog:
+        """Return a vault's catalog, whether it is there or not, for `anew`; parameters as in `create`."""
+        return cls(server, objects, keys, schema(typed), read_only)
+
     def commit(
         self, changes: Sequence[Change], before_commit: Callable[[], object] | None = None
     ) -> CommitInfo:
@@ -214,6 +227,26 @@ class PostgresCatalog:
             finally:
                 path.unlink(missing_ok=True)
         return MaintenanceReport((), (), old)
+
+    @contextmanager
+    def anew(self) -> Iterator[DuckLakeLease]:
+        """Hold an empty catalog under a fresh key; it takes this one's place when all went well."""
+        self._may_write()
+        path, spill = self._follower.private_path(), self._follower.private_path()
+        with self._locks.held(LEASE, _WAIT) as connection:
+            key_id = self._keys.new_key(Role.CATALOG)
+            self._keys.commit()
+            opens = password(self._keys.dek(key_id))
+            try:
+                new_file(path, opens, self._tables, self._keys.vault_id)
+                with attached(path, opens, self._tables, self._keys, self._files, spill) as (lake, lease):
+                    yield lease
+                    digest = head(lake, LAKE).digest
+                base = Base(digest, path.read_bytes(), key_id)
+                with self._server.translated():
+                    self._history.renew(connection, lambda number: seal_base(self._keys, number, base))
+            finally:
+                path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of files, memory and connections."""

@@ -76,18 +76,40 @@ def settled(
     spill : Path
         Folder for encrypted temporary files.
     """
-    connection = connect(EXTENSIONS, spill=spill)
-    connection.register_filesystem(files)
-    with _closing(connection):
-        with translated("open its file", files.failures.take):
-            attach(connection, LAKE, path, replica.password)
-        lease = DuckLakeLease(connection, tables, keys, PrivateFile(), files)
+    with attached(path, replica.password, tables, keys, files, spill) as (connection, lease):
         lease.add_columns()
         with replica.cursor() as cursor:
             tail = list(replica.touched(cursor))
         if tail:
             lease.transaction(lambda: _bring_in(connection, tail), replica.info.digest)
         yield lease
+
+
+@contextmanager
+def attached(
+    path: Path,
+    password: str,
+    tables: Mapping[str, Table],
+    keys: CatalogKeys,
+    files: SealedFileSystem,
+    spill: Path,
+) -> Iterator[tuple[Connection, DuckLakeLease]]:
+    """Attach a private metadata file for writing; it is whole once this ended well.
+
+    Parameters
+    ----------
+    path, password : Path, str
+        The file, and what opens it.
+    tables, keys, files, spill : mapping, CatalogKeys, SealedFileSystem, Path
+        As for `settled`.
+    """
+    connection = connect(EXTENSIONS, spill=spill)
+    connection.register_filesystem(files)
+    with _closing(connection):
+        with translated("open its file", files.failures.take):
+            attach(connection, LAKE, path, password)
+        lease = DuckLakeLease(connection, tables, keys, PrivateFile(), files)
+        yield connection, lease
         lease.let_go()
         with translated("close its file"):
             connection.execute(f"DETACH {LAKE}")
@@ -108,4 +130,4 @@ def _closing(connection: Connection) -> Iterator[None]:
         connection.close()
 
 
-__all__ = ["PrivateFile", "new_file", "rekeyed", "settled"]
+__all__ = ["PrivateFile", "attached", "new_file", "rekeyed", "settled"]

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.audit.leaf import Entry
-from voxelvault.catalog.catalog import CommitInfo
-from voxelvault.catalog.ducklake import DuckLakeCatalog
+from voxelvault.catalog.catalog import CommitInfo, Renewable
 from voxelvault.errors import UsageError, VoxelVaultError
 from voxelvault.intake.reindex import reindex
 from voxelvault.model import SealedRef, new_id
@@ -94,14 +94,12 @@ def rebuild_catalog(
     Raises
     ------
     UsageError
-        Nothing older speaks for the log, or the catalog is a server's.
+        Nothing older speaks for the log.
     IntegrityError
         The log is damaged, or a pack is not what was stored; the present catalog stays.
     """
     require(resources.policy, Request(Kind.CATALOG_REBUILT, (), resources.purpose, resources.who))
-    catalog = resources.catalog
-    if not isinstance(catalog, DuckLakeCatalog):
-        raise UsageError("a server's catalog is restored from the server's backup, not rebuilt from here")
+    catalog = cast(Renewable, resources.catalog)
     if not resources.vouched:
         # Yesterday's log would bring back what was erased since.
         raise UsageError(
