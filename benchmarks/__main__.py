@@ -18,8 +18,9 @@ from pathlib import Path
 from benchmarks.heads import Heads, make_heads
 from benchmarks.measure import Measured, Place, pin
 
-CLAIMS = ("ingest", "load", "sealing", "size", "frame", "start", "loaders")
+CLAIMS = ("ingest", "load", "sealing", "size", "frame", "start", "loaders", "cluster")
 AT_ONE_CORE_ONLY = ("size", "start")
+AT_TWO_CORES_ONLY = ("cluster",)
 
 
 def main() -> None:
@@ -34,10 +35,16 @@ def main() -> None:
         print(_about(heads, options), file=sys.stderr)
         rows: dict[str, dict[int, Measured]] = {}
         for claim in options.only or CLAIMS:
-            for cores in (1,) if claim in AT_ONE_CORE_ONLY else (1, 2):
+            for cores in _cores(claim):
                 for found in _measure(claim, cores, root, options):
                     rows.setdefault(found.claim, {})[cores] = found
     print(table(rows))
+
+
+def _cores(claim: str) -> tuple[int, ...]:
+    if claim in AT_TWO_CORES_ONLY:
+        return (2,)
+    return (1,) if claim in AT_ONE_CORE_ONLY else (1, 2)
 
 
 def _options() -> argparse.Namespace:
