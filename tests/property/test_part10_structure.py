@@ -20,7 +20,7 @@ MULTIPLE = 220
 """At worst: an element of 8 bytes, or a name of one letter, is an object in a dictionary, and text again."""
 
 SOME = settings(
-    max_examples=100,
+    max_examples=60,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -28,7 +28,7 @@ EARLIER = SealedObjects(MemoryObjects(), VAULT)
 for one, size in zip(REFS, SIZES, strict=True):
     EARLIER.put(Kind.SHARD, DEK, KEY_ID, [os.urandom(size)], one.object_id)
 
-SOME = settings(max_examples=80, deadline=None, derandomize=True)
+SOME = settings(max_examples=50, deadline=None, derandomize=True)
 
 
 def cut(whole: bytes) -> list[bytes]:

@@ -67,7 +67,7 @@ from voxelvault.storage.pack import (
 from voxelvault.storage.shards import OpenShard, shard_index
 from voxelvault.testing.damage import changed, changed_document
 
-SOME = settings(max_examples=60, deadline=None, derandomize=True)
+SOME = settings(max_examples=35, deadline=None, derandomize=True)
 
 
 def refused(read: Callable[[], Any]) -> Any:
