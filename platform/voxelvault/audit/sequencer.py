@@ -24,7 +24,9 @@ LOCK = "log"
 class _Ticket:
     leaves: Sequence[bytes]
     start: int | None = None
-    error: BaseException | None = field(default=None)
+    error: BaseException | None = None
+    leads: bool = False
+    woken: threading.Event = field(default_factory=threading.Event)
 
     @property
     def done(self) -> bool:
@@ -54,8 +56,8 @@ class Sequencer:
         self._timeout = timeout
         self._pid = os.getpid()
         self._queue_lock = threading.Lock()
-        self._writer_lock = threading.Lock()
         self._waiting: list[_Ticket] = []
+        self._led = False
         self._head: Head | None = None
         self._tail: tuple[str, list[bytes]] = "", []
 
@@ -102,26 +104,50 @@ class Sequencer:
         if os.getpid() != self._pid:
             raise ForkedProcess("the audit log was opened before a fork; open the vault anew in this process")
         ticket = _Ticket(leaves)
-        with self._queue_lock:
-            self._waiting.append(ticket)
-        with self._writer_lock:
+        try:
+            with self._queue_lock:
+                self._waiting.append(ticket)
+                ticket.leads, self._led = not self._led, True
+            if not ticket.leads:
+                ticket.woken.wait()
             if not ticket.done:
                 self._flush()
+        finally:
+            self._leave(ticket)
         return ticket.result()
 
     def _flush(self) -> None:
+        """Write what waits, in the one thread that leads."""
         with self._queue_lock:
             batch, self._waiting = self._waiting, []
         try:
             start = self._commit([leaf for ticket in batch for leaf in ticket.leaves])
+            for ticket in batch:
+                ticket.start, start = start, start + len(ticket.leaves)
         except BaseException as error:
             for ticket in batch:
                 ticket.error = error
             if not isinstance(error, Exception):
                 raise
-            return
-        for ticket in batch:
-            ticket.start, start = start, start + len(ticket.leaves)
+        finally:
+            for ticket in batch:
+                ticket.woken.set()
+
+    def _leave(self, ticket: _Ticket) -> None:
+        """Let one of those who came meanwhile lead; an interrupted caller takes its entries along.
+
+        Not a lock that all wait for: those whose entries are written would stand in line with the
+        others, and hardly two entries would share a flush.
+        """
+        with self._queue_lock:
+            if not ticket.done and ticket in self._waiting:
+                self._waiting.remove(ticket)
+            if not ticket.leads:
+                return
+            self._led = bool(self._waiting)
+            if self._waiting:
+                self._waiting[0].leads = True
+                self._waiting[0].woken.set()
 
     def _commit(self, leaves: list[bytes]) -> int:
         shelf = self._shelf

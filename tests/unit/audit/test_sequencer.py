@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,10 +31,18 @@ class Mortal(MemoryObjects):
         self.left = -1
         self.after = False
         self.checkpoints = 0
+        self.slow = 0.0
 
     def replace(self, name: str, data: Buffer) -> None:
         self._step(lambda: super(Mortal, self).replace(name, data))
-        self.checkpoints += name == CHECKPOINT
+
+    def swap(self, name: str, data: Buffer, expected: str | None) -> str:
+        if name == CHECKPOINT:
+            self.checkpoints += 1
+            time.sleep(self.slow)
+        versions: list[str] = []
+        self._step(lambda: versions.append(super(Mortal, self).swap(name, data, expected)))
+        return versions[0]
 
     def put(self, name: str, parts: Iterable[Buffer]) -> None:
         self._step(lambda: super(Mortal, self).put(name, parts))
@@ -150,6 +159,7 @@ def test_a_sleeper_that_lost_its_lock_harms_nothing_that_another_committed(keys:
 def test_threads_share_writes(keys: FewKeys) -> None:
     objects = Mortal()
     log = AuditLog.create(objects, keys)
+    objects.checkpoints, objects.slow = 0, 0.005
     gate = threading.Barrier(16)
 
     def work(number: int) -> list[range]:
@@ -161,11 +171,45 @@ def test_threads_share_writes(keys: FewKeys) -> None:
     covered = sorted(index for given in ranges for index in given)
     assert covered == list(range(log.size))  # no index twice, none left out
     assert log.verify().size == len(covered)
-    assert objects.checkpoints < len(ranges)
+    # Those whose entries are written don't stand in the way of those who come with the next.
+    assert 0 < objects.checkpoints < len(ranges) / 3
     for given in ranges:
         assert [entry.counts["rows"] for entry in log.entries(given.start, given.stop)] == list(
             range(len(given))
         )
+
+
+def test_a_caller_that_is_interrupted_while_it_waits_holds_nobody_up(
+    keys: FewKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = Mortal()
+    log = AuditLog.create(objects, keys)
+    objects.slow = 0.2
+    wait = threading.Event.wait
+    interrupted = threading.Event()
+
+    def impatient(self: threading.Event, timeout: float | None = None) -> bool:
+        if threading.current_thread().name == "impatient":
+            interrupted.set()
+            raise KeyboardInterrupt
+        return wait(self, timeout)
+
+    def give_up() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            log.append(events(1))
+
+    first = threading.Thread(target=lambda: log.append(events(1)))
+    second = threading.Thread(target=give_up, name="impatient")
+    first.start()
+    time.sleep(0.05)
+    monkeypatch.setattr(threading.Event, "wait", impatient)
+    second.start()
+    second.join(10)
+    assert interrupted.is_set()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: log.append(events(1)), range(4)))
+    first.join(10)
+    assert log.size == log.verify().size == 5
 
 
 def test_a_failed_write_fails_for_all_who_waited(keys: FewKeys) -> None:
