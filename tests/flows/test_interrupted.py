@@ -209,7 +209,7 @@ def test_a_repair_never_sweeps_what_an_ingest_at_work_needs(
         return commit(*arguments)
 
     monkeypatch.setattr(room, "commit_batch", overtaken)
-    with pytest.raises(StorageError, match="run the ingest again"):
+    with pytest.raises(StorageError, match="run it again"):
         vault.ingest(write(tmp_path / "in", files), progress=False)
     monkeypatch.undo()
     monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "config"))
