@@ -35,14 +35,9 @@ class Mortal(MemoryObjects):
 
     def replace(self, name: str, data: Buffer) -> None:
         self._step(lambda: super(Mortal, self).replace(name, data))
-
-    def swap(self, name: str, data: Buffer, expected: str | None) -> str:
         if name == CHECKPOINT:
             self.checkpoints += 1
             time.sleep(self.slow)
-        versions: list[str] = []
-        self._step(lambda: versions.append(super(Mortal, self).swap(name, data, expected)))
-        return versions[0]
 
     def put(self, name: str, parts: Iterable[Buffer]) -> None:
         self._step(lambda: super(Mortal, self).put(name, parts))
