@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from flow_support import digest, rows
 import voxelvault as vv
 from dask_servers import Cluster, dask_cluster, memory_of
 from voxelvault.cluster.entering import crew_of
-from voxelvault.errors import PolicyDenied
+from voxelvault.cluster.reading import lend_to
+from voxelvault.errors import KeyUnavailable, PolicyDenied
 from voxelvault.intake.ingest import IngestOptions, IngestReport, ingest
 from voxelvault.intake.quarantine import Reason, quarantine_export
 from voxelvault.reading.packs import manifest_ref, open_manifest
@@ -70,6 +72,7 @@ class Story:
     memory: bytes = b""
     names: set[str] = field(default_factory=set)
     left: dict[str, int] = field(default_factory=dict)
+    read: dict[str, Any] = field(default_factory=dict)
 
     def said(self) -> bytes:
         """Return all that scheduler and workers wrote anywhere."""
@@ -117,9 +120,24 @@ def _tell(story: Story, inbox: Path) -> None:
     story.before = rows(vault, asked)
     story.reindexed = vault.reindex(client=client)
     story.after = rows(vault, asked)
+    _read(story)
     _look(story)
     story.left = client.run(lambda dask_worker: len(dask_worker.data))
     story.memory = memory_of(story.cluster.processes["scheduler"].pid)
+
+
+def _read(story: Story) -> None:
+    """Compute a graph over there: not before it was lent, nor afterwards."""
+    series = story.vault.series(uid(0, 700))
+    for turn in ("before", "while", "after"):
+        held = lend_to(story.vault, story.client) if turn == "while" else nullcontext(story.client)
+        with held as client:
+            future = client.compute(series.volume() + 1)
+            try:
+                story.read[turn] = bool((future.result(timeout=100) == series.load() + 1).all())
+            except KeyUnavailable as error:
+                story.read[turn] = type(error).__name__
+            del future
 
 
 def _ingest(story: Story, inbox: Path, advance: Callable[[int, int], object]) -> IngestReport:
@@ -182,6 +200,10 @@ def test_columns_come_out_the_same(story: Story) -> None:
 def test_tasks_have_opaque_names_and_leave_nothing(story: Story) -> None:
     assert {"ingest-look", "ingest-series", "verify-pack", "export-series", "reindex-headers"} <= story.names
     assert set(story.left.values()) == {0}, "nothing stays in a worker's memory"
+
+
+def test_graphs_are_computed_there_while_it_is_lent_to(story: Story) -> None:
+    assert story.read == {"before": "KeyUnavailable", "while": True, "after": "KeyUnavailable"}
 
 
 def planted(data: bytes) -> list[str]:

@@ -15,9 +15,10 @@ from typing import Any
 
 from voxelvault import errors
 from voxelvault.cluster.security import About, about_worker, own_version, require_fit, require_tls
-from voxelvault.cluster.worker import REPLY, SEALED, forget, introduce, packed, unpacked
+from voxelvault.cluster.worker import FAMILY, REPLY, SEALED, forget, introduce, join, packed, unpacked
 from voxelvault.crew import Unit
-from voxelvault.crypto.grants import Mode, open_reply, seal_grant
+from voxelvault.crypto.grants import Mode, family_key, open_reply, seal_grant
+from voxelvault.crypto.hybrid import seal_to
 from voxelvault.errors import IntegrityError, UsageError, VoxelVaultError, WorkerDied
 from voxelvault.model import new_id
 from voxelvault.reading.lending import grant_of
@@ -75,6 +76,7 @@ class Broker:
         self._vault = hashlib.sha256(resources.objects.get(VAULT_TOML)).hexdigest()
         self.session = new_id()
         self.workers: dict[str, Worker] = {}
+        self._family: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Broker of {len(self.workers)} workers>"
@@ -150,6 +152,22 @@ class Broker:
         if not fine:
             raise _error(*result)
         return result
+
+    def take_in(self) -> None:
+        """Look who is there, and let each into this process's family: what it lends opens there, too.
+
+        Raises
+        ------
+        PolicyDenied, UsageError, WorkerDied
+            As `refresh`.
+        """
+        self.refresh()
+        self._family &= self.workers.keys()
+        for address in self.workers.keys() - self._family:
+            info = FAMILY + self.session.encode()
+            sealed = seal_to(self.workers[address].public_key, family_key().seed, info)
+            if address in self._ask(join, [address], self.session, sealed):
+                self._family.add(address)
 
     def close(self) -> None:
         """Have the workers drop the keys of this run; those that are gone have."""

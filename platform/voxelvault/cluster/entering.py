@@ -40,13 +40,26 @@ def crew_of(resources: Resources, client: Any, *, unsafe_spill: bool = False) ->
     if client is None:
         yield None
         return
+    with broker_of(resources, client, unsafe_spill) as (broker, connected):
+        yield ClientCrew(broker, connected)
+
+
+@contextmanager
+def broker_of(resources: Resources, client: Any, unsafe_spill: bool) -> Iterator[tuple[Broker, Any]]:
+    """Hold a broker for what a user gives as `client=`, and the Dask client that it lends through.
+
+    Raises
+    ------
+    PolicyDenied, UsageError, WorkerDied, MissingExtra
+        As `crew_of`.
+    """
     with ExitStack() as held:
         connected = _connected(resources, client, held)
         if unsafe_spill:
             _log_unsafe(resources)
         broker = Broker(resources, connected, unsafe_spill)
         held.callback(broker.close)
-        yield ClientCrew(broker, connected)
+        yield broker, connected
 
 
 def _connected(resources: Resources, client: Any, held: ExitStack) -> Any:
@@ -87,4 +100,4 @@ def _log_unsafe(resources: Resources) -> None:
     )
 
 
-__all__ = ["LOCAL", "crew_of"]
+__all__ = ["LOCAL", "broker_of", "crew_of"]

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -75,21 +75,23 @@ class LocalWorkers(AbstractContextManager["LocalWorkers"]):
             raise
 
     def _start(self, asked: dict[str, Any], cloud: bool) -> dict[str, Any]:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "voxelvault.cluster.host"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log.open("wb"),
-            env=environment(cloud),
-            cwd=self.folder,
-            text=True,
-            # Ctrl-C is for the verb, which finishes what is under way.
-            start_new_session=True,
-        )
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "voxelvault.cluster.host"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment(cloud),
+                cwd=self.folder,
+                text=True,
+                # Ctrl-C is for the verb, which finishes what is under way.
+                start_new_session=True,
+            )
         answer = ""
         if self._process.stdin and self._process.stdout:
-            self._process.stdin.write(json.dumps(asked) + "\n")
-            self._process.stdin.flush()
+            with suppress(BrokenPipeError):
+                self._process.stdin.write(json.dumps(asked) + "\n")
+                self._process.stdin.flush()
             answer = self._process.stdout.readline()
         if not answer:
             raise WorkerDied("the workers did not start: see that memory and loopback ports are free")

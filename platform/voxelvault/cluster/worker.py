@@ -16,15 +16,18 @@ from typing import Any
 import imagecodecs
 
 from voxelvault.crew import Bench, Work
-from voxelvault.crypto.grants import open_grant, seal_reply
+from voxelvault.crypto.grants import adopt, disown, open_grant, seal_reply
 from voxelvault.crypto.hybrid import PrivateKey
 from voxelvault.errors import ObjectMissing, StorageError, VoxelVaultError
-from voxelvault.reading.lending import SECRETS, OpenLoan
+from voxelvault.reading.lending import SECRETS, OpenLoan, forget_lent
 from voxelvault.reading.processes import check_process, opened
 from voxelvault.storage.layout import VAULT_TOML
 
 REPLY = "reply"
 """Name under which a grant carries the key that the answer is sealed under."""
+
+FAMILY = b"voxelvault family 1\n"
+"""HPKE's `info` of a family's key on its way to a worker, before the session."""
 
 SEALED, REFUSED = b"+", b"-"
 """What an answer begins with: ciphertext follows, or a code."""
@@ -54,6 +57,15 @@ def forget(session: str) -> None:
     """Drop the key pair of a session that is over: what was lent under it opens no more."""
     with _guard:
         _keys.pop(session, None)
+    disown(session)
+    forget_lent()
+
+
+def join(session: str, sealed: bytes) -> None:
+    """Join the family of the process that has the vault open, until `forget`; raises codes alone."""
+    with _guard:
+        private = _keys[session]
+    adopt(session, PrivateKey(private.open(sealed, FAMILY + session.encode())))
 
 
 def perform(session: str, sealed: bytes) -> bytes:
@@ -117,4 +129,15 @@ def _result(work: Work, bench: Bench, argument: Any) -> Any:
     return work(bench, argument)
 
 
-__all__ = ["REFUSED", "REPLY", "SEALED", "forget", "introduce", "packed", "perform", "unpacked"]
+__all__ = [
+    "FAMILY",
+    "REFUSED",
+    "REPLY",
+    "SEALED",
+    "forget",
+    "introduce",
+    "join",
+    "packed",
+    "perform",
+    "unpacked",
+]

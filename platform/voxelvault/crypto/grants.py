@@ -22,6 +22,7 @@ import multiprocessing
 import secrets
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
@@ -91,6 +92,33 @@ def _pair(shared: bytes) -> PrivateKey:
     return PrivateKey(HKDF(SHA256(), SEED_LENGTH, salt=None, info=_LABEL).derive(shared))
 
 
+_adopted: dict[str, PrivateKey] = {}
+
+
+def adopt(name: str, key: PrivateKey) -> None:
+    """Join another family for a while: what is lent to it opens here, too."""
+    _adopted[name] = key
+
+
+def disown(name: str) -> None:
+    """Leave a family that was joined under this name."""
+    _adopted.pop(name, None)
+
+
+def open_lent(sealed: bytes, now: float) -> Grant:
+    """Return a grant that was sealed to this process's family, or to one that it joined.
+
+    Raises
+    ------
+    GrantExpired, KeyUnavailable, IntegrityError
+        As `open_grant`.
+    """
+    for private in list(_adopted.values()):
+        with suppress(KeyUnavailable):
+            return open_grant(sealed, private, now)
+    return open_grant(sealed, family_key(), now)
+
+
 def seal_grant(grant: Grant, public_key: bytes) -> bytes:
     """Seal a grant so that only the private half of `public_key` opens it.
 
@@ -134,8 +162,9 @@ def open_grant(sealed: bytes, private: PrivateKey, now: float) -> Grant:
         body = private.open(sealed[at:], _MAGIC + sealed[len(_MAGIC) + _LENGTH.size : at])
     except IntegrityError:
         raise KeyUnavailable(
-            "this was lent to other processes, or changed; open the vault here, or start this process by"
-            " multiprocessing (spawn, forkserver, a local Dask cluster) from the one that has it open"
+            "this was lent to other processes, or changed; open the vault here, start this process by"
+            " multiprocessing (spawn, forkserver, a local Dask cluster) from the one that has it open, or"
+            " lend to its cluster first (voxelvault.cluster.reading.lend_to)"
         ) from None
     keys, payload = _split(body)
     return Grant(header["vault_id"], header["grant_id"], header["mode"], header["expires"], keys, payload)
@@ -205,9 +234,12 @@ def _split(body: bytes) -> tuple[dict[str, bytes], bytes]:
 __all__ = [
     "Grant",
     "Mode",
+    "adopt",
     "check_expiry",
+    "disown",
     "family_key",
     "open_grant",
+    "open_lent",
     "open_reply",
     "seal_grant",
     "seal_reply",

@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import WeakValueDictionary
 
-from voxelvault.crypto.grants import Grant, Mode, check_expiry, family_key, open_grant, seal_grant
+from voxelvault.crypto.grants import Grant, Mode, check_expiry, family_key, open_lent, seal_grant
 from voxelvault.errors import IntegrityError, KeyUnavailable, PolicyDenied
 from voxelvault.model import SealedRef, new_id
 from voxelvault.reading.packs import KeptReaders, checked_manifest, manifest_ref
@@ -326,6 +326,13 @@ def _forget(grant_id: str) -> None:
         _open.pop(grant_id, None)
 
 
+def forget_lent() -> None:
+    """Drop the loans that other processes made and that are open here."""
+    with _guard:
+        for grant_id in [grant_id for grant_id, found in _open.items() if found.lender != _this_process()]:
+            del _open[grant_id]
+
+
 @lru_cache(maxsize=1)
 def _this_process() -> str:
     """Return what tells this process from others; made late, so that no two share it by a fork server."""
@@ -337,7 +344,7 @@ def _opened(loan: Loan) -> OpenLoan:
     if handle is None and multiprocessing.parent_process() is not None:
         for name in SECRETS:
             os.environ.pop(name, None)
-    grant = open_grant(loan.sealed, family_key(), time.time())
+    grant = open_lent(loan.sealed, time.time())
     if (grant.vault_id, grant.grant_id) != (loan.vault_id, loan.grant_id):
         raise IntegrityError("a loan carries another one's grant; make the loader or the graph anew")
     found = OpenLoan(grant, handle)
@@ -355,4 +362,4 @@ def _decoders() -> DecoderPool:
     return DecoderPool(1)
 
 
-__all__ = ["LIFETIME", "SECRETS", "Loan", "OpenLoan", "grant_of", "lend"]
+__all__ = ["LIFETIME", "SECRETS", "Loan", "OpenLoan", "forget_lent", "grant_of", "lend"]

@@ -13,10 +13,11 @@ from cluster_support import FakeClient, double, overwrite, put
 import voxelvault as vv
 from voxelvault.cluster import worker as room
 from voxelvault.cluster.broker import Broker
-from voxelvault.cluster.worker import REFUSED, SEALED, forget, introduce, perform
+from voxelvault.cluster.worker import FAMILY, REFUSED, SEALED, forget, introduce, perform
 from voxelvault.crew import Unit
-from voxelvault.crypto.grants import open_reply, seal_reply
-from voxelvault.errors import IntegrityError, PolicyDenied, StorageError, UsageError
+from voxelvault.crypto.grants import Grant, family_key, open_lent, open_reply, seal_grant, seal_reply
+from voxelvault.crypto.hybrid import PrivateKey, seal_to
+from voxelvault.errors import IntegrityError, KeyUnavailable, PolicyDenied, StorageError, UsageError
 from voxelvault.model import new_id
 
 
@@ -169,3 +170,27 @@ def test_a_fresh_attempt_has_keys_of_its_own(broker: Broker) -> None:
     one, other = (broker.parcel(make(), worker) for _ in range(2))
     assert one.reply_key != other.reply_key
     assert one.grant_id != other.grant_id
+
+
+def test_a_family_is_joined_for_a_while_and_by_the_one_it_was_sealed_to(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined: list[bytes] = []
+    monkeypatch.setattr("voxelvault.cluster.broker.join", lambda _, sealed: joined.append(sealed))
+    broker.take_in()
+    broker.take_in()
+    assert len(joined) == 2, "each worker once"
+    assert family_key().seed not in b"".join(joined)
+    grant = Grant("a" * 32, "b" * 32, "read", 9e9, {"c" * 32: b"k" * 32})
+    other, stranger = PrivateKey.generate(), new_id()
+    lent = seal_grant(grant, other.public_key())
+    with pytest.raises(KeyUnavailable):
+        open_lent(lent, 0.0)
+    sealed = seal_to(introduce(stranger), other.seed, FAMILY + stranger.encode())
+    with pytest.raises(IntegrityError):
+        room.join(broker.session, sealed)
+    room.join(stranger, sealed)
+    assert open_lent(lent, 0.0) == grant
+    forget(stranger)
+    with pytest.raises(KeyUnavailable):
+        open_lent(lent, 0.0)
