@@ -93,6 +93,7 @@ def repair(
     if isinstance(resources.objects, LocalObjects):
         swept += resources.objects.sweep_temporary(time.time() - grace)
     swept += resources.log.sweep_texts(time.time() - grace)
+    swept += resources.log.sweep_attempts(time.time() - grace)
     missing = {
         pack_id: row["manifest_sha256"]
         for pack_id, row in packs.items()
