@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +81,13 @@ def counts(vault: Vault, *tables: str) -> tuple[int, ...]:
     return tuple(rows(vault, f"select count(*) as n from {table}")[0]["n"] for table in tables)
 
 
-def python(code: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
-    """Start a child of its own session that runs `code`; `sys.argv[1:]` are the arguments."""
+def python(code: str, *arguments: object, under: Sequence[str] = (), **options: Any) -> subprocess.Popen[str]:
+    """Start a child of its own session that runs `code`; `sys.argv[1:]` are the arguments.
+
+    Another command may be given that runs it, such as one that sets its clock.
+    """
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
+        [*under, sys.executable, "-c", code, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
