@@ -30,7 +30,8 @@ def lend_to(vault: Opened, client: Any, *, unsafe_spill: bool = False) -> Iterat
 
     Each worker, also one that comes later, gets the key of this process's family, sealed to its own,
     and drops it at the end. What a task returns is plain: pixels lie in the workers' memory, and
-    pass through TLS to whoever fetches them.
+    pass through TLS to whoever fetches them. Send graphs, not a `Series` as an argument of a task: the
+    scheduler would open that, and it is lent nothing.
 
     Parameters
     ----------

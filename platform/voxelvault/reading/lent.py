@@ -5,12 +5,14 @@ from __future__ import annotations
 import pickle
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from voxelvault.reading.lending import LIFETIME, Loan, lend
 from voxelvault.reading.sources import SeriesSource
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from voxelvault.reading.handles import Handle
     from voxelvault.reading.volumes import LazyFrames, VolumeReader
     from voxelvault.resources import Resources
@@ -100,11 +102,42 @@ def lent_reader(loan: Loan) -> VolumeReader:
     )
 
 
+class LentFrames:
+    """A volume as a block of a dask graph sees it; opened by the first who reads it.
+
+    A scheduler unpickles the graphs that it passes on, and is lent nothing.
+
+    Parameters
+    ----------
+    loan : Loan
+        Of the series.
+    stack : int
+        Number of the stack.
+    units : str or None
+        As of `VolumeReader.read`.
+    """
+
+    def __init__(self, loan: Loan, stack: int, units: str | None) -> None:
+        self._loan, self._stack, self._units = loan, stack, units
+        self._frames: LazyFrames | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LentFrames, (self._loan, self._stack, self._units)
+
+    def __repr__(self) -> str:
+        return "<LentFrames>"
+
+    def __getitem__(self, key: tuple[slice | int, ...]) -> npt.NDArray[Any]:
+        if self._frames is None:
+            self._frames = lent_frames(self._loan, self._stack, self._units)
+        return self._frames[key]
+
+
 def lent_frames(loan: Loan, stack: int, units: str | None) -> LazyFrames:
-    """Return a volume as a block of a dask graph sees it; raises as `lent_source`."""
+    """Return a volume's frames as they are read in this process; raises as `lent_source`."""
     from voxelvault.reading.volumes import LazyFrames
 
     return LazyFrames(lent_reader(loan), lent_source(loan).stacks[stack], units)
 
 
-__all__ = ["Borrowed", "Lender", "SeriesLender", "lent_frames", "lent_reader", "lent_source"]
+__all__ = ["Borrowed", "Lender", "LentFrames", "SeriesLender", "lent_frames", "lent_reader", "lent_source"]

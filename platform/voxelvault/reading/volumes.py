@@ -15,7 +15,7 @@ from voxelvault.errors import NoPixels, UsageError
 from voxelvault.model import new_id
 from voxelvault.reading import conversion
 from voxelvault.reading.headers import HeaderSource
-from voxelvault.reading.lent import Lender, lent_frames, lent_reader
+from voxelvault.reading.lent import Lender, LentFrames, lent_reader
 from voxelvault.reading.packs import PackSource
 from voxelvault.reading.stacks import FrameRef, FrameStack
 from voxelvault.storage.codecs import DICOM_FRAME
@@ -290,7 +290,7 @@ class LazyFrames:
     def __reduce__(self) -> tuple[Any, ...]:
         lender = self._reader.lender
         labels = [stack.label for stack in lender.source.stacks]
-        return lent_frames, (lender.loan(), labels.index(self._chosen.label), self._units)
+        return LentFrames, (lender.loan(), labels.index(self._chosen.label), self._units)
 
     def __getitem__(self, key: tuple[slice | int, ...]) -> Array:
         # Dask hands a slice of a slice down to here, so a key may be a number as well.

@@ -108,7 +108,7 @@ def test_dask_graphs_run_on_a_local_cluster(vault: vv.Vault, uids: dict[str, str
             n_workers=1,
             threads_per_worker=2,
             processes=True,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             local_directory=str(tmp_path / "dask"),
         ) as cluster,
         Client(cluster) as client,  # type: ignore[no-untyped-call]
