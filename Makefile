@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: setup train demo test test-long lint bench format clean
+.PHONY: setup train demo test test-long lint bench bench-team format clean
 
 setup: $(VENV)/.setup            ## install the package and JupyterLab
 train: $(VENV)/.train            ## setup, and PyTorch and MONAI for loaders and training
@@ -26,6 +26,9 @@ lint: $(VENV)/.dev               ## style, types, import contracts
 
 bench: $(VENV)/.bench            ## the table that README quotes
 	$(BIN)/python -m benchmarks
+
+bench-team: $(VENV)/.bench       ## the administrator's table: clusters, a million rows, Orthanc
+	$(BIN)/python -m benchmarks --team
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -22,6 +22,7 @@ SERIES, SLICES = 8, 40
 def measure(place: Place) -> list[Measured]:
     """Start one worker and two, of one thread each, and have both do the same in turn."""
     heads = make_heads(place.folder / "series", SLICES, SERIES)
+    size = heads.size
     taken: dict[tuple[str, int], list[float]] = {}
     with ExitStack() as held:
         held.callback(rmtree, heads.folder)
@@ -32,7 +33,7 @@ def measure(place: Place) -> list[Measured]:
                 if turn:  # the first one loads libraries in every worker
                     for verb, spent in found.items():
                         taken.setdefault((verb, count), []).append(spent)
-    return [_measured(verb, taken[verb, 1], taken[verb, 2], heads.size) for verb in ("ingest", "verify")]
+    return [_measured(verb, taken[verb, 1], taken[verb, 2], size) for verb in ("ingest", "verify")]
 
 
 def _day(folder: Path, heads: Heads, workers: LocalWorkers) -> dict[str, float]:

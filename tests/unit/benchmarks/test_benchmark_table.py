@@ -13,9 +13,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import catalog, log, memory, orthanc, writers  # noqa: E402
 from benchmarks.__main__ import CLAIMS, table  # noqa: E402
 from benchmarks.heads import make_heads, pixels_of, uid_of  # noqa: E402
-from benchmarks.measure import Measured, compare  # noqa: E402
+from benchmarks.measure import Measured, Place, compare  # noqa: E402
 
 
 def test_goals_are_met_or_missed_in_both_directions() -> None:
@@ -54,6 +55,22 @@ def test_heads_have_no_frame_twice(tmp_path: Path) -> None:
         positions = [pydicom.dcmread(path).ImagePositionPatient for path in files]
         steps = np.linalg.norm(np.diff(np.array(positions, float), axis=0), axis=1)
         assert np.allclose(steps, 1, atol=1e-3)
+
+
+@pytest.mark.long
+def test_what_a_team_asks_about_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "configuration"))
+    heads = make_heads(tmp_path / "heads", 6)
+    place = Place(heads, heads, tmp_path, 2, 1)
+    found = [
+        *catalog.measure(place, studies=20),
+        *log.measure(place, many=300),
+        *memory.measure(place, many=200),
+        *orthanc.measure(place),
+        *writers.measure(place),
+    ]
+    assert len(found) >= 6
+    assert all(row.ratio > 0 for row in found)
 
 
 @pytest.mark.long
