@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from lives import held, nothing_left, repaired
 import voxelvault as vv
 from s3_servers import Server
 from voxelvault.errors import AuditError, CatalogError, StorageError
+from voxelvault.storage.leases import Pace
 from voxelvault.upkeep.verify import VerifyOptions, verify
 
 # Two ingests at once
@@ -69,6 +71,7 @@ def test_two_ingests_of_halves_of_one_series(vault_path: Path, tmp_path: Path) -
 
 _WORK = """
 import sys, time, voxelvault as vv
+from voxelvault.storage.leases import Pace
 from voxelvault.upkeep.verify import VerifyOptions, verify
 with vv.open(sys.argv[1]) as vault:
     for folder in sys.argv[3:]:
@@ -199,6 +202,8 @@ def remote(s3_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "config"))
         monkeypatch.setattr("voxelvault.storage.places._RETRIES", timedelta(seconds=0.2))
+        quick = partial(Pace, lasts=3.0, beat=0.5)
+        monkeypatch.setattr("voxelvault.storage.remote_objects.Pace", quick)
         yield made, f"{s3_server.place()}/vault"
 
 
