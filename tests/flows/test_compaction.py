@@ -176,6 +176,7 @@ DIES = """
 import os, signal, sys, voxelvault as vv
 from voxelvault.catalog.lease import DuckLakeLease
 from voxelvault.audit.log import AuditLog
+from voxelvault.storage.objects import LocalObjects
 left = int(sys.argv[2])
 def counted(work):
     def call(*arguments, **named):

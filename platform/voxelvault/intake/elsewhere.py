@@ -26,7 +26,7 @@ from voxelvault.intake.quarantine import Reason, Refused
 from voxelvault.model import new_id
 from voxelvault.resources import Resources
 
-LOOK_FILES, LOOK_BYTES = 64, 64 << 20
+LOOK_FILES, LOOK_BYTES = 16, 64 << 20
 """Files, and bytes of files, that one task looks at."""
 
 PACK_BYTES, PACK_FILES = 256 << 20, 4096
