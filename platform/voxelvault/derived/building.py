@@ -15,7 +15,7 @@ from contextlib import ExitStack
 
 from voxelvault.audit.events import Kind, Outcome
 from voxelvault.derived.cache import Cache, MaskPlans, mask_plans, sort_out
-from voxelvault.derived.committing import Committer, Finished
+from voxelvault.derived.committing import FULL, Committer, Finished
 from voxelvault.derived.making import Bench, Job, Made, attempt, attempt_lent, copies
 from voxelvault.derived.recipe import AnyRecipe, Recipe
 from voxelvault.derived.shelf import derived_objects, remove, sweep, touch
@@ -101,7 +101,8 @@ def build_cache(
     lost = [found for found in after.todo if found not in committer.refused]
     refused = committer.refused | dict.fromkeys(lost, CHANGED)
     built = len(after.kept.keys() & committer.made)
-    return Cache(recipe, after.kept, built, len(after.kept) - built, refused, plans.without, resources)
+    gone = committer.evicted, committer.evicted_bytes
+    return Cache(recipe, after.kept, built, len(after.kept) - built, refused, plans.without, resources, *gone)
 
 
 def _check_labels(recipe: AnyRecipe, plans: MaskPlans) -> None:
@@ -180,7 +181,7 @@ def _run(jobs: Iterator[Job], submit: Submit, window: int, committer: Committer,
                 _take(future, job, keys, committer)
         raise
     for job in jobs:
-        committer.refused[job.series_id] = "limit_bytes= is reached; raise it, or choose a smaller dtype"
+        committer.refused[job.series_id] = FULL
 
 
 def _take(future: Future[Outcomes], job: Job, keys: Mapping[str, bytes], committer: Committer) -> None:

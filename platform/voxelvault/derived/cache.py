@@ -41,6 +41,8 @@ class Cache:
         Series that have none of the labels asked for.
     resources : Resources
         The open vault.
+    evicted, evicted_bytes : int
+        Copies of other caches that `limit_bytes` made go for this one, and their bytes.
     """
 
     recipe: AnyRecipe
@@ -50,6 +52,8 @@ class Cache:
     refused: Mapping[str, str]
     without_mask: tuple[str, ...]
     resources: Resources = field(repr=False)
+    evicted: int = 0
+    evicted_bytes: int = 0
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a cache stays with its vault; a data set made of it can be pickled")
@@ -63,6 +67,8 @@ class Cache:
         if self.refused:
             parts.append(f"{len(self.refused)} refused, such as: {next(iter(self.refused.values()))}")
         parts += [f"{len(self.without_mask)} without a mask"] if self.without_mask else []
+        if self.evicted:
+            parts.append(f"{self.evicted} copies of other caches evicted, {self.evicted_bytes:,} bytes")
         size = self.nbytes / 1e6
         return f"<Cache: {len(self)} series, {self.recipe}, {size:,.0f} MB; {', '.join(parts)}>"
 

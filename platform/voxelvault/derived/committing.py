@@ -22,6 +22,7 @@ from voxelvault.rows import changes
 GROUP_SERIES = 16
 GROUP_SECONDS = 5.0
 """A commit is made after so many series or seconds: that much work is lost when the power fails."""
+FULL = "limit_bytes= is reached; raise it, or choose a smaller dtype"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ class Committer:
         Series that are not, and why.
     full : bool
         Nothing more fits under the limit.
+    evicted, evicted_bytes : int
+        Copies of other caches that made room, and their bytes.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Committer:
         self._since = time.monotonic()
         self.made: set[str] = set()
         self.full = False
+        self.evicted = self.evicted_bytes = 0
         self.refused: dict[str, str] = dict(plans.refused)
 
     def begin(self, series: int) -> None:
@@ -166,13 +170,27 @@ class Committer:
                 fitting.append(item)
                 continue
             self.full = True
-            self.refused[item.job.series_id] = "limit_bytes= is reached; raise it, or choose a smaller dtype"
+            self.refused[item.job.series_id] = self._over(item)
         self._discard([item for item in waiting if item not in fitting])
-        excess = taken + sum(item.nbytes for item in fitting) - self._limit
-        victims = least_used(others, excess)
+        # What fits nowhere makes nobody go.
+        if fitting:
+            self._evict(least_used(others, taken + sum(item.nbytes for item in fitting) - self._limit))
+        return fitting
+
+    def _over(self, item: Finished) -> str:
+        """Return why the limit refuses one."""
+        if self._limit is not None and item.nbytes > self._limit:
+            return (
+                f"its copy alone takes {item.nbytes:,} bytes, more than limit_bytes=;"
+                " raise it, or choose a smaller dtype"
+            )
+        return FULL
+
+    def _evict(self, victims: list[Entry]) -> None:
         if victims:
             remove(self._resources, victims, self._cohort_id)
-        return fitting
+            self.evicted += len(victims)
+            self.evicted_bytes += sum(entry.ref.length for entry in victims)
 
     def _rows(self, item: Finished, series: Mapping[str, Any]) -> list[dict[str, Any]]:
         wrap, now = self._resources.keys.wrap_dek, utc_now()
@@ -218,4 +236,4 @@ class Committer:
         )
 
 
-__all__ = ["Committer", "Finished"]
+__all__ = ["FULL", "Committer", "Finished"]

@@ -150,8 +150,19 @@ def test_the_limit_makes_the_longest_unused_go(vault: vv.Vault) -> None:
     assert second.built == 4
     assert sum(info.bytes for info in vault.caches()) <= limit
     assert len(find_cache(vault.resources, first.series_ids, first.recipe)) < 4
+    assert second.evicted == 4 - len(find_cache(vault.resources, first.series_ids, first.recipe)) > 0
+    assert second.evicted_bytes == sum(
+        entry.ref.length
+        for series_id, several in first.copies.items()
+        for entry in several
+        if not find_cache(vault.resources, [series_id], first.recipe)
+    )
+    assert f"{second.evicted} copies of other caches evicted" in repr(second)
+    before = names(vault)
     none = cache(vault, codec="zstd", limit_bytes=10)
-    assert none.built == 0
+    assert (none.built, none.evicted) == (0, 0)
+    assert names(vault) == before
+    assert "alone takes" in repr(none)
     assert all("limit_bytes" in reason for reason in none.refused.values())
     assert len(names(vault)) == len(entries(vault.resources))
 
