@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from voxelvault.cohort import Cohort, Selection
     from voxelvault.cohorts.selecting import Closable
     from voxelvault.crew import Crew
+    from voxelvault.derived.cache import Cache
     from voxelvault.derived.listing import CacheInfo, EvictReport
     from voxelvault.export import ExportReport
     from voxelvault.formats.report import FormatReport
@@ -393,7 +394,7 @@ class Vault(AbstractContextManager["Vault"]):
 
     def evict(
         self,
-        cache: str | None = None,
+        cache: str | CacheInfo | Cache | None = None,
         *,
         stale: bool = False,
         limit_bytes: int | None = None,
@@ -404,8 +405,8 @@ class Vault(AbstractContextManager["Vault"]):
 
         Parameters
         ----------
-        cache : str, optional
-            First digits of a cache of `caches()`.
+        cache : str, CacheInfo or Cache, optional
+            One of `caches()`, or its first digits; or what `cache(...)` of a selection returned.
         stale : bool
             Only what was made of other instances than there are now.
         limit_bytes : int, optional

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from voxelvault.derived.cache import mask_plans, sort_out
+from voxelvault.derived.cache import Cache, mask_plans, sort_out
 from voxelvault.derived.entry import Entry
 from voxelvault.derived.recipe import recipe_of
 from voxelvault.derived.shelf import entries, hollow, least_used, members, remove
@@ -69,7 +69,7 @@ def caches(resources: Resources) -> list[CacheInfo]:
 
 def evict(
     resources: Resources,
-    cache: str | None = None,
+    cache: str | CacheInfo | Cache | None = None,
     *,
     stale: bool = False,
     limit_bytes: int | None = None,
@@ -82,8 +82,9 @@ def evict(
     ----------
     resources : Resources
         The open vault.
-    cache : str, optional
-        First digits of the recipe's digest, as `caches` shows it.
+    cache : str, CacheInfo or Cache, optional
+        One of `caches`, or the first digits of its recipe's digest; or what a build returned: then
+        only the copies of its series.
     stale : bool
         Only what was made of other instances than there are now.
     limit_bytes : int, optional
@@ -102,10 +103,7 @@ def evict(
         raise UsageError("say what to evict: a cache of `caches()`, stale=, limit_bytes= or everything=")
     found = entries(resources)
     if cache is not None:
-        named = {entry.recipe_sha256 for entry in found if entry.recipe_sha256.startswith(cache)}
-        if len(named) != 1 or len(cache) < 6:
-            raise UsageError("cache= is the first six or more digits of one of `caches()`")
-        found = [entry for entry in found if entry.recipe_sha256 in named]
+        found = _named(found, cache)
     if stale:
         found = [entry for group in _by_recipe(found).values() for entry in _stale(resources, group)]
     if limit_bytes is not None:
@@ -114,6 +112,21 @@ def evict(
     if not dry_run and (found or (everything and hollow(resources))):
         remove(resources, found)
     return report
+
+
+def _named(found: Sequence[Entry], cache: object) -> list[Entry]:
+    """Return the copies of one cache."""
+    if isinstance(cache, CacheInfo):
+        return [entry for entry in found if entry.recipe_sha256 == cache.recipe_sha256]
+    if isinstance(cache, Cache):
+        sha256 = cache.recipe.sha256
+        return [entry for entry in found if entry.recipe_sha256 == sha256 and entry.series_id in cache.copies]
+    if not isinstance(cache, str):
+        raise UsageError("evict one of `caches()`, or what `cache(...)` returned")
+    named = {entry.recipe_sha256 for entry in found if entry.recipe_sha256.startswith(cache)}
+    if len(named) != 1 or len(cache) < 6:
+        raise UsageError("cache= is the first six or more digits of one of `caches()`")
+    return [entry for entry in found if entry.recipe_sha256 in named]
 
 
 def _by_recipe(found: Sequence[Entry]) -> dict[str, list[Entry]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from voxelvault.derived.cache import Cache, find_cache
+from voxelvault.derived.listing import CacheInfo
 from voxelvault.derived.recipe import AnyRecipe, FrameRecipe, Recipe, recipe_of
 from voxelvault.derived.shelf import Entry, entries
 from voxelvault.errors import UsageError
@@ -49,7 +50,7 @@ def copies_for(resources: Resources, series_ids: Sequence[str], asked: object, w
         The open vault.
     series_ids : sequence of str
         Opaque ids.
-    asked : Cache, Recipe, FrameRecipe, or None
+    asked : Cache, CacheInfo, Recipe, FrameRecipe, or None
         None: fast copies of frames, where all are fresh.
     wish : Wish
         What the samples should be.
@@ -63,9 +64,7 @@ def copies_for(resources: Resources, series_ids: Sequence[str], asked: object, w
     if asked is None:
         found = _fast_frames(resources, series_ids)
         return Copies() if found is None else _of_frames(found, series_ids)
-    how = asked.recipe if isinstance(asked, Cache) else asked
-    if not isinstance(how, Recipe | FrameRecipe):
-        raise UsageError("cache= takes what `cache(...)` of a selection returned")
+    how = _recipe(resources, asked)
     if isinstance(how, Recipe):
         _check_wish(how, wish)
     # Looked up also where a cache is at hand: series may have changed since, or their copies be gone.
@@ -80,6 +79,19 @@ def copies_for(resources: Resources, series_ids: Sequence[str], asked: object, w
     return (
         _of_frames(cache, series_ids) if isinstance(how, FrameRecipe) else _of_bricks(cache, how, series_ids)
     )
+
+
+def _recipe(resources: Resources, asked: object) -> AnyRecipe:
+    """Return the recipe of a cache, however it was named."""
+    if isinstance(asked, CacheInfo):
+        there = entries(resources, asked.recipe_sha256)
+        if not there:
+            raise UsageError("this cache was evicted: build it again")
+        return recipe_of(there[0].recipe)
+    how = asked.recipe if isinstance(asked, Cache) else asked
+    if not isinstance(how, Recipe | FrameRecipe):
+        raise UsageError("cache= takes what `cache(...)` of a selection returned, or one of `caches()`")
+    return how
 
 
 def _check_wish(how: Recipe, wish: Wish) -> None:

@@ -14,6 +14,7 @@ from voxelvault.training.roles import by_series, by_study
 
 if TYPE_CHECKING:
     from voxelvault.derived.cache import Cache
+    from voxelvault.derived.listing import CacheInfo
     from voxelvault.derived.recipe import AnyRecipe
     from voxelvault.reading.handles import Handle
     from voxelvault.resources import Resources
@@ -67,7 +68,7 @@ class Trainable:
         stack: int | str | None = None,
         units: str | None = None,
         fill: float | None = None,
-        cache: Cache | AnyRecipe | None = None,
+        cache: Cache | CacheInfo | AnyRecipe | None = None,
         masks: str | Sequence[str] | None = None,
         unmasked: str = "raise",
         label: str | Sequence[str] | None = None,
@@ -95,9 +96,10 @@ class Trainable:
             As of `Series.load`: Hounsfield units or the modality's own by default.
         fill : float, optional
             In place of padding, and outside the volume: -1024 for Hounsfield units and else 0 by default.
-        cache : Cache, optional
-            Read volumes and patches from bricks, as `cache` returned them for these series or more. Fast
-            copies of frames (`cache_frames`) are used wherever there are some.
+        cache : Cache or CacheInfo, optional
+            Read volumes and patches from bricks, as `cache` returned them for these series or more, or
+            `vault.caches()` lists them. Fast copies of frames (`cache_frames`) are used wherever there
+            are some.
         masks : str or sequence of str, optional
             Labels of stored segmentations and structure sets; the mask has 1 for the first, 2 for the
             second and so on. With a cache, all those it was built with by default; some of them, or in

@@ -42,7 +42,7 @@ class Request:
         Labels of the mask; None for no masks, or for those of the cache.
     unmasked : {"raise", "background"}
         What becomes of series that have none of these labels.
-    cache : Cache, Recipe, FrameRecipe, or None
+    cache : Cache, CacheInfo, Recipe, FrameRecipe, or None
         Read from there.
     cohort_id : str, optional
         The frozen cohort, for the log.

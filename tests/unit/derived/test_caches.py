@@ -190,6 +190,23 @@ def test_evicting(vault: vv.Vault) -> None:
     }
 
 
+def test_evicting_what_was_listed_or_built(vault: vv.Vault) -> None:
+    made, some = cache(vault), vault.select("Modality = 'CT'").series_ids[:1]
+    part = vault.select(some).cache(progress=False)
+    assert vault.evict(part).copies == 1
+    assert len(find_cache(vault.resources, made.series_ids, made.recipe)) == 3
+    (listed,) = vault.caches()
+    left = [found for found in made.series_ids if found not in some]
+    with vault.select(left).dataset("volumes", cache=listed) as dataset:
+        assert len(dataset) == 3
+    assert vault.evict(listed).copies == 3
+    assert vault.evict(listed).copies == 0
+    with pytest.raises(UsageError, match="build it again"):
+        vault.select(left).dataset("volumes", cache=listed)
+    with pytest.raises(UsageError, match="evict one of"):
+        vault.evict(3)  # type: ignore[arg-type]
+
+
 def test_what_a_killed_build_left_is_swept_when_it_is_old(vault: vv.Vault) -> None:
     sealed = derived_objects(vault.resources)
     made = cache(vault)
