@@ -9,11 +9,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from voxelvault.cohorts import combining, parts
 from voxelvault.cohorts.selecting import Chosen, Closable, Parameters
 from voxelvault.derived.face import Cacheable
+from voxelvault.errors import VaultClosed
 from voxelvault.resources import Resources
 from voxelvault.training.face import Trainable
 
@@ -148,8 +150,9 @@ class Selection(Trainable, Cacheable):
             Label columns; by default all that are no keys, nor called as attributes that identify,
             such as PatientName.
         missing : {"report", "drop", "raise"}
-            What becomes of series without a label; `label_report` counts them either way. ``raise`` minds
-            rows without a series as well, unless they are of other series of the vault.
+            What becomes of series without a label; `label_report` counts them either way. One label of
+            any column is enough, but where `columns` names them a series must have each. ``raise``
+            minds rows without a series as well, unless they are of other series of the vault.
         reduce : {"same", "max", "min", "mean"}
             How labels by instance become the series': ``same`` leaves it without one where its
             instances differ.
@@ -332,13 +335,19 @@ class Selection(Trainable, Cacheable):
     def __repr__(self) -> str:
         from voxelvault.cohorts.showing import line
 
-        return f"<{self._title()}: {line(self.resources, self.series_ids)}{self._note()}>"
+        try:
+            return f"<{self._title()}: {line(self.resources, self.series_ids)}{self._note()}>"
+        except VaultClosed:
+            return f"<{self._title()}: closed vault>"
 
     def _repr_html_(self) -> str:
         from voxelvault.cohorts.showing import line, pictures
 
-        note = line(self.resources, self.series_ids) + self._note()
-        return pictures(self._chosen, self.series_ids, self._parts(), self._title(), note)
+        try:
+            note = line(self.resources, self.series_ids) + self._note()
+            return pictures(self._chosen, self.series_ids, self._parts(), self._title(), note)
+        except VaultClosed:
+            return escape(repr(self))
 
     def _parts(self) -> Mapping[str, str]:
         return {}

@@ -52,7 +52,7 @@ class LabelReport:
     Parameters
     ----------
     series, labelled : int
-        Series of the selection, and those of them that got a label.
+        Series of the selection, and those of them that got a label: any, or with `columns=` each of them.
     rows, unmatched_rows, elsewhere, without_key : int
         Rows of the table; those that fit no series of the selection, and of these those that fit
         another series of the vault; those whose key is empty.
@@ -119,7 +119,7 @@ def label(
             "labels come from a table, or with from_= from what the vault holds: pass one of them"
         )
     if from_ is not None:
-        found = _of_vault(chosen.resources, series_ids, from_)
+        found = _of_vault(chosen.resources, series_ids, from_, columns)
     else:
         found = join(chosen.resources, series_ids, source, on, columns, reduce)
     report = found.report
@@ -162,8 +162,8 @@ def join(
         The key column: one of `KEYS` or SOPInstanceUID; by default what the table itself says, or
         SeriesInstanceUID.
     columns : sequence of str, optional
-        Label columns; by default all that are no keys, nor called as attributes that identify, such
-        as PatientName.
+        Label columns, of which a series needs each to count as labelled; by default all that are no
+        keys, nor called as attributes that identify, such as PatientName, and any of them is enough.
     reduce : {"same", "max", "min", "mean"}
         How labels by instance become one of the series.
 
@@ -192,7 +192,7 @@ def join(
 class _Keyed:
     """A table of labels by its key; rows whose key is empty are only counted.
 
-    `keys` are the columns that it could be joined on.
+    `keys` are the columns that it could be joined on, `needed` those that a series must have a label of.
     """
 
     columns: tuple[str, ...]
@@ -200,11 +200,16 @@ class _Keyed:
     without_key: int
     left_out: tuple[str, ...]
     keys: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
 
 
-def _of_vault(resources: Resources, series_ids: Sequence[str], source: str) -> Joined:
+def _of_vault(
+    resources: Resources, series_ids: Sequence[str], source: str, columns: Sequence[str] | None
+) -> Joined:
     labels = found_labels(resources, series_ids, source)
-    unlabelled = tuple(one for one in series_ids if not labels.of(one))
+    if columns is not None:
+        labels = labels.with_columns(columns)
+    unlabelled = tuple(one for one in series_ids if _lacks(labels.of(one), columns or ()))
     size = len(series_ids)
     return Joined(labels, LabelReport(size, size - len(unlabelled), rows=0, unlabelled=unlabelled))
 
@@ -291,7 +296,7 @@ def _keyed(table: pa.Table, key: str, columns: Sequence[str] | None) -> _Keyed:
             f" such as by drop_duplicates({key!r}), or join on a finer key"
         )
     possible = tuple(name for name in names if name in (*KEYS, BY_INSTANCE))
-    return _Keyed(tuple(wanted), rows, sum(not one for one in keys), left_out, possible)
+    return _Keyed(tuple(wanted), rows, sum(not one for one in keys), left_out, possible, tuple(columns or ()))
 
 
 def _as_text(column: pa.ChunkedArray) -> list[str]:
@@ -379,7 +384,7 @@ def _report(
     differing: int = 0,
 ) -> LabelReport:
     unmatched = tuple(sorted(table.rows.keys() - set(matched)))
-    unlabelled = tuple(one for one in series_ids if not labelled.get(one))
+    unlabelled = tuple(one for one in series_ids if _lacks(labelled.get(one, {}), table.needed))
     return LabelReport(
         series=len(series_ids),
         labelled=len(series_ids) - len(unlabelled),
@@ -392,6 +397,11 @@ def _report(
         unlabelled=unlabelled,
         left_out=table.left_out,
     )
+
+
+def _lacks(row: Mapping[str, Any], needed: Sequence[str]) -> bool:
+    """Tell whether a series is without a label: it has none, or not each of those that were asked for."""
+    return not row or any(name not in row for name in needed)
 
 
 __all__ = ["KEYS", "Joined", "LabelReport", "join"]

@@ -46,6 +46,21 @@ class Labels:
         rows = {key: row for key, row in self.rows.items() if key in series_ids}
         return Labels(self.columns, rows, self.instances, self.reduced)
 
+    def with_columns(self, columns: Sequence[str]) -> Labels:
+        """Return these columns of the series' labels alone.
+
+        Raises
+        ------
+        UsageError
+            There is no such column.
+        """
+        if not columns or set(columns) - set(self.columns):
+            raise UsageError(
+                f"columns= names columns of {', '.join(self.columns) or 'a source that has none'}"
+            )
+        rows = {key: {name: row[name] for name in columns if name in row} for key, row in self.rows.items()}
+        return Labels(tuple(columns), rows)
+
 
 NO_LABELS = Labels()
 

@@ -64,7 +64,7 @@ class Dataset:
     supply : Supply
         Where samples come from.
     transform : callable, optional
-        Gets the sample, and returns what comes out. A lambda or a function of a notebook will do.
+        Gets the sample, and returns what comes out, never None. A lambda or a function of a notebook will do.
     arrays : {"numpy", "torch", "monai"}
         What images and masks are; `monai` stands for MetaTensor.
     seed : int
@@ -165,7 +165,10 @@ class Dataset:
         with seeded(seed):
             if hasattr(self._transform.call, "set_random_state"):
                 self._transform.call.set_random_state(seed=seed)
-            return self._transform(turned)
+            made = self._transform(turned)
+        if made is None:
+            raise UsageError("the transform returned None: end it with `return sample`")
+        return made
 
 
 def _restored(

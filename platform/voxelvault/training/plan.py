@@ -157,8 +157,8 @@ def labels_of(labels: Sequence[Mapping[str, Any]], wanted: str | Sequence[str] |
     lacking = sum(1 for row in labels if any(row.get(name) is None for name in chosen))
     if lacking:
         raise UsageError(
-            f"{lacking} of {len(labels)} series have no label; leave them out"
-            " (with_labels(..., missing='drop')), or name another column with label="
+            f"{lacking} of {len(labels)} series have no label in {', '.join(map(repr, chosen))}; leave them"
+            f" out (with_labels(..., columns={chosen!r}, missing='drop')), or name another column with label="
         )
     single = len(chosen) == 1 and (wanted is None or isinstance(wanted, str))
     return [row[chosen[0]] if single else {name: row[name] for name in chosen} for row in labels]

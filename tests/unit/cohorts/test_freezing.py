@@ -40,6 +40,13 @@ def labels(values: list[object]) -> dict[str, list[object]]:
     return {"StudyInstanceUID": [synthetic.uid(at) for at in range(len(values))], "label": values}
 
 
+def test_reprs_outlive_the_vault(vault: vv.Vault) -> None:
+    selection, cohort = vault.select(), vault.select().freeze("heads-v1")
+    vault.close()
+    assert (repr(selection), repr(cohort)) == ("<Selection: closed vault>", "<Cohort heads-v1: closed vault>")
+    assert selection._repr_html_() == "&lt;Selection: closed vault&gt;"
+
+
 def remove(vault: vv.Vault, table: str, where: str) -> None:
     """What an erasure does to a table."""
     rows = vault.resources.catalog.query(f"select * from {table} where {where}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +199,27 @@ def test_what_does_not_fit_is_reported(vault: vv.Vault) -> None:
     assert len(vault.select().with_labels(table, on="StudyInstanceUID", missing="drop")) == 3
     with pytest.raises(UsageError, match=r"3 of 6 series have no label.*; 3 of 5 rows fit no series"):
         vault.select().with_labels(table, on="StudyInstanceUID", missing="raise")
+
+
+def test_named_columns_are_all_needed(vault: vv.Vault) -> None:
+    table = {"StudyInstanceUID": studies(), "bleed": [1, None, 0, 1, 0], "age": [60, 61, None, 63, 64]}
+
+    def left(**options: Sequence[str]) -> vv.Selection:
+        found: vv.Selection = vault.select().with_labels(
+            table, on="StudyInstanceUID", missing="drop", **options
+        )
+        return found
+
+    assert len(left()) == 6
+    some = left(columns=["bleed"])
+    assert (len(some), some.labels.columns) == (5, ("bleed",))
+    assert "5 of 6 series labelled; 1 without label" in str(some.label_report)
+    assert len(left(columns=["bleed", "age"])) == 4
+    rest = some.with_labels(table, on="StudyInstanceUID")
+    assert (len(rest), values(rest, "bleed")) == (5, [0, 0, 1, 1, 1])
+    assert sum("age" in row for row in rest.labels.rows.values()) == 4
+    with pytest.raises(UsageError, match="2 of 6 series have no label"):
+        vault.select().with_labels(table, on="StudyInstanceUID", columns=["bleed", "age"], missing="raise")
 
 
 def test_raising_minds_rows_that_fit_nothing(vault: vv.Vault) -> None:

@@ -134,6 +134,9 @@ def test_missing_labels_are_counted(dataset: Make, rows: list[dict[str, Any]]) -
     first = next(row["series_id"] for row in rows if row["Modality"] == "CT")
     with pytest.raises(UsageError, match="3 of 4 series have no label"):
         dataset(labels=lambda series_id, _: {"grade": 1} if series_id == first else {})
+    advice = r"with_labels\(..., columns=\['grade'\], missing='drop'\)"
+    with pytest.raises(UsageError, match=advice):
+        dataset(labels=lambda key, _: {"age": 3} | ({"grade": 1} if key == first else {}), label="grade")
     with pytest.raises(UsageError, match="no label column 'grad'"):
         dataset(labels=lambda *_: {"grade": 1}, label="grad")
 

@@ -66,6 +66,12 @@ def test_batches_are_the_same_with_and_without_workers(loader: Callable[..., Loa
     assert {process.pid for process in worked._iterator._workers} == pids
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_transform_without_return_is_told(loader: Callable[..., Loader], num_workers: int) -> None:
+    with pytest.raises(UsageError, match=r"^the transform returned None: end it with `return sample`$"):
+        next(iter(loader(transform=lambda sample: sample.pop("id") and None, num_workers=num_workers)))
+
+
 def test_a_batch_holds_tensors_ids_and_affines(loader: Callable[..., Loader]) -> None:
     labels = {"labels": lambda *_: {"grade": 2.5, "kind": "a", "seen": True, "count": 3}}
     for workers in (0, 1):
