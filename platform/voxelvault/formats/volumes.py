@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from voxelvault.dicom.even_grid import fill_for
 from voxelvault.dicom.read import Header
+from voxelvault.dicom.resample import resample_regular
 from voxelvault.dicom.slices import LPS_TO_RAS
 from voxelvault.errors import GeometryError, UsageError
 from voxelvault.series import Series
@@ -99,7 +101,8 @@ def read_volume(
     """Read one volume of an open series.
 
     Whole numbers stay whole numbers where that is exact; all else becomes float32. Padding keeps the
-    value that the scanner wrote, since few tools know NaN.
+    value that the scanner wrote, since few tools know NaN; where slices are interpolated, padding and
+    what no slice reaches get -1024 in Hounsfield units, else 0: `FillValue` of the facts.
 
     Parameters
     ----------
@@ -131,7 +134,9 @@ def read_volume(
         if not (resample and able):
             other = "pass resample=True to interpolate, or export" if able and not resample else "export"
             raise GeometryError(f"{group.reason}; {other} it as dicom")
-        return _described(_resampled(series, stack), series, stack, unit, f"interpolated: {group.reason}")
+        read, fill = _resampled(series, stack, unit)
+        read = _described(read, series, stack, unit, f"interpolated: {group.reason}; {fill:g} outside")
+        return replace(read, facts=read.facts | {"FillValue": fill})
     read = Volume(np.ascontiguousarray(series.load(stack))) if colour else _exact(series, stack, scaling)
     if placeless:
         read = replace(read, pixel_spacing=group.pixel_spacing)
@@ -147,10 +152,14 @@ def _described(read: Volume, series: Series, stack: int, unit: str, note: str) -
     return replace(read, unit=unit, facts=facts, note=note)
 
 
-def _resampled(series: Series, stack: int) -> Volume:
-    array = series.to_xarray(stack, resample=True)
-    affine = LPS_TO_RAS @ np.asarray(array.attrs["affine_lps"])
-    return Volume(np.ascontiguousarray(array.to_numpy(), np.float32), affine)
+def _resampled(series: Series, stack: int, unit: str) -> tuple[Volume, float]:
+    """Return an even volume, and what stands for padding and for what no slice reaches."""
+    fill = fill_for(unit)
+    values = series.load(stack, dtype=np.float32)
+    # Before interpolation, so that no voxel beside padding is lost.
+    np.copyto(values, fill, where=np.isnan(values))
+    even = resample_regular(values, series.geometry(stack), fill=fill)
+    return Volume(even.volume, LPS_TO_RAS @ even.affine_lps), fill
 
 
 def _exact(series: Series, stack: int, scaling: bool) -> Volume:

@@ -43,6 +43,7 @@ MADE: dict[str, Sequence[bytes]] = {
     "colour": [synthetic.colour()],
     "uneven": synthetic.ct_series(4, 16, 16, uneven=(2.0, 3.5, 2.0), series=16),
     "tilted": synthetic.ct_series(4, 16, 16, tilt=12.0, series=17),
+    "slanted": synthetic.ct_series(4, 16, 16, tilt=20.0, uneven=(2.0, 3.5, 2.0), series=18),
     "report": [synthetic.structured_report()],
 }
 
@@ -239,6 +240,18 @@ def test_uneven_slices_are_left_out_or_resampled(
     np.testing.assert_allclose(image.affine, resampled.attrs["affine_ras"], atol=1e-4)
 
 
+def test_what_no_slice_reaches_is_filled(filled: Filled, tmp_path: Path) -> None:
+    report, series_id = out_of(filled, tmp_path, "nifti", "slanted", resample=True), filled.ids["slanted"]
+    even = filled.series("slanted").to_xarray(resample=True).to_numpy().transpose(2, 1, 0)
+    outside = np.isnan(even)
+    assert outside.any()
+    values = np.asarray(nifti_of(report, series_id).dataobj)
+    assert (values[outside] == -1024).all()
+    np.testing.assert_array_equal(values[~outside], even[~outside])
+    assert facts_of(report, series_id)["FillValue"] == -1024
+    assert "-1024 outside" in str(report)
+
+
 def test_a_tilted_gantry_keeps_its_shear(filled: Filled, as_nifti: FormatReport) -> None:
     image = nifti_of(as_nifti, filled.ids["tilted"])
     np.testing.assert_allclose(image.affine, filled.series("tilted").affine_ras, atol=1e-5)
@@ -248,7 +261,7 @@ def test_a_tilted_gantry_keeps_its_shear(filled: Filled, as_nifti: FormatReport)
 
 def test_the_report_counts_all_of_it(as_nifti: FormatReport) -> None:
     assert (as_nifti.complete, as_nifti.files, as_nifti.without_pixels) == (False, 7, 1)
-    assert len(as_nifti.skipped) == 2
+    assert len(as_nifti.skipped) == 3
     assert as_nifti.bytes == sum(path.stat().st_size for path in as_nifti.folder.iterdir())
     assert list(as_nifti.df()["state"]).count("written") == 7
 
