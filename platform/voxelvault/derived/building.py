@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -74,7 +75,7 @@ def build_cache(
     Raises
     ------
     UsageError
-        None of the series has a segment of that name.
+        None of the series has a segment of that name, or none can become what the recipe says.
     PolicyDenied, AuditError
         Then nothing was read.
     NoSpace, StorageError, IntegrityError, KeyUnavailable, WorkerDied
@@ -100,9 +101,18 @@ def build_cache(
     after = sort_out(resources, series_ids, recipe, plans)
     lost = [found for found in after.todo if found not in committer.refused]
     refused = committer.refused | dict.fromkeys(lost, CHANGED)
+    if refused and not after.kept and not lost and not committer.full:
+        raise UsageError(_nothing(refused))
     built = len(after.kept.keys() & committer.made)
     gone = committer.evicted, committer.evicted_bytes
     return Cache(recipe, after.kept, built, len(after.kept) - built, refused, plans.without, resources, *gone)
+
+
+def _nothing(refused: Mapping[str, str]) -> str:
+    """Return why a recipe, most likely mistaken, suits no series: its commonest reasons."""
+    reasons = Counter(refused.values()).most_common(3)
+    told = "; ".join(f"{reason} ({count} series)" for reason, count in reasons)
+    return f"none of these {len(refused)} series can be cached like this: {told}"
 
 
 def _check_labels(recipe: AnyRecipe, plans: MaskPlans) -> None:

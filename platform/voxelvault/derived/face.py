@@ -93,7 +93,7 @@ class Cacheable:
         Raises
         ------
         UsageError
-            An argument is none that can be.
+            An argument is none that can be, or every series is refused: the message says why.
         NoSpace
             The disk is full; what was made before stays.
         """

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from voxelvault.derived.bricks import CODECS, DTYPES, check_chunks, check_fill
 from voxelvault.errors import IntegrityError, UsageError
 from voxelvault.model import MOST_LABELS
+from voxelvault.reading.conversion import check_units
 
 Triple = tuple[int, int, int]
 
@@ -119,6 +120,7 @@ def recipe(
         raise UsageError(f"dtype= is one of {', '.join(DTYPES)}")
     if codec not in CODECS:
         raise UsageError(f"codec= is one of {', '.join(CODECS)}; frames as they are have `cache_frames`")
+    check_units(units)
     labels = (masks,) if isinstance(masks, str) else tuple(masks)
     if len(set(labels)) < len(labels) or not all(isinstance(label, str) and label for label in labels):
         raise UsageError("masks= names labels, each once")

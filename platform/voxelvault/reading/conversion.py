@@ -120,6 +120,12 @@ def palette_turn(key: StackKey, head: bytes) -> Turn:
     return turn
 
 
+def check_units(units: str | None) -> None:
+    """Refuse a kind of values that there is not; None leaves it to each series."""
+    if units not in (None, *UNITS):
+        raise UsageError(f"no units {units!r}; choose one of {', '.join(UNITS)}")
+
+
 def unit_of(
     units: str | None, frame: FrameAttributes, header: Callable[[], Header]
 ) -> tuple[str, str, RealWorldMap | None]:
@@ -141,8 +147,7 @@ def unit_of(
     NoPixels
         The header has no real world value map.
     """
-    if units not in (None, *UNITS):
-        raise UsageError(f"no units {units!r}; choose one of {', '.join(UNITS)}")
+    check_units(units)
     if units == "suvbw":
         return "suvbw", "g/ml", None
     if units == "stored":
@@ -164,6 +169,7 @@ def unit_of(
 
 __all__ = [
     "UNITS",
+    "check_units",
     "lookup_turn",
     "modality_turn",
     "palette_turn",

@@ -133,14 +133,24 @@ def test_a_full_disk_leaves_what_there_was(vault: vv.Vault, monkeypatch: pytest.
     assert vault.verify(progress=False).ok
 
 
-def test_what_can_not_be_cached_is_refused_and_the_rest_goes_on(vault: vv.Vault) -> None:
-    made = cache(vault, dtype="uint8")
-    assert made.built == 0
-    assert len(made.refused) == 4
-    assert all("float32" in reason for reason in made.refused.values())
-    assert "4 refused" in repr(made)
+def test_what_can_not_be_cached_is_refused_and_the_rest_goes_on(vault: vv.Vault, tmp_path: Path) -> None:
+    ingest(vault, tmp_path / "pet", *synthetic.pet_series(5, 16, 16, seed=8))
+    made = vault.select().cache(units="suvbw", progress=False)
+    assert (made.built, len(made.refused)) == (1, 4)
+    assert "4 refused, such as: " in repr(made)
     with pytest.raises(UsageError, match="not in the cache"):
         made.load(next(iter(made.refused)))
+
+
+def test_a_recipe_that_suits_no_series_says_so(vault: vv.Vault) -> None:
+    with pytest.raises(UsageError, match=r"none of these 4 series .*: uint8 cannot hold .* \(4 series\)$"):
+        cache(vault, dtype="uint8")
+    assert names(vault) == set()
+    before = len(list(vault.resources.audit.entries()))
+    for units in ("HU", "suv"):
+        with pytest.raises(UsageError, match=f"no units '{units}'; choose one of modality,"):
+            cache(vault, units=units)
+    assert len(list(vault.resources.audit.entries())) == before
 
 
 def test_the_limit_makes_the_longest_unused_go(vault: vv.Vault) -> None:
@@ -369,7 +379,3 @@ def test_a_label_that_nobody_has_is_refused(vault: vv.Vault) -> None:
     with pytest.raises(UsageError, match="none of these series has a segment 'Tumor'"):
         cache(vault, masks="Tumor")
     assert not vault.caches()
-
-
-def test_the_reason_of_a_refusal_is_told(vault: vv.Vault) -> None:
-    assert "4 refused, such as: uint8 cannot hold" in repr(cache(vault, dtype="uint8"))
