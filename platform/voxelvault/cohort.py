@@ -144,8 +144,9 @@ class Selection(Trainable, Cacheable):
         source : pandas, polars or pyarrow table, or path
             One row a key; a path ends in ``.csv``, ``.tsv`` or ``.parquet``.
         on : str, optional
-            The key column: SeriesInstanceUID (default), StudyInstanceUID, SOPInstanceUID,
-            AccessionNumber, PatientID, or an opaque `series_id`, `study_id`, `subject_id`.
+            What the key column holds and is called, in any case: SeriesInstanceUID (default),
+            StudyInstanceUID, SOPInstanceUID, AccessionNumber, PatientID, or an opaque `series_id`,
+            `study_id`, `subject_id`. Of a `LabelTable` the column may be called otherwise.
         columns : sequence of str, optional
             Label columns; by default all that are no keys, nor called as attributes that identify,
             such as PatientName.

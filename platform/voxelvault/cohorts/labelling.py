@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from voxelvault.access import log_query, names_identity
 from voxelvault.cohorts.found_labels import found_labels
+from voxelvault.cohorts.key_names import SPELLINGS, canonical, named_key
 from voxelvault.cohorts.labels import Labels, joined, of_series, reduced_value
 from voxelvault.cohorts.selecting import Chosen
 from voxelvault.cohorts.tables import to_table
@@ -159,8 +160,8 @@ def join(
     source : table or path
         As for `tables.to_table`.
     on : str, optional
-        The key column: one of `KEYS` or SOPInstanceUID; by default what the table itself says, or
-        SeriesInstanceUID.
+        What the key column holds: one of `KEYS` or SOPInstanceUID, in any spelling; by default what the
+        table itself says, or SeriesInstanceUID.
     columns : sequence of str, optional
         Label columns, of which a series needs each to count as labelled; by default all that are no
         keys, nor called as attributes that identify, such as PatientName, and any of them is enough.
@@ -174,11 +175,10 @@ def join(
     AmbiguousUID
         A key means several studies or subjects.
     """
-    key = on or getattr(source, "on", None) or "SeriesInstanceUID"
-    if key not in KEYS and key != BY_INSTANCE:
-        raise UsageError(f"on= is one of {', '.join([*KEYS, BY_INSTANCE])}")
+    own = getattr(source, "on", None)
+    read, key = named_key(to_table(source, SPELLINGS), on, own if isinstance(own, str) else None)
     reduced_value(reduce, [])
-    table = _keyed(to_table(source, (*KEYS, BY_INSTANCE)), key, columns)
+    table = _keyed(read, key, columns)
     log_query(resources, f"select series_id, {key} from series")  # noqa: S608 - a name of ours
     if key == BY_INSTANCE:
         found = _by_instance(resources, series_ids, table, reduce)
@@ -273,10 +273,9 @@ def _instances_elsewhere(resources: Resources, keys: Set[str]) -> dict[str, None
 def _keyed(table: pa.Table, key: str, columns: Sequence[str] | None) -> _Keyed:
     """Return the label columns by key."""
     names = list(table.column_names)
-    if key not in names:
-        raise UsageError(f"the table has no column {key!r}; name its key column so, or say on=")
-    others = [name for name in names if name not in (*KEYS, BY_INSTANCE)]
-    left_out = () if columns is not None else tuple(name for name in others if names_identity(name))
+    others = [name for name in names if name not in SPELLINGS]
+    unfit = (name for name in others if names_identity(name) or canonical(name))
+    left_out = () if columns is not None else tuple(unfit)
     wanted = list(columns) if columns is not None else [name for name in others if name not in left_out]
     lacking = [name for name in wanted if name not in names]
     if lacking or not wanted or len(set(wanted)) < len(wanted) or names.count(key) > 1:
@@ -295,7 +294,7 @@ def _keyed(table: pa.Table, key: str, columns: Sequence[str] | None) -> _Keyed:
             f"{twice} rows repeat a {key} of another row; keep one row each,"
             f" such as by drop_duplicates({key!r}), or join on a finer key"
         )
-    possible = tuple(name for name in names if name in (*KEYS, BY_INSTANCE))
+    possible = tuple(key_name for name in names if (key_name := canonical(name)))
     return _Keyed(tuple(wanted), rows, sum(not one for one in keys), left_out, possible, tuple(columns or ()))
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from voxelvault.cohorts.text_tables import file_text, text_table, typed
-from voxelvault.errors import StorageError, UsageError
+from voxelvault.cohorts.key_names import canonical
+from voxelvault.cohorts.text_tables import file_text, text_table, typed, unreadable
+from voxelvault.errors import UsageError
 
 
 def is_table(what: Any) -> bool:
@@ -28,7 +29,7 @@ def to_table(what: Any, keys: Collection[str] = ()) -> pa.Table:
     what : pandas, polars or pyarrow table, mapping of lists, or path
         A path ends in ``.csv``, ``.tsv`` or ``.parquet``.
     keys : collection of str
-        Columns that stay text when a text file is read, so that ``42`` and ``0042`` are two keys.
+        Columns, however spelt, that stay text when a text file is read: ``42`` and ``0042`` are two keys.
 
     Raises
     ------
@@ -77,11 +78,11 @@ def _read(path: Path, keys: Collection[str]) -> pa.Table:
     if suffix in (".csv", ".tsv"):
         table = text_table(file_text(path))
         columns = {name: table[name] for name in table.column_names}
-        return pa.table({name: c if name in keys else typed(c) for name, c in columns.items()})
+        return pa.table({name: c if canonical(name) in keys else typed(c) for name, c in columns.items()})
     try:
         return pyarrow.parquet.read_table(path)
-    except OSError:
-        raise StorageError("the file of labels can't be read; check its path and who may read it") from None
+    except OSError as error:
+        raise unreadable(error) from None
     except pa.ArrowInvalid:
         raise UsageError(
             "the file of labels is no table that can be read; write it again as Parquet"

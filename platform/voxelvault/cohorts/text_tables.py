@@ -26,18 +26,25 @@ def file_text(path: Path) -> str:
     Raises
     ------
     StorageError
-        The file can't be read.
+        There is no such file, or it can't be read.
     """
     try:
         data = path.read_bytes()
-    except OSError:
-        raise StorageError("the file of labels can't be read; check its path and who may read it") from None
+    except OSError as error:
+        raise unreadable(error) from None
     coding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         return data.decode(coding)
     except UnicodeDecodeError:
         # Excel's "CSV" in Western Europe and the Americas.
         return data.decode("cp1252", "replace")
+
+
+def unreadable(error: OSError) -> StorageError:
+    """Return what to raise where a file of labels doesn't open; its path may name somebody."""
+    if isinstance(error, FileNotFoundError):
+        return StorageError("there is no such file of labels; check its path and the folder that you are in")
+    return StorageError("the file of labels can't be read; see whether it is a file, and who may read it")
 
 
 def text_table(text: str) -> pa.Table:
@@ -88,4 +95,4 @@ def typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-__all__ = ["file_text", "text_table", "typed"]
+__all__ = ["file_text", "text_table", "typed", "unreadable"]

@@ -8,13 +8,14 @@ Segmentation Decathlon and of MONAI.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from voxelvault.cohorts.key_names import SPELLINGS, canonical, plain
 from voxelvault.cohorts.text_tables import file_text, text_table, typed
 from voxelvault.errors import UsageError
 
@@ -23,18 +24,6 @@ if TYPE_CHECKING:
     import polars
 
 PathLike = str | os.PathLike[str]
-
-KEYS: Mapping[str, tuple[str, ...]] = {
-    "SOPInstanceUID": ("sopinstanceuid", "sopuid", "instanceuid", "imageuid"),
-    "SeriesInstanceUID": ("seriesinstanceuid", "seriesuid"),
-    "series_id": ("seriesid",),
-    "StudyInstanceUID": ("studyinstanceuid", "studyuid"),
-    "study_id": ("studyid",),
-    "AccessionNumber": ("accessionnumber", "accession"),
-    "PatientID": ("patientid", "patient"),
-    "subject_id": ("subjectid", "subject"),
-}
-"""Key columns by the finest first, and how their heads are spelt without case, blanks, `_` and `-`."""
 
 SUBTYPES = ("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural", "any")
 """Columns of the RSNA 2019 challenge, in the order of its file."""
@@ -52,7 +41,7 @@ class LabelTable:
     table : pyarrow.Table
         A row for each thing labelled: the key as text, then the labels.
     on : str
-        Name of the key column, as `with_labels(on=)` takes it.
+        Name of the key column: the key's own, or the file's header where that is an unusual one.
     layout : str
         What the file was: ``wide``, ``rsna-2019``, ``cq500`` or ``dataset.json``.
     """
@@ -100,19 +89,21 @@ def read_label_table(path: PathLike, *, on: str | None = None) -> LabelTable:
     path : path
         The file. Delimiter, byte order mark and case of the header don't matter.
     on : str, optional
-        Header of the key column, where it isn't one of `KEYS`; or which one, where there are several.
+        Header of the key column, where it isn't a spelling of a known key; or which one, where there are
+        several.
 
     Returns
     -------
     LabelTable
-        Give it to `with_labels` as ``table.arrow(), on=table.on``.
+        Give it to `with_labels` as it is. Where the key column has an unusual header, its `on=` says what
+        that holds, such as StudyInstanceUID.
 
     Raises
     ------
     UsageError
         There is no header, no key column, or a row doesn't fit.
     StorageError
-        The file can't be read.
+        There is no such file, or it can't be read.
 
     Examples
     --------
@@ -133,8 +124,8 @@ def read_label_table(path: PathLike, *, on: str | None = None) -> LabelTable:
         return LabelTable(rsna_wide(table), "SOPInstanceUID", "rsna-2019")
     if on is None and "name" in names and any(name.startswith("R1:") for name in names):
         return LabelTable(cq500_majority(table), "PatientID", "cq500")
-    key, canonical = _key(names, on)
-    return LabelTable(_wide(table, key, canonical), canonical, "wide")
+    key, means = _key(names, on)
+    return LabelTable(_wide(table, key, means), means, "wide")
 
 
 def rsna_wide(table: pa.Table) -> pa.Table:
@@ -236,44 +227,35 @@ def _numbers(column: pa.ChunkedArray) -> list[float]:
 
 def _key(names: Sequence[str], on: str | None) -> tuple[str, str]:
     """Return the key column's header and the name that `with_labels` knows it by."""
-    known = {name: found for name in names if (found := _canonical(name))}
+    known = {name: found for name in names if (found := canonical(name))}
     if on is not None:
         for name in names:
-            if name == on or _plain(name) == _plain(on) or known.get(name) == on:
+            if name == on or plain(name) == plain(on) or known.get(name) == on:
                 return name, known.get(name, name)
         raise UsageError("the file has no such key column; on= must be one of its headers")
-    for canonical in KEYS:
+    for key in SPELLINGS:
         for name, found in known.items():
-            if found == canonical:
-                return name, canonical
+            if found == key:
+                return name, key
     raise UsageError(
-        f"no key column was found; name one of the columns by on=, or use a header of {', '.join(KEYS)}"
+        f"no key column was found; name one of the columns by on=, or use a header of {', '.join(SPELLINGS)}"
     )
 
 
-def _canonical(name: str) -> str | None:
-    plain = _plain(name)
-    return next((key for key, spellings in KEYS.items() if plain in spellings), None)
-
-
-def _plain(name: str) -> str:
-    return "".join(character for character in name.lower() if character.isalnum())
-
-
-def _wide(table: pa.Table, key: str, canonical: str) -> pa.Table:
+def _wide(table: pa.Table, key: str, means: str) -> pa.Table:
     """Return key and labels; other keys are left out, since they would become labels that name people."""
     blank = table.column(key).null_count
     if blank:
         raise UsageError(f"{blank} rows have no key; remove them or fill them in")
     import pyarrow.compute as pc
 
-    columns = {canonical: pc.utf8_trim_whitespace(table.column(key))}
+    columns = {means: pc.utf8_trim_whitespace(table.column(key))}
     for name in table.column_names:
-        if name and name != key and _canonical(name) is None:
+        if name and name != key and canonical(name) is None:
             columns[name] = typed(table.column(name))
     if len(columns) == 1:
         raise UsageError("the file has a key and no label; add a column")
     return pa.table(columns)
 
 
-__all__ = ["KEYS", "LabelTable", "cq500_majority", "read_label_table", "rsna_wide"]
+__all__ = ["LabelTable", "cq500_majority", "read_label_table", "rsna_wide"]

@@ -16,6 +16,7 @@ from cohort_support import made, person, put, subject, write
 import voxelvault as vv
 from voxelvault.audit.events import Kind
 from voxelvault.errors import AmbiguousUID, StorageError, UsageError
+from voxelvault.formats.label_tables import read_label_table
 from voxelvault.testing import synthetic
 
 MANY = 5
@@ -105,6 +106,31 @@ def test_values_keep_their_types(vault: vv.Vault) -> None:
     assert [type(first[name]) for name in ("whole", "part", "flag", "word")] == [int, float, bool, str]
     missing = next(row for row in labels.rows.values() if row["whole"] == 3)
     assert "part" not in missing
+
+
+@pytest.mark.parametrize("header", ["studyinstanceuid", "Study Instance UID", "study_uid"])
+def test_case_and_delimiter_of_a_file_do_not_matter(vault: vv.Vault, tmp_path: Path, header: str) -> None:
+    rows = "".join(f"{uid};1;{number}\n" for number, uid in enumerate(studies()))
+    (tmp_path / "semi.csv").write_text(f"{header};label;patient\n{rows}")
+    labelled = vault.select().with_labels(tmp_path / "semi.csv", on="StudyInstanceUID")
+    assert (values(labelled, "label"), labelled.labels.columns) == ([1] * 6, ("label",))
+    with pytest.raises(UsageError, match="it has StudyInstanceUID, PatientID: say so by on="):
+        vault.select().with_labels(tmp_path / "semi.csv")
+    (tmp_path / "semi.csv").write_text(f"studyUID;label;study-uid\n{rows}")
+    with pytest.raises(UsageError, match="2 columns are spelt like StudyInstanceUID"):
+        vault.select().with_labels(tmp_path / "semi.csv", on="StudyInstanceUID")
+
+
+def test_a_key_column_of_any_name_is_told_what_it_holds(vault: vv.Vault, tmp_path: Path) -> None:
+    rows = "".join(f"{uid},1\n" for uid in studies())
+    (tmp_path / "odd.csv").write_text(f"study,label\n{rows}")
+    table = read_label_table(tmp_path / "odd.csv", on="study")
+    assert values(vault.select().with_labels(table, on="StudyInstanceUID"), "label") == [1] * 6
+    for on in (None, "study"):
+        with pytest.raises(
+            UsageError, match="doesn't tell what it holds: say it as well, such as with_labels"
+        ):
+            vault.select().with_labels(table, on=on)
 
 
 def test_leading_zeros_of_a_csv_stay(vault: vv.Vault, tmp_path: Path) -> None:
@@ -282,8 +308,9 @@ def test_empty_tables_and_unusual_ones(vault: vv.Vault, tmp_path: Path) -> None:
     (tmp_path / "x.xlsx").write_bytes(b"")
     with pytest.raises(UsageError, match=r"\.csv"):
         vault.select().with_labels(tmp_path / "x.xlsx")
-    with pytest.raises(StorageError):
-        vault.select().with_labels(tmp_path / "none.csv")
+    for name in ("none.csv", "none.parquet"):
+        with pytest.raises(StorageError, match="there is no such file"):
+            vault.select().with_labels(tmp_path / name)
     (tmp_path / "x.parquet").write_bytes(b"PLANTED")
     with pytest.raises(UsageError, match="no table"):
         vault.select().with_labels(tmp_path / "x.parquet")
