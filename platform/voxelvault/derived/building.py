@@ -1,7 +1,7 @@
 """Building copies: what is missing or stale is made by threads or workers, and committed in groups.
 
 A build that was stopped, by Ctrl-C or worse, is taken up where it was by running it again: what is
-committed stays, and objects that nothing names are swept by a later build.
+committed stays, and objects that nothing names are swept by a later build, or a repair, after a day.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import partial
 
 from voxelvault.audit.events import Kind, Outcome
 from voxelvault.derived.cache import Cache, MaskPlans, mask_plans, sort_out
@@ -20,7 +21,8 @@ from voxelvault.derived.committing import FULL, Committer, Finished
 from voxelvault.derived.making import Bench, Job, Made, attempt, attempt_lent, copies
 from voxelvault.derived.recipe import AnyRecipe, Recipe
 from voxelvault.derived.shelf import derived_objects, remove, sweep, touch
-from voxelvault.errors import UsageError, WorkerDied
+from voxelvault.derived.stopping import LOOK, Wish, stopping
+from voxelvault.errors import UsageError, VoxelVaultError, WorkerDied
 from voxelvault.model import new_id
 from voxelvault.policy.access import Request, require
 from voxelvault.reading.lending import lend
@@ -30,6 +32,7 @@ from voxelvault.resources import Resources
 
 Advance = Callable[[int], object]
 Outcomes = tuple[Made, ...] | str
+Running = dict[Future[Outcomes], tuple[Job, Mapping[str, bytes]]]
 Submit = Callable[[Job, Mapping[str, bytes]], Future[Outcomes]]
 
 WINDOW = 3
@@ -138,20 +141,20 @@ def _build(
     executor: Executor | None,
     advance: Advance,
 ) -> None:
-    with ExitStack() as held:
+    with stopping() as wish, ExitStack() as held:
         segmentations = {found for series_id in todo for found in plans.sources_of(series_id)}
         wanted = [*todo, *sorted(segmentations)]
         opened = open_many(resources, wanted, kind_code="cache", cohort_id=cohort_id)
         held.callback(opened.close)
         threads = resources.options.threads or os.cpu_count() or 1
-        if executor is None or isinstance(executor, ThreadPoolExecutor):
-            own = executor or held.enter_context(ThreadPoolExecutor(threads))
-            submit = _here(resources, opened, own)
-        else:
-            submit = _elsewhere(resources, opened, executor)
+        if executor is None:
+            executor = pool = ThreadPoolExecutor(threads)
+            held.callback(lambda: pool.shutdown(wait=not wish.insisted))
+        here = isinstance(executor, ThreadPoolExecutor)
+        submit = (_here if here else _elsewhere)(resources, opened, executor)
         committer.begin(len(todo))
         try:
-            _run(_jobs(opened, todo, recipe, plans), submit, WINDOW * threads, committer, advance)
+            _run(_jobs(opened, todo, recipe, plans), submit, WINDOW * threads, committer, advance, wish)
         except BaseException:
             committer.end(Outcome.PARTIAL)
             raise
@@ -165,12 +168,16 @@ def _jobs(opened: OpenedMany, todo: Sequence[str], recipe: AnyRecipe, plans: Mas
         yield Job(series_id, recipe, ids, plan)
 
 
-def _run(jobs: Iterator[Job], submit: Submit, window: int, committer: Committer, advance: Advance) -> None:
-    """Keep workers busy until all is done, or nothing more fits."""
-    running: dict[Future[Outcomes], tuple[Job, Mapping[str, bytes]]] = {}
+def _run(
+    jobs: Iterator[Job], submit: Submit, window: int, committer: Committer, advance: Advance, wish: Wish
+) -> None:
+    """Keep workers busy until all is done, or nothing more fits, or it is stopped."""
+    running: Running = {}
     keys: Mapping[str, bytes]
     try:
         while True:
+            if wish.asked:
+                raise KeyboardInterrupt
             while len(running) < window and not committer.full:
                 job = next(jobs, None)
                 if job is None:
@@ -179,19 +186,39 @@ def _run(jobs: Iterator[Job], submit: Submit, window: int, committer: Committer,
                 running[submit(job, keys)] = job, keys
             if not running:
                 break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+            for future in wait(running, LOOK, FIRST_COMPLETED).done:
                 _take(future, *running.pop(future), committer)
                 advance(1)
     except BaseException:
-        for future in running:
-            future.cancel()
-        # Those at work are let finish, so that nothing made is lost.
-        for future, (job, keys) in running.items():
-            if not future.cancelled() and future.exception() is None:
-                _take(future, job, keys, committer)
+        _wind_up(running, committer, wish)
         raise
     for job in jobs:
         committer.refused[job.series_id] = FULL
+
+
+def _wind_up(running: Running, committer: Committer, wish: Wish) -> None:
+    """Let those at work finish, so that nothing made is lost; unless they are not to be waited for."""
+    for future in running:
+        future.cancel()
+    left = {future for future in running if not future.cancelled()}
+    while left and not wish.insisted:
+        wish.tell()
+        left = wait(left, LOOK).not_done
+    for future, (job, keys) in running.items():
+        if future in left:
+            future.add_done_callback(partial(_throw_away, job, keys, committer))
+        elif not future.cancelled() and future.exception() is None:
+            _take(future, job, keys, committer)
+
+
+def _throw_away(job: Job, keys: Mapping[str, bytes], committer: Committer, future: Future[Outcomes]) -> None:
+    """Remove what was made after nobody waited for it; what can't be is swept by a later build."""
+    if future.cancelled() or future.exception() is not None:
+        return
+    made = future.result()
+    if not isinstance(made, str):
+        with suppress(VoxelVaultError):
+            committer.discard([Finished(job, made, keys)])
 
 
 def _take(future: Future[Outcomes], job: Job, keys: Mapping[str, bytes], committer: Committer) -> None:

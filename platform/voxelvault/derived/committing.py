@@ -125,7 +125,7 @@ class Committer:
             rows = [row for item in there for row in self._rows(item, known[item.job.series_id])]
             info = lease.commit(changes("derived", rows, "insert")) if rows else None
         counted = {item.job.series_id for item in there}
-        self._discard([item for item in waiting if item.job.series_id not in counted])
+        self.discard([item for item in waiting if item.job.series_id not in counted])
         if info is None:
             return
         counts = {"series": len(there), "derived": len(rows), "bytes": sum(item.nbytes for item in there)}
@@ -171,7 +171,7 @@ class Committer:
                 continue
             self.full = True
             self.refused[item.job.series_id] = self._over(item)
-        self._discard([item for item in waiting if item not in fitting])
+        self.discard([item for item in waiting if item not in fitting])
         # What fits nowhere makes nobody go.
         if fitting:
             self._evict(least_used(others, taken + sum(item.nbytes for item in fitting) - self._limit))
@@ -218,7 +218,8 @@ class Committer:
             for made in item.made
         ]
 
-    def _discard(self, items: list[Finished]) -> None:
+    def discard(self, items: list[Finished]) -> None:
+        """Remove what was made and is not to be committed."""
         sealed = derived_objects(self._resources)
         for item in items:
             for made in item.made:
