@@ -299,7 +299,7 @@ def test_a_place_that_is_taken_or_forbidden(
     with pytest.raises(errors.NoPermission) as caught:
         vv.create(tmp_path / "new")
     one_line(caught.value, str(tmp_path))
-    monkeypatch.setattr(Path, "read_bytes", forbidden)
+    monkeypatch.setattr("voxelvault.storage.objects.open", forbidden, raising=False)
     with pytest.raises(errors.NoPermission) as caught:
         vv.open(vault_path)
     one_line(caught.value, str(tmp_path))
