@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from catalog_support import TYPED, MemoryKeys, pack, patient
 
+from catalog_support import TYPED, MemoryKeys, pack, patient
 from voxelvault.catalog.ducklake import DuckLakeCatalog
 from voxelvault.model import new_id
 from voxelvault.storage.objects import LocalObjects

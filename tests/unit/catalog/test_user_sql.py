@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from catalog_support import pack, patient, rows
 
+from catalog_support import pack, patient, rows
 from voxelvault.catalog.catalog import Change
 from voxelvault.catalog.ducklake import DuckLakeCatalog, _password
 from voxelvault.catalog.ducklake_sql import data_files, metadata
