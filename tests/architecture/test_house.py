@@ -53,6 +53,12 @@ def test_importing_pulls_in_nothing_heavy() -> None:
     }
 
 
+def test_no_two_test_files_have_one_name() -> None:
+    """Pytest imports them by that name alone, and would collect only the first."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_import_contracts_hold() -> None:
     lint = Path(sys.executable).parent / "lint-imports"
     done = subprocess.run([lint], cwd=ROOT, capture_output=True, text=True)
