@@ -31,6 +31,7 @@
     │   ├── DecodeError            the codestream did not decode
     │   │   └── DecoderCrashed     … and took its decoder down with it
     │   ├── NoPixels               this object has none
+    │   ├── Refused                not to be released (voxelvault.deid.model)
     │   └── GeometryError          no single geometry describes these frames
     ├── CatalogError
     │   └── QueryError             the SQL was refused or failed
