@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from voxelvault.cohorts.aging import Changed, Erased
     from voxelvault.cohorts.comparing import Difference
     from voxelvault.cohorts.freezing import Frozen
-    from voxelvault.cohorts.labelling import LabelReport
+    from voxelvault.cohorts.label_report import LabelReport
     from voxelvault.cohorts.labels import Labels
     from voxelvault.cohorts.split import Split
     from voxelvault.export import ExportReport

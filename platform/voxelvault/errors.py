@@ -75,6 +75,9 @@ class StackChoiceNeeded(UsageError):
 class VaultClosed(UsageError):
     """The vault was closed before; open it again."""
 
+    def __init__(self, message: str = "this vault is closed; open it again") -> None:
+        super().__init__(message)
+
 
 class NotAVault(VoxelVaultError):
     """There is no vault at this place."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -14,6 +14,7 @@ import pyarrow as pa
 from voxelvault.access import log_query, names_identity
 from voxelvault.cohorts.found_labels import found_labels
 from voxelvault.cohorts.key_names import SPELLINGS, canonical, named_key
+from voxelvault.cohorts.label_report import LabelReport, by_column
 from voxelvault.cohorts.labels import Labels, joined, of_series, reduced_value
 from voxelvault.cohorts.selecting import Chosen
 from voxelvault.cohorts.tables import to_table
@@ -44,56 +45,6 @@ KEYS: Mapping[str, str] = {
 BY_INSTANCE = "SOPInstanceUID"
 
 MISSING = ("report", "drop", "raise")
-
-
-@dataclass(frozen=True)
-class LabelReport:
-    """How a table of labels fitted the series.
-
-    Parameters
-    ----------
-    series, labelled : int
-        Series of the selection, and those of them that got a label: any, or with `columns=` each of them.
-    rows, unmatched_rows, elsewhere, without_key : int
-        Rows of the table; those that fit no series of the selection, and of these those that fit
-        another series of the vault; those whose key is empty.
-    differing : int
-        Series whose instances have different labels, so that the series itself has none.
-    unmatched : tuple of str
-        The keys that fit no series of the selection; not shown in reprs.
-    unlabelled : tuple of str
-        Opaque ids of the series without a label.
-    left_out : tuple of str
-        Columns that became no labels, since they are called as identifying attributes are.
-    """
-
-    series: int
-    labelled: int
-    rows: int
-    unmatched_rows: int = 0
-    elsewhere: int = 0
-    without_key: int = 0
-    differing: int = 0
-    unmatched: tuple[str, ...] = field(default=(), repr=False)
-    unlabelled: tuple[str, ...] = field(default=(), repr=False)
-    left_out: tuple[str, ...] = ()
-
-    @property
-    def without_label(self) -> int:
-        """Number of series without a label."""
-        return len(self.unlabelled)
-
-    def __str__(self) -> str:
-        told = [f"{self.labelled} of {self.series} series labelled"]
-        told += [f"{self.without_label} without label"] if self.unlabelled else []
-        if self.unmatched_rows:
-            other = f" ({self.elsewhere} fit series outside)" if self.elsewhere else ""
-            told.append(f"{self.unmatched_rows} of {self.rows} rows fit none{other}")
-        told += [f"{self.without_key} rows without key"] if self.without_key else []
-        told += [f"{self.differing} series with different labels by instance"] if self.differing else []
-        if self.left_out:
-            told.append(f"{len(self.left_out)} identifying columns left out; columns= takes them")
-        return "; ".join(told)
 
 
 def label(
@@ -211,7 +162,14 @@ def _of_vault(
         labels = labels.with_columns(columns)
     unlabelled = tuple(one for one in series_ids if _lacks(labels.of(one), columns or ()))
     size = len(series_ids)
-    return Joined(labels, LabelReport(size, size - len(unlabelled), rows=0, unlabelled=unlabelled))
+    report = LabelReport(
+        size,
+        size - len(unlabelled),
+        rows=0,
+        unlabelled=unlabelled,
+        by_column=by_column(labels.columns, [labels.of(one) for one in series_ids]),
+    )
+    return Joined(labels, report)
 
 
 def _by_series(resources: Resources, series_ids: Sequence[str], key: str, table: _Keyed) -> Joined:
@@ -395,6 +353,7 @@ def _report(
         unmatched=unmatched,
         unlabelled=unlabelled,
         left_out=table.left_out,
+        by_column=by_column(table.columns, [labelled.get(one, {}) for one in series_ids]),
     )
 
 
@@ -403,4 +362,4 @@ def _lacks(row: Mapping[str, Any], needed: Sequence[str]) -> bool:
     return not row or any(name not in row for name in needed)
 
 
-__all__ = ["KEYS", "Joined", "LabelReport", "join"]
+__all__ = ["KEYS", "Joined", "join"]

@@ -158,8 +158,7 @@ def _picture(many: OpenedMany, series_id: str) -> bytes | None:
     try:
         look = look_of(reader, stack)
         plane = slices_of(reader, many.handle, stack)(len(stack.refs) // 2)
-        wanted = ("header", "hounsfield", "aspect", "inverted")
-        return thumbnail(plane, **{name: look[name] for name in wanted})
+        return thumbnail(plane, look)
     except VoxelVaultError:
         return None
 

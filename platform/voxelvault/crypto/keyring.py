@@ -45,7 +45,7 @@ class KeyRing:
     @property
     def _state(self) -> KeyState:
         if self._held is None:
-            raise VaultClosed("this vault is closed; open it again")
+            raise VaultClosed
         return self._held
 
     @property

@@ -25,7 +25,8 @@ from voxelvault.storage.sealed_objects import SealedObjects
 
 GRACE = 86_400.0
 """Seconds before an object without a row counts as left behind: a builder may be at work."""
-TOUCHED_EVERY = timedelta(days=1)
+TOUCHED_EVERY = timedelta(minutes=5)
+"""How finely uses are told apart; each that is noted is a commit."""
 TOUCH_SECONDS = 0.5
 """How long noting a use waits for whoever writes to the catalog."""
 
@@ -130,7 +131,7 @@ def log(
 
 
 def touch(resources: Resources, found: Sequence[Entry]) -> None:
-    """Note that copies were asked for, once a day; left out where the catalog can't be written now.
+    """Note that copies were asked for, to five minutes; left out where the catalog can't be written now.
 
     Reading must neither wait for a writer nor fail for want of room.
     """

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from voxelvault.display.contact_sheet import pick
+from voxelvault.display.look import PLAIN, Look
 from voxelvault.display.progress import in_notebook
 from voxelvault.display.viewer import SliceAt, sheet, viewer
 from voxelvault.errors import UsageError
@@ -27,8 +28,10 @@ class Pane:
         As in `viewer`.
     count : int
         Of slices.
-    look : mapping
-        Further parameters of `viewer`.
+    look : Look
+        As in `viewer`.
+    title : str
+        Above it; free of identifiers.
     places : sequence of float, optional
         Where each slice lies along the common normal, mm.
     space : str
@@ -37,7 +40,8 @@ class Pane:
 
     slice_at: SliceAt
     count: int
-    look: Mapping[str, Any] = field(default_factory=dict)
+    look: Look = PLAIN
+    title: str = ""
     places: Sequence[float] | None = None
     space: str = ""
 
@@ -97,8 +101,8 @@ def _linked(panes: Sequence[Pane], size: int) -> Any:
     first = panes[0].count // 2
     made = []
     for pane in panes:
-        look = {**pane.look, "start": counterpart(panes[0], first, pane), "size": size}
-        made.append(viewer(pane.slice_at, pane.count, **look))
+        start = counterpart(panes[0], first, pane)
+        made.append(viewer(pane.slice_at, pane.count, pane.look, title=pane.title, start=start, size=size))
     import ipywidgets
 
     for number, one in enumerate(made[1:], start=1):
@@ -134,8 +138,7 @@ def _rows(panes: Sequence[Pane], shown: int) -> Image.Image:
     rows = []
     for pane in panes:
         indexes = [counterpart(panes[0], index, pane) for index in pick(panes[0].count, shown)]
-        look = {name: value for name, value in pane.look.items() if name not in ("unit", "title", "names")}
-        rows.append(sheet(pane.slice_at, pane.count, indexes=indexes, across=len(indexes), **look))
+        rows.append(sheet(pane.slice_at, pane.count, pane.look, indexes=indexes, across=len(indexes)))
     whole = Image.new(
         "RGB",
         (max(row.width for row in rows), sum(row.height for row in rows) + _GAP * (len(rows) - 1)),

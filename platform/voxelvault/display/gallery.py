@@ -12,7 +12,8 @@ from PIL import Image
 
 from voxelvault.display.html import CELL, HEAD, STYLE, frame, text_of
 from voxelvault.display.image import png, shape_on_screen, to_image
-from voxelvault.display.window import Window, WindowChoice, choose_window, to_uint8
+from voxelvault.display.look import PLAIN, Look
+from voxelvault.display.window import to_uint8
 from voxelvault.errors import UsageError
 
 THUMBNAIL = 72
@@ -70,32 +71,15 @@ def gallery(
     return frame(title, whole, note)
 
 
-def thumbnail(
-    plane: npt.NDArray[Any],
-    *,
-    window: WindowChoice = None,
-    header: Window | None = None,
-    hounsfield: bool = False,
-    aspect: float = 1.0,
-    inverted: bool = False,
-    size: int = 2 * THUMBNAIL,
-) -> bytes:
+def thumbnail(plane: npt.NDArray[Any], look: Look = PLAIN, *, size: int = 2 * THUMBNAIL) -> bytes:
     """Return one plane as a small PNG, with nothing written on it.
 
     Parameters
     ----------
     plane : ndarray
         (row, column) modality values, or (row, column, 3) uint8 colour.
-    window : str, (center, width), Window, optional
-        As in `choose_window`.
-    header : Window, optional
-        The header's own window.
-    hounsfield : bool
-        The values are Hounsfield units: presets hold.
-    aspect : float
-        Row spacing over column spacing.
-    inverted : bool
-        MONOCHROME1.
+    look : Look
+        Window and proportions.
     size : int
         Longest side; twice what a gallery shows by default, for fine screens.
 
@@ -105,9 +89,8 @@ def thumbnail(
         The array is not one plane, or there is no such window.
     """
     if plane.ndim == 2:
-        chosen = choose_window(window, plane, header, hounsfield=hounsfield)
-        plane = to_uint8(plane, chosen, inverted=inverted)
-    picture = to_image(np.asarray(plane), aspect)
+        plane = to_uint8(plane, look.window_for(plane), inverted=look.inverted)
+    picture = to_image(np.asarray(plane), look.aspect)
     width, height = shape_on_screen(picture.height, picture.width, 1.0, size)
     return png(picture.resize((width, height), Image.Resampling.BOX if _shrinks(picture, width) else _SMOOTH))
 

@@ -74,6 +74,25 @@ def named(mask: npt.NDArray[Any] | None, names: Mapping[int, str] | None = None)
     return {int(label): (names or {}).get(int(label), f"label {label}") for label in found if label}
 
 
+def mask_middle(labels: npt.NDArray[np.uint8]) -> tuple[int, int, int] | None:
+    """Return a voxel of a mask in the middle of it; None where it is empty.
+
+    Parameters
+    ----------
+    labels : ndarray
+        uint8, three axes; 0 for background.
+    """
+    counts = np.count_nonzero(labels, axis=(1, 2))
+    if not counts.any():
+        return None
+    filled = np.flatnonzero(counts)
+    plane = filled[np.argmin(np.abs(filled - np.average(np.arange(len(counts)), weights=counts)))]
+    # Nearest to the middle and labelled: that of a ring, or of two lesions, is background.
+    inside = np.argwhere(labels[plane])
+    nearest = inside[np.argmin(((inside - inside.mean(axis=0)) ** 2).sum(axis=1))]
+    return int(plane), int(nearest[0]), int(nearest[1])
+
+
 def blend(
     grey: npt.NDArray[np.uint8],
     mask: npt.NDArray[np.uint8],

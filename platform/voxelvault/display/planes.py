@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +10,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from voxelvault.display.image import png
+from voxelvault.display.look import PLAIN, Look
 from voxelvault.display.nifti_bytes import nifti_bytes, smallest
-from voxelvault.display.overlay import OPACITY, as_labels, named
+from voxelvault.display.overlay import as_labels, named
 from voxelvault.display.progress import in_notebook
 from voxelvault.display.reformat import upright
-from voxelvault.display.three_planes import three_planes
-from voxelvault.display.window import PRESETS, Window, WindowChoice, auto_window, choose_window
+from voxelvault.display.three_planes import start, three_planes
+from voxelvault.display.window import PRESETS, Window, auto_window, choose_window
 from voxelvault.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -25,33 +26,29 @@ MOST_VOXELS = 2**27
 """What a browser takes without trouble; a larger volume is shown thinned out."""
 
 
-def planes(volume: npt.NDArray[Any], affine_ras: npt.ArrayLike, **look: Any) -> PlanesViewer | Image.Image:
+def planes(
+    volume: npt.NDArray[Any],
+    affine_ras: npt.ArrayLike,
+    look: Look = PLAIN,
+    *,
+    at: npt.ArrayLike | None = None,
+    mask: npt.NDArray[Any] | None = None,
+) -> PlanesViewer | Image.Image:
     """Show three planes with a cross-hair: a viewer in a notebook, elsewhere a picture.
 
     Parameters and errors are those of `viewer`.
     """
-    show = viewer if in_notebook() else _picture
-    return show(volume, affine_ras, **look)
-
-
-def _picture(volume: npt.NDArray[Any], affine_ras: npt.ArrayLike, **look: Any) -> Image.Image:
-    shown = {name: value for name, value in look.items() if name not in ("unit", "names")}
-    return three_planes(volume, affine_ras, **shown)
+    show = viewer if in_notebook() else three_planes
+    return show(volume, affine_ras, look, at=at, mask=mask)
 
 
 def viewer(
     volume: npt.NDArray[Any],
     affine_ras: npt.ArrayLike,
+    look: Look = PLAIN,
     *,
     at: npt.ArrayLike | None = None,
-    window: WindowChoice = None,
-    header: Window | None = None,
-    hounsfield: bool = False,
-    inverted: bool = False,
-    unit: str = "",
     mask: npt.NDArray[Any] | None = None,
-    names: Mapping[int, str] | None = None,
-    opacity: float = OPACITY,
 ) -> PlanesViewer:
     """Return a widget of three planes.
 
@@ -61,20 +58,13 @@ def viewer(
         (slice, row, column) modality values.
     affine_ras : array_like
         float (4, 4): (column, row, slice) index to mm, RAS.
+    look : Look
+        Window, unit, names of labels, opacity.
     at : (x, y, z), optional
-        Where the cross-hair is at first: mm, RAS; the middle by default.
-    window, header, hounsfield
-        As in `choose_window`.
-    inverted : bool
-        MONOCHROME1.
-    unit : str
-        Of the values.
+        Where the cross-hair is at first: mm, RAS. By default in the middle of the mask, which a line
+        below the picture says, or of the volume without one.
     mask : ndarray, optional
         The volume's shape: bool, or labels 0 to 255.
-    names : mapping, optional
-        Label to its name; free of identifiers.
-    opacity : float
-        Of the mask.
 
     Raises
     ------
@@ -91,34 +81,47 @@ def viewer(
     affine = np.asarray(affine_ras, np.float64) @ np.diag([float(step), float(step), 1.0, 1.0])
     shown = smallest(volume[:, ::step, ::step])
     middle = volume[volume.shape[0] // 2]
-    chosen = choose_window(window, middle, header, hounsfield=hounsfield)
+    chosen = look.window_for(middle)
     images = [nifti_bytes(shown, affine)]
     labels = None if mask is None else as_labels(mask)
     if labels is not None:
         images.append(nifti_bytes(labels[:, ::step, ::step], affine, labels=True))
-    place = np.array(turned.index_of(at))
-    presets = {"as acquired": choose_window(None, middle, header), "auto": auto_window(middle)}
+    laid = None if labels is None else upright(labels, affine_ras).values
+    place = np.array(start(turned, at, laid))
+    presets = {"as acquired": choose_window(None, middle, look.header), "auto": auto_window(middle)}
 
     def still(now: PlanesViewer) -> bytes:
-        look = {"window": now.window, "inverted": inverted, "mask": labels, "opacity": now.opacity}
-        return png(three_planes(volume, affine_ras, at=now.at or at, **look))  # type: ignore[arg-type]
+        at_hand = replace(look, window=now.window, opacity=now.opacity)
+        return png(three_planes(volume, affine_ras, at_hand, at=now.at or at, mask=labels))
 
     made: PlanesViewer = widget(
         images,
         still,
-        unit=unit,
-        note=f"every {step}nd row and column" if step == 2 else f"every {step}th row and column" * (step > 1),
-        presets={name: _ends(one) for name, one in {**presets, **(PRESETS if hounsfield else {})}.items()},
+        unit=look.unit,
+        note=_note(step, laid, at),
+        presets={
+            name: _ends(one) for name, one in {**presets, **(PRESETS if look.hounsfield else {})}.items()
+        },
         low=_ends(chosen)[0],
         high=_ends(chosen)[1],
         range=_range(shown, chosen),
-        inverted=inverted,
-        opacity=opacity,
+        inverted=look.inverted,
+        opacity=look.opacity,
         extent=[step * count for step, count in zip(turned.spacing, turned.values.shape, strict=True)],
-        names={str(label): name for label, name in named(mask, names).items()},
+        names={str(label): name for label, name in named(mask, look.names).items()},
         cross=[float(part) for part in (place + 0.5) / turned.values.shape],
     )
     return made
+
+
+def _note(step: int, laid: npt.NDArray[np.uint8] | None, at: npt.ArrayLike | None) -> str:
+    """Return what the viewer says of what it shows."""
+    told = [f"one row and column of {step}"] if step > 1 else []
+    if laid is not None and not laid.any():
+        told.append("the mask is empty")
+    elif laid is not None and at is None:
+        told.append("opened in the middle of the mask")
+    return "; ".join(told)
 
 
 def thinning(shape: tuple[int, ...]) -> int:

@@ -9,9 +9,10 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from voxelvault.display.image import annotate, to_image
-from voxelvault.display.overlay import OPACITY, as_labels, blend
+from voxelvault.display.look import PLAIN, Look
+from voxelvault.display.overlay import as_labels, blend, mask_middle
 from voxelvault.display.reformat import Upright, upright
-from voxelvault.display.window import Window, WindowChoice, choose_window, to_uint8
+from voxelvault.display.window import to_uint8
 from voxelvault.errors import UsageError
 
 _PLANES = ((2, 0, 1), (1, 0, 2), (0, 1, 2))
@@ -24,14 +25,10 @@ _HAIR = (90, 170, 90)
 def three_planes(
     volume: npt.NDArray[Any],
     affine_ras: npt.ArrayLike,
+    look: Look = PLAIN,
     *,
     at: npt.ArrayLike | None = None,
-    window: WindowChoice = None,
-    header: Window | None = None,
-    hounsfield: bool = False,
-    inverted: bool = False,
     mask: npt.NDArray[Any] | None = None,
-    opacity: float = OPACITY,
     size: int = 384,
 ) -> Image.Image:
     """Draw three planes through one point with its cross-hair, all at one scale.
@@ -45,16 +42,12 @@ def three_planes(
         (slice, row, column) modality values.
     affine_ras : array_like
         float (4, 4): (column, row, slice) index to mm, RAS.
+    look : Look
+        Window and opacity.
     at : (x, y, z), optional
-        mm, RAS; the middle by default.
-    window, header, hounsfield
-        As in `choose_window`.
-    inverted : bool
-        MONOCHROME1.
+        mm, RAS; by default in the middle of the mask (`mask_middle`), or of the volume without one.
     mask : ndarray, optional
         The volume's shape: bool, or labels 0 to 255.
-    opacity : float
-        Of the mask.
     size : int
         Longest side of the volume on the screen, pixels.
 
@@ -72,21 +65,38 @@ def three_planes(
         raise UsageError(f"a mask of shape {mask.shape} does not lie on a volume of shape {volume.shape}")
     turned = upright(volume, affine_ras)
     labels = None if mask is None else upright(as_labels(mask), affine_ras).values
-    place = turned.index_of(at)
-    middle = volume[volume.shape[0] // 2]
-    chosen = choose_window(window, middle, header, hounsfield=hounsfield)
+    place = start(turned, at, labels)
+    chosen = look.window_for(volume[volume.shape[0] // 2])
     extents = [step * count for step, count in zip(turned.spacing, turned.values.shape, strict=True)]
     scale = size / max(extents)
     pictures = []
     for cut, across, down in _PLANES:
-        plane = to_uint8(_plane(turned.values, cut, place[cut]), chosen, inverted=inverted)
+        plane = to_uint8(_plane(turned.values, cut, place[cut]), chosen, inverted=look.inverted)
         if labels is not None:
-            plane = blend(plane, _plane(labels, cut, place[cut]), opacity)
+            plane = blend(plane, _plane(labels, cut, place[cut]), look.opacity)
         shape = max(round(extents[across] * scale), 1), max(round(extents[down] * scale), 1)
         picture = to_image(plane).resize(shape, Image.Resampling.BILINEAR).convert("RGB")
         _cross(picture, _part(turned, across, place[across]), _part(turned, down, place[down]))
         pictures.append(annotate(picture, turned.letters(across, down)))
     return _beside(pictures)
+
+
+def start(
+    turned: Upright, at: npt.ArrayLike | None, labels: npt.NDArray[np.uint8] | None
+) -> tuple[int, int, int]:
+    """Return the voxel where the cross-hair is at first: as asked, else in the mask, else the middle.
+
+    Parameters
+    ----------
+    turned : Upright
+        The volume.
+    at : (x, y, z), optional
+        mm, RAS.
+    labels : ndarray, optional
+        (x, y, z) like the volume; 0 for background.
+    """
+    found = None if at is not None or labels is None else mask_middle(labels)
+    return turned.index_of(at) if found is None else found
 
 
 def _plane(values: npt.NDArray[Any], cut: int, index: int) -> npt.NDArray[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -11,9 +11,10 @@ from PIL import Image
 
 from voxelvault.display.contact_sheet import contact_sheet, pick
 from voxelvault.display.image import annotate, edge_letters, png, shape_on_screen, to_image
+from voxelvault.display.look import PLAIN, Look
 from voxelvault.display.overlay import OPACITY, as_labels, blend
 from voxelvault.display.progress import in_notebook
-from voxelvault.display.window import PRESETS, Window, WindowChoice, choose_window, to_uint8
+from voxelvault.display.window import PRESETS, Window, to_uint8
 from voxelvault.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -71,17 +72,9 @@ def render(
 def viewer(
     slice_at: SliceAt,
     count: int,
+    look: Look = PLAIN,
     *,
-    window: WindowChoice = None,
-    header: Window | None = None,
-    hounsfield: bool = False,
-    aspect: float = 1.0,
-    orientation: Sequence[float] | None = None,
-    inverted: bool = False,
-    unit: str = "",
     mask_at: SliceAt | None = None,
-    names: Mapping[int, str] | None = None,
-    opacity: float = OPACITY,
     title: str = "",
     start: int | None = None,
     size: int = 512,
@@ -97,26 +90,10 @@ def viewer(
         Index to (row, column) modality values, or (row, column, 3) uint8 colour.
     count : int
         How many slices there are.
-    window : str, (center, width), Window, optional
-        As in `choose_window`.
-    header : Window, optional
-        The header's own window.
-    hounsfield : bool
-        The values are Hounsfield units: offer the presets.
-    aspect : float
-        Row spacing over column spacing, whatever the plane's orientation.
-    orientation : sequence of 6 floats, optional
-        Direction cosines, for the letters at the edges.
-    inverted : bool
-        MONOCHROME1.
-    unit : str
-        Of the values, for the reading under the pointer.
+    look : Look
+        Window, proportions, unit, names of labels, opacity.
     mask_at : callable, optional
         Index to (row, column): bool, or labels 0 to 255.
-    names : mapping, optional
-        Label to its name; free of identifiers.
-    opacity : float
-        Of the mask.
     title : str
         Above it; free of identifiers.
     start : int, optional
@@ -141,28 +118,28 @@ def viewer(
     slice_viewer = _widget()
     first = count // 2 if start is None else min(max(start, 0), count - 1)
     plane = slice_at(first)
-    chosen = choose_window(window, plane, header, hounsfield=hounsfield)
+    chosen, window = look.window_for(plane), look.window
     named = window if isinstance(window, str) else ("as acquired" if window is None else "custom")
     made: SliceViewer = slice_viewer(
         slice_at,
         None if mask_at is None else lambda index: as_labels(np.asarray(mask_at(index))),
-        header,
-        lambda shown: _still(shown, aspect, size),
+        look.header,
+        lambda shown: _still(shown, look.aspect, size),
         count=count,
         index=first,
-        shape=list(shape_on_screen(plane.shape[0], plane.shape[1], aspect, size)),
+        shape=list(shape_on_screen(plane.shape[0], plane.shape[1], look.aspect, size)),
         title=title,
-        unit=unit,
-        letters=list(edge_letters(orientation)),
+        unit=look.unit,
+        letters=list(edge_letters(look.orientation)),
         coloured=plane.ndim == 3,
-        inverted=inverted,
-        presets=["as acquired", "auto", *(PRESETS if hounsfield else ()), "custom"],
+        inverted=look.inverted,
+        presets=["as acquired", "auto", *(PRESETS if look.hounsfield else ()), "custom"],
         preset=named,
         center=float(chosen.center),
         width=float(chosen.width),
         function=chosen.function,
-        names={str(label): name for label, name in (names or {}).items()},
-        opacity=opacity,
+        names={str(label): name for label, name in (look.names or {}).items()},
+        opacity=look.opacity,
     )
     return made
 
@@ -188,15 +165,20 @@ def _still(shown: SliceViewer, aspect: float, size: int) -> bytes:
     )
 
 
-def show(slice_at: SliceAt, count: int, **look: Any) -> Any:
+def show(
+    slice_at: SliceAt,
+    count: int,
+    look: Look = PLAIN,
+    *,
+    mask_at: SliceAt | None = None,
+    start: int | None = None,
+) -> Any:
     """Return a viewer in a notebook, elsewhere a contact sheet.
 
     Parameters
     ----------
-    slice_at, count : callable, int
+    slice_at, count, look, mask_at, start
         As in `viewer`.
-    **look
-        Further parameters of `viewer`.
 
     Returns
     -------
@@ -209,22 +191,16 @@ def show(slice_at: SliceAt, count: int, **look: Any) -> Any:
         In a notebook without anywidget.
     """
     if in_notebook():
-        return viewer(slice_at, count, **look)
-    return sheet(slice_at, count, **{name: value for name, value in look.items() if name in _ON_A_SHEET})
+        return viewer(slice_at, count, look, mask_at=mask_at, start=start)
+    return sheet(slice_at, count, look, mask_at=mask_at)
 
 
 def sheet(
     slice_at: SliceAt,
     count: int,
+    look: Look = PLAIN,
     *,
-    window: WindowChoice = None,
-    header: Window | None = None,
-    hounsfield: bool = False,
-    aspect: float = 1.0,
-    orientation: Sequence[float] | None = None,
-    inverted: bool = False,
     mask_at: SliceAt | None = None,
-    opacity: float = OPACITY,
     indexes: Sequence[int] | None = None,
     across: int | None = None,
     shown: int = _SHEET,
@@ -233,7 +209,7 @@ def sheet(
 
     Parameters
     ----------
-    slice_at, count, window, header, hounsfield, aspect, orientation, inverted, mask_at, opacity
+    slice_at, count, look, mask_at
         As in `viewer`.
     indexes : sequence of int, optional
         Which slices; evenly spread ones by default.
@@ -252,19 +228,14 @@ def sheet(
     indexes = pick(count, shown) if indexes is None else indexes
     planes = [slice_at(index) for index in indexes]
     if planes[0].ndim == 2:
-        chosen = choose_window(window, planes[len(planes) // 2], header, hounsfield=hounsfield)
-        planes = [to_uint8(plane, chosen, inverted=inverted) for plane in planes]
+        chosen = look.window_for(planes[len(planes) // 2])
+        planes = [to_uint8(plane, chosen, inverted=look.inverted) for plane in planes]
     if mask_at is not None:
         masks = [as_labels(np.asarray(mask_at(index))) for index in indexes]
-        planes = [blend(plane, mask, opacity) for plane, mask in zip(planes, masks, strict=True)]
-    letters = [edge_letters(orientation)] * len(planes)
+        planes = [blend(plane, mask, look.opacity) for plane, mask in zip(planes, masks, strict=True)]
+    letters = [edge_letters(look.orientation)] * len(planes)
     captions = [f"[{index}] of {count}" for index in indexes]
-    return contact_sheet(planes, captions, aspects=aspect, letters=letters, across=across)
-
-
-_ON_A_SHEET = (
-    "window header hounsfield aspect orientation inverted mask_at opacity indexes across shown".split()
-)
+    return contact_sheet(planes, captions, aspects=look.aspect, letters=letters, across=across)
 
 
 def _widget() -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from voxelvault.audit.events import Event, Kind
-from voxelvault.errors import PolicyDenied
+from voxelvault.errors import PolicyDenied, VaultClosed
 from voxelvault.reading.processes import check_process
 from voxelvault.resources import Resources
 
@@ -57,10 +57,18 @@ class Handle:
         raise TypeError("a handle stays in its process; lend what it opened (`reading.lending.lend`)")
 
     def check(self) -> None:
-        """Refuse reads after closing, and in a forked child."""
+        """Refuse reads after closing, and in a forked child.
+
+        Raises
+        ------
+        PolicyDenied
+            It is closed.
+        VaultClosed
+            The vault is: opening the series again would not help.
+        """
         check_process(self._pid)
         if self.closed:
-            raise PolicyDenied(CLOSED)
+            self._refuse()
 
     def count(self, frames: int, size: int) -> None:
         """Count a read."""
@@ -79,14 +87,19 @@ class Handle:
 
         Raises
         ------
-        PolicyDenied
-            It was closed meanwhile.
+        PolicyDenied, VaultClosed
+            It, or its vault, was closed meanwhile.
         """
         with self._lock:
             if self.closed:
-                raise PolicyDenied(CLOSED)
+                self._refuse()
             self._grants.append(grant_id)
             self._ends.append(end)
+
+    def _refuse(self) -> NoReturn:
+        if self._resources.keys.closed:
+            raise VaultClosed
+        raise PolicyDenied(CLOSED)
 
     def close(self) -> None:
         """Enter the counts in the log, once; a forked child leaves that to its parent."""

@@ -12,7 +12,7 @@ from voxelvault.dicom.even_grid import even_labels
 from voxelvault.dicom.resample import resample_regular
 from voxelvault.dicom.slices import LPS_TO_RAS
 from voxelvault.errors import UsageError
-from voxelvault.reading.pictures import Open, laid, look_of, pane_of, slices_of, under, unit_of
+from voxelvault.reading.pictures import Open, first_slice, laid, look_of, pane_of, slices_of, under
 from voxelvault.reading.stacks import FrameStack, choose
 from voxelvault.reading.volumes import Array, VolumeReader
 
@@ -63,11 +63,12 @@ class PictureFace:
             Which volume.
         mask : ndarray, label or sequence of labels, optional
             Laid over it: (slice, row, column), bool or labels 0 to 255; or what `mask` gives for the
-            labels.
+            labels. A viewer opens in the middle of it.
         planes : bool
             Axial, coronal and sagittal planes with a cross-hair, instead of one slice after another.
         at : (x, y, z), optional
-            With `planes`: where the cross-hair is at first, mm, RAS; the middle by default.
+            With `planes`: where the cross-hair is at first, mm, RAS; by default in the middle of the
+            mask, or of the volume without one.
         opacity : float
             Of the mask.
 
@@ -88,16 +89,15 @@ class PictureFace:
 
         chosen = choose(self._stacks, stack)
         labels, names = self._laid(chosen, mask)
-        look = {"window": window, "opacity": opacity, "names": names, **look_of(self._reader, chosen)}
-        look["unit"] = unit_of(self._reader, chosen)
+        look = look_of(self._reader, chosen, window=window, opacity=opacity, names=names)
         if planes:
             volume, affine = self._upright(chosen)
             if labels is not None and not chosen.group.regular:
                 labels = even_labels(labels, chosen.group)[0]
-            del look["aspect"], look["orientation"]
-            return three_planes(volume, affine, at=at, mask=labels, **look)
+            return three_planes(volume, affine, look, at=at, mask=labels)
         mask_at = None if labels is None else labels.__getitem__
-        return show(slices_of(self._reader, self.handle, chosen), len(chosen.refs), mask_at=mask_at, **look)
+        slices = slices_of(self._reader, self.handle, chosen)
+        return show(slices, len(chosen.refs), look, mask_at=mask_at, start=first_slice(labels))
 
     def compare(
         self,
@@ -172,9 +172,10 @@ class PictureFace:
 
         chosen = choose(self._stacks, stack)
         labels, _ = self._laid(chosen, mask)
-        look = {"window": window, "opacity": opacity, "shown": count, **look_of(self._reader, chosen)}
+        look = look_of(self._reader, chosen, window=window, opacity=opacity)
         mask_at = None if labels is None else labels.__getitem__
-        return sheet(slices_of(self._reader, self.handle, chosen), len(chosen.refs), mask_at=mask_at, **look)
+        slices = slices_of(self._reader, self.handle, chosen)
+        return sheet(slices, len(chosen.refs), look, mask_at=mask_at, shown=count)
 
     def _laid(
         self, chosen: FrameStack, mask: Array | str | Sequence[str] | None

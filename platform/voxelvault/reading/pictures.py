@@ -15,6 +15,7 @@ from voxelvault.reading.volumes import Array, VolumeReader
 
 if TYPE_CHECKING:
     from voxelvault.display.compare import Pane
+    from voxelvault.display.look import Look
 
 
 class Open(Protocol):
@@ -49,8 +50,8 @@ def slices_of(reader: VolumeReader, handle: Open, chosen: FrameStack) -> Callabl
     return read
 
 
-def look_of(reader: VolumeReader, chosen: FrameStack) -> dict[str, Any]:
-    """Return parameters of `display.viewer`: a volume's own window, aspect ratio, sides.
+def look_of(reader: VolumeReader, chosen: FrameStack, **asked: Any) -> Look:
+    """Return how a volume looks by itself: its own window, unit, aspect ratio, sides.
 
     Parameters
     ----------
@@ -58,7 +59,10 @@ def look_of(reader: VolumeReader, chosen: FrameStack) -> dict[str, Any]:
         Of the series.
     chosen : FrameStack
         The volume.
+    **asked
+        Further fields of `Look`.
     """
+    from voxelvault.display.look import Look
     from voxelvault.display.window import Window
 
     middle = chosen.attributes[len(chosen.attributes) // 2]
@@ -67,13 +71,15 @@ def look_of(reader: VolumeReader, chosen: FrameStack) -> dict[str, Any]:
         own = Window(middle.window_center, middle.window_width, middle.window_function)
     spacing, orientation = chosen.group.pixel_spacing, chosen.group.orientation
     header = reader.header(chosen.refs[0].instance_id)
-    return {
-        "header": own,
-        "hounsfield": middle.rescale_type == "HU",
-        "aspect": spacing[0] / spacing[1] if spacing else pixel_aspect(header),
-        "orientation": None if orientation is None else [float(cosine) for cosine in orientation],
-        "inverted": chosen.layout.inverted,
-    }
+    return Look(
+        header=own,
+        hounsfield=middle.rescale_type == "HU",
+        inverted=chosen.layout.inverted,
+        unit=unit_of(reader, chosen),
+        aspect=spacing[0] / spacing[1] if spacing else pixel_aspect(header),
+        orientation=None if orientation is None else tuple(float(cosine) for cosine in orientation),
+        **asked,
+    )
 
 
 def unit_of(reader: VolumeReader, chosen: FrameStack) -> str:
@@ -106,7 +112,8 @@ def pane_of(reader: VolumeReader, handle: Open, chosen: FrameStack, title: str) 
     return Pane(
         slices_of(reader, handle, chosen),
         len(chosen.refs),
-        {**look_of(reader, chosen), "unit": unit_of(reader, chosen), "title": title},
+        look_of(reader, chosen),
+        title,
         [float(place) for place in group.positions @ group.normal] if placed else None,
         f"{space} {np.round(group.normal, 2) + 0.0}" if placed and space else "",
     )
@@ -122,9 +129,9 @@ def under(window: Any, panes: Sequence[Pane]) -> list[Pane]:
     panes : sequence of Pane
         Volumes.
     """
-    unit = panes[0].look["unit"]
+    unit = panes[0].look.unit
     return [
-        replace(pane, look={**pane.look, "window": window if pane.look["unit"] == unit else None})
+        replace(pane, look=replace(pane.look, window=window if pane.look.unit == unit else None))
         for pane in panes
     ]
 
@@ -147,3 +154,17 @@ def laid(mask: Array | None, shape: tuple[int, ...]) -> Array | None:
     if mask is not None and mask.shape != shape:
         raise UsageError(f"the mask has shape {mask.shape}; this volume needs {shape}")
     return mask
+
+
+def first_slice(labels: Array | None) -> int | None:
+    """Return the slice in the middle of a mask; None where it is empty.
+
+    Parameters
+    ----------
+    labels : ndarray, optional
+        (slice, row, column).
+    """
+    from voxelvault.display.overlay import as_labels, mask_middle
+
+    found = None if labels is None else mask_middle(as_labels(labels))
+    return None if found is None else found[0]

@@ -241,6 +241,10 @@ def test_named_columns_are_all_needed(vault: vv.Vault) -> None:
     assert (len(some), some.labels.columns) == (5, ("bleed",))
     assert "5 of 6 series labelled; 1 without label" in str(some.label_report)
     assert len(left(columns=["bleed", "age"])) == 4
+    everything = left().label_report
+    assert everything is not None
+    assert everything.by_column == {"bleed": 5, "age": 5}
+    assert str(everything) == "6 of 6 series labelled; by column: bleed 5, age 5"
     rest = some.with_labels(table, on="StudyInstanceUID")
     assert (len(rest), values(rest, "bleed")) == (5, [0, 0, 1, 1, 1])
     assert sum("age" in row for row in rest.labels.rows.values()) == 4

@@ -17,7 +17,15 @@ from cohort_support import made, person, put, write
 import voxelvault as vv
 from voxelvault.audit.events import Kind
 from voxelvault.cohorts.selecting import check_condition
-from voxelvault.errors import AmbiguousUID, MissingExtra, PolicyDenied, QueryError, UnknownUID, UsageError
+from voxelvault.errors import (
+    AmbiguousUID,
+    MissingExtra,
+    PolicyDenied,
+    QueryError,
+    UnknownUID,
+    UsageError,
+    VaultClosed,
+)
 from voxelvault.testing import synthetic
 
 
@@ -278,7 +286,7 @@ def test_lazy_arrays_stay_open_until_the_vault_closes(tmp_path: Path) -> None:
             assert image.dims == ("slice", "row", "column")
         kinds = [entry.kind for entry in vault.audit.log(2)]
         assert Kind.HANDLE_CLOSED not in kinds
-    with pytest.raises(PolicyDenied):
+    with pytest.raises(VaultClosed):
         next(iter(volumes.values())).compute()
 
 

@@ -79,7 +79,15 @@ def test_a_row_without_an_object_is_passed_over_and_evicted(vault: vv.Vault) -> 
     assert vault.resources.catalog.query("select * from derived").num_rows == 0
 
 
-def test_use_is_noted_once_a_day_and_entered_in_the_log(vault: vv.Vault) -> None:
+def test_the_longest_unused_goes_first_within_a_day(vault: vv.Vault) -> None:
+    first, second = cache(vault), cache(vault, dtype="int16")
+    age(vault, days=0.01)
+    find_cache(vault.resources, first.series_ids, first.recipe)
+    assert vault.evict(limit_bytes=first.nbytes).copies == len(second)
+    assert [info.recipe_sha256 for info in vault.caches()] == [first.recipe.sha256]
+
+
+def test_use_is_noted_now_and_then_and_entered_in_the_log(vault: vv.Vault) -> None:
     made = cache(vault)
     before = vault.resources.catalog.head()
     find_cache(vault.resources, made.series_ids, made.recipe)

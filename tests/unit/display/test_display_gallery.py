@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from voxelvault.display.gallery import gallery, thumbnail
+from voxelvault.display.look import Look
 from voxelvault.display.window import Window
 from voxelvault.errors import UsageError
 
@@ -22,7 +23,7 @@ def opened(data: bytes) -> np.ndarray:
 
 
 def test_each_row_has_its_own_picture_and_the_columns_are_all_names() -> None:
-    small = [thumbnail(np.full((4, 4), value), window=(50, 100)) for value in (0.0, 100.0)]
+    small = [thumbnail(np.full((4, 4), value), Look(window=(50, 100))) for value in (0.0, 100.0)]
     text = gallery([{"modality": "CT"}, {"modality": "MR", "frames": 1234}, {}], [small[0], None], "2 series")
     rows = text.split("<tr>")
     assert len(rows) == 5
@@ -51,10 +52,10 @@ def test_a_picture_is_png_and_has_a_row() -> None:
 
 
 def test_thumbnails_keep_proportions_and_grey_levels() -> None:
-    wide = thumbnail(np.full((100, 400), 40.0), header=Window(40, 80), aspect=2.0, size=64)
+    wide = thumbnail(np.full((100, 400), 40.0), Look(header=Window(40, 80), aspect=2.0), size=64)
     assert opened(wide).shape == (32, 64)
     assert 120 < int(opened(wide).mean()) < 136
-    assert opened(thumbnail(np.full((8, 8), 0.0), window=(40, 80), inverted=True)).min() == 255
+    assert opened(thumbnail(np.full((8, 8), 0.0), Look(window=(40, 80), inverted=True))).min() == 255
     assert opened(thumbnail(np.full((900, 900, 3), 7, np.uint8), size=40)).shape == (40, 40, 3)
     with pytest.raises(UsageError):
         thumbnail(np.zeros((2, 2, 2, 2)))
@@ -64,4 +65,4 @@ def test_a_bright_speck_survives_shrinking() -> None:
     """Averaged, not skipped."""
     plane = np.zeros((1000, 1000))
     plane[501:503, 501:503] = 1e6
-    assert opened(thumbnail(plane, window=(50, 100), size=50)).max() > 0
+    assert opened(thumbnail(plane, Look(window=(50, 100)), size=50)).max() > 0

@@ -16,8 +16,10 @@ from PIL import Image
 import voxelvault.display.compare as compare_module
 import voxelvault.display.planes as planes_module
 from voxelvault.display.compare import Pane, compare, counterpart
+from voxelvault.display.image import png
+from voxelvault.display.look import Look
 from voxelvault.display.nifti_bytes import nifti_bytes, smallest
-from voxelvault.display.overlay import PALETTE, as_labels, blend, named
+from voxelvault.display.overlay import PALETTE, as_labels, blend, mask_middle, named
 from voxelvault.display.planes import planes, thinning, viewer
 from voxelvault.display.planes_widget import PlanesViewer, program
 from voxelvault.display.reformat import upright
@@ -91,7 +93,9 @@ def test_three_planes_look_as_a_radiologist_does(speck: tuple[np.ndarray, np.nda
         ("R", "L", "S", "I"),
         ("A", "P", "S", "I"),
     ]
-    picture = np.asarray(three_planes(volume, AXIAL, at=place, window=(50, 100), size=300).convert("RGB"))
+    picture = np.asarray(
+        three_planes(volume, AXIAL, Look(window=(50, 100)), at=place, size=300).convert("RGB")
+    )
     shown = (picture.min(axis=2) > 120).nonzero()
     assert len(shown[0]) > 0
     # 20 mm right to left, 30 mm front to back and 20 mm high at 10 pixels a mm, 4 pixels apart.
@@ -110,7 +114,7 @@ def test_pictures_need_a_fitting_mask_and_three_axes(speck: tuple[np.ndarray, np
             show(volume[0], AXIAL)
     plain, masked = (three_planes(volume, AXIAL, mask=mask) for mask in (None, volume > 50))
     assert plain.size == masked.size
-    assert isinstance(planes(volume, AXIAL, unit="HU", names={1: "speck"}), Image.Image)
+    assert isinstance(planes(volume, AXIAL, Look(unit="HU", names={1: "speck"})), Image.Image)
 
 
 def test_nifti_is_what_nibabel_reads(speck: tuple[np.ndarray, np.ndarray]) -> None:
@@ -131,9 +135,8 @@ def test_the_browser_gets_program_and_volumes_as_messages(
 ) -> None:
     volume, place = speck
     monkeypatch.setattr(planes_module, "in_notebook", lambda: True)
-    shown: Any = planes(
-        volume, AXIAL, at=place, window=(50, 100), mask=volume > 50, names={1: "speck"}, unit="HU"
-    )
+    look = Look(window=(50, 100), names={1: "speck"}, unit="HU")
+    shown: Any = planes(volume, AXIAL, look, at=place, mask=volume > 50)
     assert isinstance(shown, PlanesViewer)
     sent: list[Any] = []
     monkeypatch.setattr(shown, "send", lambda message, buffers: sent.append((message, buffers)))
@@ -150,6 +153,31 @@ def test_the_browser_gets_program_and_volumes_as_messages(
     assert not any(isinstance(value, bytes | memoryview) for value in state.values())
     assert len(str(state)) < 4000
     Image.open(io.BytesIO(shown._still(shown))).load()
+
+
+def test_the_cross_hair_starts_in_the_mask(
+    speck: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume, place = speck
+    shown: Any = viewer(volume, AXIAL, mask=volume > 50)
+    assert shown.cross == viewer(volume, AXIAL, at=place).cross != viewer(volume, AXIAL).cross
+    assert shown.note == "opened in the middle of the mask"
+    assert shown._still(shown) == png(three_planes(volume, AXIAL, at=place, mask=volume > 50))
+    assert viewer(volume, AXIAL, at=place, mask=volume > 50).note == ""
+    empty: Any = viewer(volume, AXIAL, mask=volume > 500)
+    assert (empty.note, empty.cross) == ("the mask is empty", viewer(volume, AXIAL).cross)
+    monkeypatch.setattr(planes_module, "MOST_VOXELS", volume.size // 8)
+    assert viewer(volume, AXIAL).note == "one row and column of 3"
+
+
+def test_the_middle_of_a_mask_is_in_the_mask() -> None:
+    mask = np.zeros((9, 9, 9), np.uint8)
+    assert mask_middle(mask) is None
+    mask[0, :, 0] = mask[8, :, 0] = mask[6, 2:7, 2:7] = 1
+    mask[6, 3:6, 3:6] = 0
+    found = mask_middle(mask)
+    assert found is not None
+    assert (found[0], mask[found]) == (6, 1)
 
 
 def test_large_volumes_are_thinned_out() -> None:
@@ -172,7 +200,7 @@ def test_without_ipyniivue_the_extra_is_named(
 
 
 def pane(count: int, places: list[float] | None = None, space: str = "", **look: Any) -> Pane:
-    return Pane(lambda k: np.full((4, 4), float(k)), count, look, places, space)
+    return Pane(lambda k: np.full((4, 4), float(k)), count, Look(**look), "CT", places, space)
 
 
 def test_slices_go_together_by_place_or_by_part_of_the_way() -> None:
@@ -196,7 +224,7 @@ def test_linked_viewers_scroll_together(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_side_by_side_outside_a_notebook_is_one_picture() -> None:
-    picture = compare([pane(21, title="CT"), pane(5, mask_at=lambda k: np.ones((4, 4), bool))])
+    picture = compare([pane(21), pane(5, unit="HU")])
     assert isinstance(picture, Image.Image)
     for few in ([pane(3)], [pane(3), pane(0)]):
         with pytest.raises(UsageError, match="two volumes"):

@@ -17,6 +17,7 @@ from PIL import Image
 import voxelvault.display.viewer as viewer_module
 from voxelvault.display.contact_sheet import contact_sheet
 from voxelvault.display.html import card, table, vault_html
+from voxelvault.display.look import Look
 from voxelvault.display.progress import Progress, progress_bar
 from voxelvault.display.slice_widget import STATIC, SliceViewer, encode
 from voxelvault.display.viewer import render, show, viewer
@@ -47,7 +48,7 @@ def volume() -> np.ndarray:
 
 
 def test_the_browser_gets_the_slice_it_asks_for(volume: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = viewer(lambda k: volume[k], 9, window="brain", hounsfield=True, aspect=2.0, start=0)
+    shown = viewer(lambda k: volume[k], 9, Look(window="brain", hounsfield=True, aspect=2.0), start=0)
     assert shown.shape == [128, 512]
     for k in (8, 3):
         [(message, [data])] = asked(shown, monkeypatch, {"slice": k})
@@ -76,7 +77,7 @@ def test_values_travel_unchanged() -> None:
 def test_masks_travel_beside_the_slice(volume: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     mask = np.zeros(volume.shape, bool)
     mask[4, 10:20, 5:9] = True
-    shown = viewer(lambda k: volume[k], 9, window="brain", hounsfield=True, mask_at=mask.__getitem__)
+    shown = viewer(lambda k: volume[k], 9, Look(window="brain", hounsfield=True), mask_at=mask.__getitem__)
     [(_, [_, labels])] = asked(shown, monkeypatch, {"slice": 4})
     np.testing.assert_array_equal(np.frombuffer(zlib.decompress(labels), np.uint8).reshape(40, 20), mask[4])
     shown.opacity, coloured = 1.0, still(shown)
@@ -102,7 +103,7 @@ def test_a_closed_series_says_so_in_the_viewer(volume: np.ndarray, monkeypatch: 
 
 
 def test_presets_and_numbers_follow_each_other(volume: np.ndarray) -> None:
-    shown = viewer(lambda k: volume[k], 9, hounsfield=True, header=Window(40, 400), start=8)
+    shown = viewer(lambda k: volume[k], 9, Look(hounsfield=True, header=Window(40, 400)), start=8)
     assert (shown.preset, shown.center, shown.width) == ("as acquired", 40, 400)
     before = still(shown)
     shown.preset = "brain"
@@ -124,7 +125,7 @@ def test_presets_and_numbers_follow_each_other(volume: np.ndarray) -> None:
 def test_presets_are_for_hounsfield_units_only(volume: np.ndarray) -> None:
     assert viewer(lambda k: volume[k], 9).presets == ["as acquired", "auto", "custom"]
     with pytest.raises(UsageError, match="Hounsfield"):
-        viewer(lambda k: volume[k], 9, window="brain")
+        viewer(lambda k: volume[k], 9, Look(window="brain"))
 
 
 def test_colour_has_no_window_and_nothing_no_viewer() -> None:
@@ -235,23 +236,22 @@ def test_summaries_with_tables_inside() -> None:
 
 
 def test_outside_a_notebook_a_picture_comes_back(volume: np.ndarray) -> None:
-    picture = show(
-        lambda k: volume[k], 9, aspect=2.0, window="brain", hounsfield=True, orientation=(1, 0, 0, 0, 1, 0)
-    )
+    look = Look(aspect=2.0, window="brain", hounsfield=True, orientation=(1, 0, 0, 0, 1, 0))
+    picture = show(lambda k: volume[k], 9, look)
     assert isinstance(picture, Image.Image)
-    assert isinstance(show(lambda _: np.zeros((4, 4, 3), np.uint8), 30, unit=""), Image.Image)
+    assert isinstance(show(lambda _: np.zeros((4, 4, 3), np.uint8), 30), Image.Image)
     with pytest.raises(UsageError, match="Hounsfield"):
-        show(lambda k: volume[k], 9, window="brain")
+        show(lambda k: volume[k], 9, Look(window="brain"))
 
 
 def test_in_a_notebook_the_viewer_comes_back(volume: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(viewer_module, "in_notebook", lambda: True)
-    assert isinstance(show(lambda k: volume[k], 9, window="brain", hounsfield=True), SliceViewer)
+    assert isinstance(show(lambda k: volume[k], 9, Look(window="brain", hounsfield=True)), SliceViewer)
 
 
 def test_a_page_without_widgets_shows_the_slice_at_hand(volume: np.ndarray) -> None:
     """The bundle carries a still beside the widget; it follows the viewer."""
-    shown = viewer(lambda k: volume[k], 9, window="brain", hounsfield=True, start=8)
+    shown = viewer(lambda k: volume[k], 9, Look(window="brain", hounsfield=True), start=8)
     assert "application/vnd.jupyter.widget-view+json" in shown._repr_mimebundle_()[0]
     levels = []
     for k in range(9):

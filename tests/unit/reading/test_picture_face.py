@@ -73,6 +73,14 @@ def test_the_viewer_shows_the_series_values_and_names_nobody(
 
 
 @pytest.mark.usefixtures("notebook")
+def test_viewers_open_in_the_middle_of_the_mask(ct: Series) -> None:
+    laid = np.zeros(ct.load().shape, np.uint8)
+    laid[1, 4:9, 4:9] = 1
+    assert ct.show(mask=laid).index == 1 != ct.show(mask=laid * 0).index
+    assert ct.show(planes=True, mask=laid).note == "opened in the middle of the mask"
+
+
+@pytest.mark.usefixtures("notebook")
 def test_volumes_of_one_space_scroll_by_place(ct: Series, vault: vv.Vault, uids: dict[str, str]) -> None:
     one, two = ct.compare(vault.series(uids["CT"])).children
     one.index = 1

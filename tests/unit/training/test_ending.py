@@ -12,7 +12,7 @@ import pytest
 
 import voxelvault as vv
 from voxelvault.audit.events import Kind
-from voxelvault.errors import PolicyDenied
+from voxelvault.errors import VaultClosed
 from voxelvault.testing.practice import practice_studies
 from voxelvault.training.workers import start_server
 
@@ -47,7 +47,7 @@ def test_a_data_set_ends_with_its_vault(opened: Callable[[], vv.Vault]) -> None:
     assert samples[0]["image"].any()
     vault.close()
     for one in (samples, narrowed):
-        with pytest.raises(PolicyDenied):
+        with pytest.raises(VaultClosed):
             one[1]
     assert len(closings(opened())) == 2
 
@@ -59,7 +59,7 @@ def test_batches_of_workers_end_with_the_vault(opened: Callable[[], vv.Vault]) -
     batches = iter(loader)
     next(batches)
     vault.close()
-    with pytest.raises(PolicyDenied):
+    with pytest.raises(VaultClosed):
         list(batches)
     loader.close()
 
