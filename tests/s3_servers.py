@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +45,7 @@ class Server:
     endpoint: str
     key: str = "owner"
     secret: str = "owner-secret"
+    stop: Callable[[], object] = lambda: None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -91,8 +92,8 @@ def moto() -> Iterator[Server]:
     """Run moto's server."""
     port = free_port()
     command = [sys.executable, "-c", _MOTO, str(port)]
-    with _running(command, f"http://127.0.0.1:{port}") as endpoint:
-        server = Server(endpoint)
+    with _running(command, f"http://127.0.0.1:{port}") as (endpoint, process):
+        server = Server(endpoint, stop=process.kill)
         server.client().create_bucket(Bucket=_BUCKET)
         yield server
 
@@ -118,7 +119,7 @@ def seaweedfs(folder: Path) -> Iterator[Server]:
         "-master.volumeSizeLimitMB=64",
         *(f"-{option}={port}" for option, port in ports.items()),
     ]
-    with _running(command, f"http://127.0.0.1:{ports['s3.port']}") as endpoint:
+    with _running(command, f"http://127.0.0.1:{ports['s3.port']}") as (endpoint, _):
         server = Server(endpoint)
         server.client().create_bucket(Bucket=_BUCKET)
         yield server
@@ -139,7 +140,7 @@ _IDENTITIES = [
 
 
 @contextmanager
-def _running(command: list[str], endpoint: str) -> Iterator[str]:
+def _running(command: list[str], endpoint: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
             until = time.monotonic() + 60
@@ -147,7 +148,7 @@ def _running(command: list[str], endpoint: str) -> Iterator[str]:
                 assert process.poll() is None, "the server ended"
                 assert time.monotonic() < until, "the server does not answer"
                 time.sleep(0.1)
-            yield endpoint
+            yield endpoint, process
         finally:
             process.terminate()
             try:

@@ -203,6 +203,7 @@ def remote(s3_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "config"))
         monkeypatch.setattr("voxelvault.storage.places._RETRIES", timedelta(seconds=0.2))
         monkeypatch.setattr("voxelvault.storage.remote_objects._AGAIN", 1.0)
+        monkeypatch.setattr("voxelvault.storage.remote_objects._REST", 0.0)
         quick = partial(Pace, lasts=3.0, beat=0.5)
         monkeypatch.setattr("voxelvault.storage.remote_objects.Pace", quick)
         yield made, f"{s3_server.place()}/vault"

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any
 import pytest
 
 import voxelvault as vv
-from s3_servers import Server
+from s3_servers import Server, moto
+from voxelvault.cluster.local import LocalWorkers
 from voxelvault.errors import NoPermission, NotAVault, RollbackDetected, StorageError, UsageError, VaultExists
 from voxelvault.interfaces.cli import main
 from voxelvault.storage.places import place_of, store_at
@@ -134,6 +136,34 @@ def test_workers_read_with_credentials_of_their_own(place: str, tmp_path: Path, 
     subprocess.run([sys.executable, "-c", script, place], check=True, timeout=150)
 
 
+@pytest.fixture
+def workers(server: Server) -> Iterator[LocalWorkers]:
+    with LocalWorkers(2, "1GiB", cloud=True) as made:
+        yield made
+
+
+def test_workers_of_a_cluster_take_in_prove_and_give_out(
+    place: str, workers: LocalWorkers, tmp_path: Path
+) -> None:
+    """Each worker speaks to the object storage itself; what one of them writes, the vault commits."""
+    came_in: dict[str, str] = {}
+    for series in (51, 52, 53):
+        came_in |= write_series(tmp_path / "in" / str(series), series)
+    with vv.create(place, purpose="tests") as vault:
+        report = vault.ingest(tmp_path / "in", progress=False, client=workers)
+        assert (report.stored, report.series, report.refused) == (3 * SLICES, 3, [])
+        again = vault.ingest(tmp_path / "in", progress=False, client=workers)
+        assert (again.stored, again.duplicates) == (0, 3 * SLICES)
+        found = vault.verify(progress=False, client=workers)
+        assert found.ok, found.failures
+        assert found.instances == 3 * SLICES
+        out = vault.export(tmp_path / "out", progress=False, client=workers)
+        digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in out.folder.rglob("*.dcm")}
+        assert digests == set(came_in.values())
+    with vv.open(place, purpose="tests") as vault:
+        assert vault.verify(progress=False).ok
+
+
 def test_yesterdays_log_put_back_is_noticed(place: str) -> None:
     with vv.create(place, purpose="tests"):
         pass
@@ -184,6 +214,34 @@ def test_the_command_line_takes_a_url(
     info = run("info")
     assert info["vault"] == place
     assert info["instances"] == SLICES
+
+
+def test_a_server_that_goes_in_the_middle_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One wait in all, whatever is left to tidy up: objects, leases, entries."""
+    write_series(tmp_path / "in", 61)
+    monkeypatch.setattr("voxelvault.storage.places._RETRIES", timedelta(seconds=0.5))
+    monkeypatch.setattr("voxelvault.storage.remote_objects._AGAIN", 2.0)
+    with moto() as own:
+        for name, value in own.environment.items():
+            monkeypatch.setenv(name, value)
+        vault = vv.create(f"{own.place()}/vault", purpose="tests")
+        put, ended = ObstoreObjects.put, list[float]()
+
+        def cut(objects: ObstoreObjects, name: str, parts: Any) -> None:
+            if name.startswith("objects/") and not ended:
+                own.stop()
+                ended.append(time.monotonic())
+            put(objects, name, parts)
+
+        monkeypatch.setattr(ObstoreObjects, "put", cut)
+        with pytest.raises(StorageError, match=r"did not answer within \d+ s"):
+            vault.ingest(tmp_path / "in", progress=False)
+        with pytest.raises(StorageError, match="check the network"):
+            vault.close()
+        assert vault.resources.keys.closed
+        assert time.monotonic() - ended[0] < 6
 
 
 def test_a_server_that_is_gone_is_one_clear_line(place: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}(/[A-Za-z0-9._-]+)*")
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 _REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 
-_CONNECT, _SILENCE, _WHOLE, _RETRIES = (timedelta(seconds=s) for s in (5, 60, 300, 60))
+_CONNECT, _SILENCE, _WHOLE, _RETRIES = (timedelta(seconds=s) for s in (5, 60, 300, 30))
 
 
 def place_of(where: str | os.PathLike[str]) -> Place:

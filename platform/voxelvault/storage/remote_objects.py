@@ -17,6 +17,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from math import ceil
 from typing import Any, TypeVar
 
 import obstore
@@ -44,9 +45,13 @@ from voxelvault.storage.layout import LOCKS, check_name, check_object, check_pre
 from voxelvault.storage.leases import Leases, Pace
 from voxelvault.storage.objects import changed
 
-_AGAIN, _PAUSE = 60.0, 0.5
+_AGAIN, _PAUSE = 30.0, 0.5
 """Seconds within which a write that was not answered is tried again, and the first pause before that."""
 
+_REST = 5.0
+"""Seconds for which a store that was given up is not asked: what tidies up after a failure waits no more."""
+
+_NETWORK = "check the network, then run again; nothing that was stored is lost"
 _STATUS = re.compile(r"status code: (\d{3})")
 
 T = TypeVar("T")
@@ -54,6 +59,10 @@ T = TypeVar("T")
 
 class Unanswered(StorageError):
     """The network or the server failed: whether a write arrived is not known."""
+
+
+class _Resting(StorageError):
+    """The store was given up a moment ago, and was not asked."""
 
 
 class ObstoreObjects:
@@ -78,6 +87,7 @@ class ObstoreObjects:
     def __init__(self, store: Remote, url: str = "", pace: Pace | None = None) -> None:
         self._store = store
         self._pid = os.getpid()
+        self._rests_until = 0.0
         self.url = url
         self._leases = Leases(self._get, self._swap, pace or Pace())
 
@@ -203,7 +213,7 @@ class ObstoreObjects:
 
     def _create(self, name: str, data: bytes) -> None:
         try:
-            _again(lambda: self._put(name, data, None))
+            self._again(lambda began: self._put(name, data, None, began))
         except ObjectExists:
             # An earlier try may have arrived though its answer did not; two writers' bytes never agree.
             if self.get(name) != data:
@@ -211,7 +221,7 @@ class ObstoreObjects:
 
     def _swap(self, name: str, data: bytes, expected: str | None) -> str:
         try:
-            return _again(lambda: self._put(name, data, expected))
+            return self._again(lambda began: self._put(name, data, expected, began))
         except (ObjectExists, ObjectChanged):
             with suppress(ObjectMissing):
                 found, version = self._get(name)
@@ -219,20 +229,53 @@ class ObstoreObjects:
                     return version
             raise changed(name) from None
 
-    def _put(self, name: str, data: bytes, expected: str | None) -> str:
-        with self._request(name):
+    def _put(self, name: str, data: bytes, expected: str | None, began: float) -> str:
+        with self._request(name, began):
             mode: Any = "create" if expected is None else _condition(expected)
             return _version(obstore.put(self._store, name, data, mode=mode))
 
+    def _again(self, write: Callable[[float], T]) -> T:
+        """Try a write again that was not answered; what the store answered stands.
+
+        Parameters
+        ----------
+        write : callable
+            Takes the time when it was tried first.
+        """
+        began, pause = time.monotonic(), _PAUSE
+        while True:
+            tried = time.monotonic()
+            try:
+                return write(began)
+            except Unanswered:
+                now = time.monotonic()
+                # Another try may take as long as this one did.
+                if now + pause + (now - tried) > began + _AGAIN:
+                    self._rests_until = now + _REST
+                    raise
+                time.sleep(pause)
+                pause *= 2
+
     @contextmanager
-    def _request(self, name: str) -> Iterator[None]:
-        """Turn obstore's failures into ours; theirs are cut off, since they carry addresses."""
+    def _request(self, name: str, began: float | None = None) -> Iterator[None]:
+        """Turn obstore's failures into ours; theirs are cut off, since they carry addresses.
+
+        Parameters
+        ----------
+        name : str
+            What is asked for.
+        began : float, optional
+            When it was asked for first, by whoever asks again; the client itself has asked several times
+            before it fails.
+        """
         if os.getpid() != self._pid:
             # Reproduced: an inherited client hangs.
             raise ForkedProcess(
                 "object storage doesn't survive a fork: start children with spawn or forkserver"
             )
-        began = time.monotonic()
+        first = time.monotonic() if began is None else began
+        if time.monotonic() < self._rests_until:
+            raise _Resting(f"object storage does not answer: {_NETWORK} ({name})")
         try:
             yield
         except AlreadyExistsError:
@@ -242,35 +285,29 @@ class ObstoreObjects:
         except (NotFoundError, FileNotFoundError):
             raise ObjectMissing(f"{name} is not in the vault: run `voxelvault verify`") from None
         except (PermissionDeniedError, UnauthenticatedError, PermissionError):
-            raise NoPermission(f"object storage denied access: check the credentials ({name})") from None
+            raise _denied(name) from None
         except (BaseError, OSError) as error:
-            raise _failed(error, time.monotonic() - began, name) from None
-
-
-def _again(write: Callable[[], T]) -> T:
-    """Try a write again that was not answered; what the store answered stands."""
-    until, pause = time.monotonic() + _AGAIN, _PAUSE
-    while True:
-        try:
-            return write()
-        except Unanswered:
-            if time.monotonic() + pause > until:
-                raise
-            time.sleep(pause)
-            pause *= 2
+            ours = _failed(error, time.monotonic() - first, name)
+            if began is None and isinstance(ours, Unanswered):
+                self._rests_until = time.monotonic() + _REST
+            raise ours from None
 
 
 def _failed(error: Exception, seconds: float, name: str) -> StorageError:
     text = str(error)
     status = _STATUS.search(text)
     if status is None and "HTTP error" in text:
-        return Unanswered(
-            f"object storage did not answer within {seconds:.0f} s: check the network, then run again; "
-            f"nothing that was stored is lost ({name})"
-        )
+        return Unanswered(f"object storage did not answer within {ceil(seconds)} s: {_NETWORK} ({name})")
+    if status and status[1] in ("401", "403"):
+        # Such as from the service that hands out a machine's credentials, where none were given.
+        return _denied(name)
     what = f"status {status[1]}" if status else type(error).__name__
     kind = Unanswered if status and status[1].startswith("5") else StorageError
     return kind(f"object storage failed: check it, then run again ({what}, {name})")
+
+
+def _denied(name: str) -> NoPermission:
+    return NoPermission(f"object storage denied access: check the credentials ({name})")
 
 
 def _version(found: Mapping[str, Any]) -> str:

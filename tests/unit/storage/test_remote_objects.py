@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 import time
@@ -92,6 +93,7 @@ def test_a_silent_server_is_given_up_and_the_message_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(remote_objects, "_AGAIN", 0.5)
+    monkeypatch.setattr(remote_objects, "_REST", 0.0)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen(50)
@@ -112,10 +114,66 @@ def test_a_silent_server_is_given_up_and_the_message_says_what_to_do(
         assert time.monotonic() - began < 10
 
 
+def dead(**retry: Any) -> ObstoreObjects:
+    """Return a store whose server is gone: every connection is refused."""
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    return ObstoreObjects(
+        S3Store(
+            "bucket",
+            endpoint=f"http://127.0.0.1:{port}",
+            access_key_id="k",
+            secret_access_key="s",
+            region="us-east-1",
+            client_options={"allow_http": True},
+            retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=1)},
+        )
+    )
+
+
+def test_a_write_is_given_up_in_time_and_the_message_tells_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_objects, "_AGAIN", 2.5)
+    objects, began = dead(), time.monotonic()
+    with pytest.raises(StorageError, match=r"did not answer within \d+ s") as caught:
+        objects.put("objects/x", [b"x"])
+    waited = time.monotonic() - began
+    (told,) = re.findall(r"within (\d+) s", str(caught.value))
+    assert 1 < waited < 3.5
+    assert waited <= int(told) < waited + 1.1
+
+
+def test_what_tidies_up_after_a_dead_network_does_not_wait_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_objects, "_AGAIN", 1.0)
+    objects = dead()
+    with pytest.raises(StorageError):
+        objects.put("objects/x", [b"x"])
+    began = time.monotonic()
+    for _ in range(20):
+        with pytest.raises(StorageError, match="does not answer: check the network"):
+            objects.delete("objects/x")
+        with pytest.raises(StorageError), objects.lock("log", 30):
+            raise AssertionError("held")
+    assert time.monotonic() - began < 0.5
+    # Before long it is asked again.
+    monkeypatch.setattr(remote_objects, "_REST", 0.0)
+    objects._rests_until = 0.0
+    with pytest.raises(StorageError, match="did not answer within"):
+        objects.get("objects/x")
+
+
+def test_credentials_that_are_missing_are_what_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any, **__: Any) -> Any:
+        raise GenericError("Error performing PUT http://169.254.169.254/latest: status code: 403")
+
+    monkeypatch.setattr(obstore, "get", refused)
+    with pytest.raises(NoPermission, match="check the credentials"):
+        ObstoreObjects(MemoryStore()).get("objects/x")
+
+
 class Careless(ObstoreObjects):
     """A server that overwrites whatever is asked of it."""
 
-    def _put(self, name: str, data: bytes, expected: str | None) -> str:
+    def _put(self, name: str, data: bytes, expected: str | None, began: float) -> str:
         obstore.put(self._store, name, data, mode="overwrite")
         return self._get(name)[1]
 
