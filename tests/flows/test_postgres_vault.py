@@ -13,12 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from flow_support import exported, person_file, write
+from flow_support import counts, exported, person_file, rows, write
 
 import voxelvault as vv
 from postgres_support import Cluster, LosingProxy
 from s3_servers import Server
 from voxelvault.catalog.catalog import Change
+from voxelvault.crypto.keyring import KeyRing, Role
 from voxelvault.crypto.ways import Ways
 from voxelvault.errors import (
     CatalogError,
@@ -29,7 +30,10 @@ from voxelvault.errors import (
     VoxelVaultError,
 )
 from voxelvault.opening import close_vault, open_vault
+from voxelvault.testing.synthetic import uid
 from voxelvault.upkeep.rebuilding import rebuild_catalog
+from voxelvault.upkeep.removal import delete_instances, delete_study, erase_subject
+from voxelvault.upkeep.verify import VerifyOptions, verify
 from voxelvault.vault import Vault
 
 NAME, PATIENT, BORN = "Planted^Marker", "PLANTEDID7731", "19370214"
@@ -394,3 +398,58 @@ def test_a_server_killed_while_four_write_loses_nothing_acknowledged(own: Cluste
         assert len(rows) == len(set(rows)) == len(acknowledged)
         catalog.maintain(grace=0)
         assert len(catalog.query("from patients")) == len(rows) > 20
+
+
+def test_what_is_taken_away_is_gone_and_the_rest_stays(
+    url: str, source: Path, postgres: Cluster, tmp_path: Path
+) -> None:
+    """Instance, study and subject, while another host's process looks on; no present key opens old rows."""
+    with vv.create(tmp_path / "vault", catalog=url) as vault, vv.open(tmp_path / "vault") as other:
+        same = {"PatientName": NAME, "PatientBirthDate": BORN}
+        more = write(tmp_path / "more", [person_file(PATIENT, study=3, **same), person_file("P3", study=4)])
+        vault.ingest(source, progress=False)
+        vault.ingest(more, progress=False)
+        assert len(names(other)) == 3
+        keys = set(vault.resources.keys.keys_of(Role.CATALOG))
+        listed = rows(vault, "select * from instances order by SOPInstanceUID")
+        one = next(row for row in listed if row["SOPInstanceUID"] == uid(1, 1, 1))
+        assert delete_instances(vault.resources, [one["instance_id"]]).instances == 1
+        assert counts(other, "instances", "studies", "patients") == (7, 4, 3)
+        third = next(row for row in listed if row["SOPInstanceUID"] == uid(3, 1, 1))
+        assert delete_study(vault.resources, third["study_id"]).instances == 1
+        assert counts(other, "instances", "studies", "patients") == (6, 3, 3)
+        fourth = next(row for row in listed if row["SOPInstanceUID"] == uid(4, 1, 1))
+        assert erase_subject(other.resources, fourth["subject_id"]).instances == 1
+        assert counts(vault, "instances", "studies", "patients") == (5, 2, 2)
+        for each in (vault, other):
+            report = each.verify(progress=False)
+            assert report.ok, report.failures
+            assert (report.orphans, report.retired) == (0, 0)
+            assert len(exported(each, tmp_path / f"out {id(each)}")) == 5
+            assert not keys & set(each.resources.keys.keys_of(Role.CATALOG))
+        assert vault.ingest(more, progress=False).stored == 2
+
+
+def test_a_removal_that_died_after_its_commit_is_finished_by_repair(
+    url: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with vv.create(tmp_path / "vault", catalog=url) as vault:
+        vault.ingest(source, progress=False)
+        (study,) = rows(vault, f"select * from studies where StudyInstanceUID = '{uid(2)}'")
+        monkeypatch.setattr(KeyRing, "destroy", dies)
+        with pytest.raises(KeyboardInterrupt):
+            delete_study(vault.resources, study["study_id"])
+    monkeypatch.undo()
+    with vv.open(tmp_path / "vault") as vault:
+        assert study["key_id"] in vault.resources.keys.keys_of(Role.STUDY)
+        options = VerifyOptions(quick=True, repair=True, grace=0, readers=0)
+        assert verify(vault.resources, options).ok
+        assert study["key_id"] not in vault.resources.keys.keys_of(Role.STUDY)
+        report = vault.verify(progress=False)
+        assert report.ok, report.failures
+        assert (report.orphans, report.retired, report.unfinished) == (0, 0, 0)
+        assert counts(vault, "instances", "studies", "patients") == (3, 1, 1)
+
+
+def dies(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
