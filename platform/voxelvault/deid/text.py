@@ -1,0 +1,201 @@
+"""Descriptors cleaned, not dropped: what tells of medicine and machines stays, all else is masked.
+
+Own values go first, whatever lists they are on; then what identifies by its form; then every token
+that is on no list. So a name misspelt by one letter goes as an unknown word, while a clinical word
+that is one letter away from a name stays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from voxelvault.deid.folding import fold, fold_with_places
+from voxelvault.deid.identifying import UID, identifying_spans
+from voxelvault.deid.model import Person
+from voxelvault.deid.own_values import OwnValues
+from voxelvault.deid.text_dates import TextDate, cap_ages, find_dates
+from voxelvault.deid.words import may_stay, may_stay_in_pixels
+
+MASK = "XXX"
+"""Stands for whatever was taken out; valid in every text VR, and survives a second cleaning."""
+
+_TOKEN = re.compile(r"\d+[.,]\d+[^\W\d_]*|[^\W_]+")
+_JOINABLE = re.compile(rf"{MASK}(?:[ ^,;:=/_'\u2019.&+-]*{MASK})+")
+_GLUE = re.compile(r"[\s,;:./^_'\u2019-]*")
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A stretch of the text with a decision: kept in other words, or masked.
+
+    What may be a `name` masks single letters and post codes beside it (initials, a town), an own
+    value (`own`) all numbers (of a house, of a flat).
+    """
+
+    start: int
+    stop: int
+    instead: str
+    name: bool = False
+    own: bool = False
+
+
+class TextCleaner:
+    """Cleans text of one patient.
+
+    Parameters
+    ----------
+    person : Person
+        The patient's own values.
+    uid : callable
+        Gives the UID that stands for one.
+    days : int or None
+        By how many days dates move; None takes them out.
+    keep_dates : bool
+        Dates stay as they are; those of birth go all the same.
+    """
+
+    def __init__(
+        self,
+        person: Person,
+        *,
+        uid: Callable[[str], str],
+        days: int | None = None,
+        keep_dates: bool = False,
+    ) -> None:
+        self._own = OwnValues(person)
+        self._births = person.dates
+        self._uid = uid
+        self._days = 0 if keep_dates else days
+
+    def text(self, value: str) -> str:
+        """Clean a descriptor.
+
+        Parameters
+        ----------
+        value : str
+            One value, of any text VR.
+
+        Returns
+        -------
+        str
+            With `MASK` for what was taken out, UIDs mapped, dates moved, ages above 89 told as 90.
+            It may be longer.
+        """
+        value = cap_ages(value)
+        if not value.strip():
+            return value
+        settled = _without_overlaps(
+            [*self._uids(value), *self._own_spans(value), *self._dates(value), *_forms(value)]
+        )
+        pieces = self._with_neighbours(value, settled, self._tokens(value, settled))
+        return _JOINABLE.sub(MASK, _rewritten(value, pieces))
+
+    def harmless(self, text: str) -> bool:
+        """Say whether a string read from pixels may stay.
+
+        Parameters
+        ----------
+        text : str
+            As read; one box.
+
+        Returns
+        -------
+        bool
+            True for short strings of display words, sides and small numbers that aren't the patient's own.
+        """
+        folded = fold(text)
+        joined = "".join(filter(str.isalnum, folded))
+        return (
+            may_stay_in_pixels(folded)
+            and not self._own.is_within(joined)
+            and not any(self._own.is_own(token) for token in (joined, *_TOKEN.findall(folded)))
+            and not any(True for _ in self._own.spans(folded))
+        )
+
+    def _uids(self, value: str) -> list[_Piece]:
+        return [
+            _Piece(*match.span(), self._uid(match[0])) for match in UID.finditer(value) if len(match[0]) > 12
+        ]
+
+    def _own_spans(self, value: str) -> list[_Piece]:
+        folded, places = fold_with_places(value)
+        return [
+            _Piece(places[start], places[stop], MASK, True, True) for start, stop in self._own.spans(folded)
+        ]
+
+    def _dates(self, value: str) -> list[_Piece]:
+        pieces = []
+        for found in find_dates(value):
+            own = any(day.strftime("%Y%m%d") in self._births for day in found.days)
+            moved = None if own or self._days is None else self._moved(value, found)
+            pieces.append(_Piece(found.start, found.stop, moved or MASK))
+        return pieces
+
+    def _moved(self, value: str, found: TextDate) -> str | None:
+        assert self._days is not None  # noqa: S101  the caller looked
+        return found.moved(self._days) if self._days else value[found.start : found.stop]
+
+    def _tokens(self, value: str, settled: list[_Piece]) -> list[_Piece]:
+        """Judge the tokens between what is settled; those that stay are pieces too."""
+        folded, places = fold_with_places(value)
+        tokens = [(places[m.start()], places[m.end()], m[0]) for m in _TOKEN.finditer(folded)]
+        free = [one for one in tokens if not any(p.start < one[1] and one[0] < p.stop for p in settled)]
+        pieces = []
+        for (start, stop, token), following in zip(free, [*(one[2] for one in free[1:]), ""], strict=False):
+            written = value[start:stop]
+            stays = not self._is_own(token, written) and may_stay(token, written, following)
+            pieces.append(
+                _Piece(start, stop, written if stays else MASK, name=not stays and len(written) > 1)
+            )
+        return pieces
+
+    def _is_own(self, token: str, written: str) -> bool:
+        humps = re.findall(r"[A-Z][a-z]+", written)
+        return self._own.is_own(token) or any(self._own.is_own(hump.casefold()) for hump in humps)
+
+    def _with_neighbours(self, value: str, settled: list[_Piece], tokens: list[_Piece]) -> list[_Piece]:
+        """Mask initials and house numbers: single letters and numbers right beside an own value."""
+        pieces = sorted([*settled, *tokens], key=lambda one: one.start)
+        for order in (range(1, len(pieces)), range(len(pieces) - 2, -1, -1)):
+            step = 1 if order.step > 0 else -1
+            for index in order:
+                piece, beside = pieces[index], pieces[index - step]
+                between = value[min(piece.stop, beside.stop) : max(piece.start, beside.start)]
+                written = value[piece.start : piece.stop]
+                number = written.isdecimal()
+                goes = (beside.own and number) or (beside.name and len(written) == (4 if number else 1))
+                if goes and _GLUE.fullmatch(between):
+                    pieces[index] = _Piece(piece.start, piece.stop, MASK, beside.name, beside.own)
+        return pieces
+
+
+def _forms(value: str) -> list[_Piece]:
+    return [_Piece(start, stop, MASK) for start, stop in identifying_spans(value)]
+
+
+def _without_overlaps(pieces: list[_Piece]) -> list[_Piece]:
+    """Keep the first of overlapping pieces; what lies over a masked one is masked with it."""
+    kept: list[_Piece] = []
+    for piece in pieces:
+        over = [one for one in kept if one.start < piece.stop and piece.start < one.stop]
+        if not over:
+            kept.append(piece)
+        elif all(one.instead == MASK for one in over):
+            start, stop = min(piece.start, *(o.start for o in over)), max(piece.stop, *(o.stop for o in over))
+            kept = [one for one in kept if one not in over]
+            of = [piece, *over]
+            kept.append(_Piece(start, stop, MASK, any(o.name for o in of), any(o.own for o in of)))
+    return sorted(kept, key=lambda one: one.start)
+
+
+def _rewritten(value: str, pieces: list[_Piece]) -> str:
+    out, end = [], 0
+    for piece in pieces:
+        out += [value[end : piece.start], piece.instead]
+        end = piece.stop
+    return "".join([*out, value[end:]])
+
+
+__all__ = ["MASK", "TextCleaner"]

@@ -1,0 +1,1 @@
+"""Lists of words that tell of medicine and machines, and of nobody."""
