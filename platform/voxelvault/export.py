@@ -209,7 +209,7 @@ def _written(resources: Resources, plan: Iterable[tuple[Row, Path]]) -> Iterator
     packs = PackCache(resources)
     for row, path in plan:
         if not _is_there(path, row["sha256"]):
-            _write(path, _reader(resources, packs, row), row["instance_id"])
+            _write(path, reader_of(resources, packs, row), row["instance_id"])
         yield row["length"]
 
 
@@ -281,7 +281,7 @@ def _unit(pack: Row, part: Sequence[tuple[Row, Path]], marker: Path) -> Unit:
     return Unit("export-series", write_files, Files(pack["pack_id"], marker, files), packs=(pack,))
 
 
-def _reader(resources: Resources, packs: PackCache, row: Mapping[str, Any]) -> PackReader:
+def reader_of(resources: Resources, packs: PackCache, row: Mapping[str, Any]) -> PackReader:
     """Return the reader of the pack that an instance is in, also where a compaction moved it meanwhile."""
     try:
         return packs.reader(row["pack_id"])

@@ -163,16 +163,33 @@ def ingest(
     PolicyDenied, AuditError, StorageError, WorkerDied
         Nothing of the batch at hand was stored.
     """
-    require(resources.policy, Request(Kind.INGEST, (), resources.purpose, resources.who))
-    require_writable(resources)
-    codec_named(options.codec or resources.settings.codec)
-    report = IngestReport(dry_run=options.dry_run)
-    before = resources.catalog.head().snapshot
     flat: list[PathLike] = []
     for given in paths:
         flat += [given] if isinstance(given, str | os.PathLike) else given
     # A worker's own folder is another one.
     everything = find_everything(flat, absolute=crew is not None)
+    return take_in(resources, everything, options, advance, crew)
+
+
+def take_in(
+    resources: Resources,
+    everything: Iterable[Found],
+    options: IngestOptions,
+    advance: Advance = lambda files, size: None,
+    crew: Crew | None = None,
+) -> IngestReport:
+    """Take in what was found already; the rest as for `ingest`.
+
+    Parameters
+    ----------
+    everything : iterable of Source or Refusal
+        Files, and what could not be offered as one.
+    """
+    require(resources.policy, Request(Kind.INGEST, (), resources.purpose, resources.who))
+    require_writable(resources)
+    codec_named(options.codec or resources.settings.codec)
+    report = IngestReport(dry_run=options.dry_run)
+    before = resources.catalog.head().snapshot
     with _hands(resources, options, crew) as hands, interruptible() as stop:
         for batch in _batches(everything, report, hands.batches):
             if stop.is_set() or not _ingest_batch(resources, batch, options, report, hands, stop, advance):

@@ -1,0 +1,1 @@
+"""Releases: originals are read, rewritten by rule, searched again, and put into another place."""

@@ -1,0 +1,199 @@
+"""What is to be de-identified, one patient and one study at a time: from a vault, or from a folder.
+
+A vault knows who is who. A folder does not: there a patient is issuer + PatientID as the headers have
+them, a study's own where the id is empty, and two people under one id are told apart as at ingest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from voxelvault.dicom.part10 import parse
+from voxelvault.dicom.read import Header
+from voxelvault.dicom.sources import MEDIA_DIRECTORY, Refusal, Source, find_files
+from voxelvault.errors import DicomError, NotDicom, StorageError
+from voxelvault.export import checked, instance_rows, reader_of
+from voxelvault.intake.identity import KnownSubject, Person, decide, person_of, valid_uids
+from voxelvault.reading.packs import PackCache
+from voxelvault.resources import Resources
+
+_MEDIA_SOP_CLASS = 0x00020002
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """One file as it came: `place` may name a patient (a path), so it is never logged."""
+
+    place: str = field(repr=False)
+    study: str = field(repr=False)
+    read: Callable[[], bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One patient's files, study by study.
+
+    Parameters
+    ----------
+    subject : str
+        What pseudonyms are made from: the vault's random id, or the normalised header values.
+    studies : sequence of sequences of Original
+        In no order that tells anything.
+    """
+
+    subject: str = field(repr=False)
+    studies: Sequence[Sequence[Original]] = field(repr=False)
+
+
+class Originals(Protocol):
+    """Where originals come from."""
+
+    @property
+    def refused(self) -> Sequence[tuple[str, str]]:
+        """Place and reason code of what can't be read at all."""
+
+    def __len__(self) -> int:
+        """Files to do."""
+
+    def subjects(self) -> Iterator[Subject]:
+        """Yield the patients, one after the other."""
+
+
+class VaultOriginals:
+    """Files of some series of an open vault, the newest version of each.
+
+    Parameters
+    ----------
+    resources : Resources
+        The open vault.
+    series_ids : sequence of str, optional
+        Opaque ids; everything by default.
+    """
+
+    refused: Sequence[tuple[str, str]] = ()
+
+    def __init__(self, resources: Resources, series_ids: Sequence[str] | None = None) -> None:
+        self._resources = resources
+        self._rows = [row for row in instance_rows(resources, series_ids=series_ids) if not row["superseded"]]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def subjects(self) -> Iterator[Subject]:
+        """Yield the patients, by their random ids."""
+        packs = PackCache(self._resources, threads=1)
+        by_subject: dict[str, dict[str, list[Original]]] = {}
+        for row in self._rows:
+            original = Original(row["instance_id"], row["study_id"], self._reading(packs, row))
+            by_subject.setdefault(row["subject_id"], {}).setdefault(row["study_id"], []).append(original)
+        for subject_id in sorted(by_subject):
+            yield Subject(subject_id, list(by_subject[subject_id].values()))
+
+    def _reading(self, packs: PackCache, row: dict[str, str]) -> Callable[[], bytes]:
+        def read() -> bytes:
+            reader = reader_of(self._resources, packs, row)
+            record = reader.manifest.instance(row["instance_id"])
+            return b"".join(bytes(part) for part in checked(reader.instance_bytes(record), record.sha256))
+
+        return read
+
+
+class FolderOriginals:
+    """DICOM files below a folder, in archives too. What is no DICOM is left where it is.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to look.
+    issuer : str
+        Of patient ids whose header names none.
+    advance : callable
+        Called for each file that was looked at.
+    """
+
+    def __init__(
+        self, folder: Path, issuer: str = "", advance: Callable[[], object] = lambda: None
+    ) -> None:
+        self._folder = folder
+        self._people: dict[tuple[str, str], list[tuple[Person, str, Source]]] = {}
+        self.refused: list[tuple[str, str]] = []
+        self._count = 0
+        for found in find_files([folder]):
+            self._take(found, issuer)
+            advance()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def subjects(self) -> Iterator[Subject]:
+        """Yield the patients."""
+        for group in self._people.values():
+            yield from self._told_apart(group)
+
+    def _take(self, found: Source | Refusal, issuer: str) -> None:
+        if isinstance(found, Refusal):
+            self.refused.append((self._relative(found.path), "unreadable"))
+            return
+        place = self._relative(found.display)
+        try:
+            with found.open() as data:
+                part10 = parse(data)
+                if part10.value(_MEDIA_SOP_CLASS).strip(b"\0 ") == MEDIA_DIRECTORY.encode():
+                    self.refused.append((place, "media_directory"))
+                    return
+                header = Header.from_part10(part10)
+                digest = hashlib.sha256(data).hexdigest()
+        except NotDicom:
+            self.refused.append((place, "not_dicom"))
+            return
+        except (DicomError, StorageError, OSError):
+            self.refused.append((place, "unreadable"))
+            return
+        if not valid_uids(header):
+            self.refused.append((place, "invalid_uid"))
+            return
+        person = person_of(header, issuer, digest)
+        study = str(header.get("StudyInstanceUID") or "")
+        key = (_folded(person.issuer), _folded(person.patient_id) or person.only_study)
+        self._people.setdefault(key, []).append((person, study, found))
+        self._count += 1
+
+    def _told_apart(self, group: Sequence[tuple[Person, str, Source]]) -> Iterator[Subject]:
+        """Yield the people who share an id: one, unless headers contradict each other."""
+        known: list[KnownSubject] = []
+        files: dict[str, dict[str, list[Original]]] = {}
+        # In an order of the headers' own, so that a second run tells them apart in the same way.
+        for person, study, source in sorted(group, key=lambda one: (_told(one[0]), one[1])):
+            subject = decide(person, study, known).subject_id
+            if subject is None:
+                subject = _subject(person, first=not known)
+                known.append(KnownSubject(subject, person, studies=frozenset([study])))
+            original = Original(self._relative(source.display), study, lambda source=source: bytes(source.read()))
+            files.setdefault(subject, {}).setdefault(study, []).append(original)
+        for subject, studies in files.items():
+            yield Subject(subject, list(studies.values()))
+
+    def _relative(self, path: str) -> str:
+        return os.path.relpath(path, self._folder)
+
+
+def _subject(person: Person, *, first: bool) -> str:
+    """Return what pseudonyms are made from; who comes second under an id is told by the rest as well."""
+    key = [_folded(person.issuer), _folded(person.patient_id), person.only_study]
+    return "\n".join(key if first else [*key, *_told(person)])
+
+
+def _told(person: Person) -> tuple[str, str, str]:
+    return person.birth_date, person.sex.upper(), _folded(person.name)
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+__all__ = ["FolderOriginals", "Original", "Originals", "Subject", "VaultOriginals"]

@@ -1,0 +1,225 @@
+"""Where released files go: a folder, or a vault. A study is whole there, or not there at all.
+
+File names and their order come from the new UIDs, times are all one, so that nothing tells in which
+order the originals lay or came.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from voxelvault.dicom.sources import Source
+from voxelvault.errors import IntegrityError, StorageError, UsageError
+from voxelvault.files import disk_error, write_new
+from voxelvault.intake.ingest import IngestOptions, take_in
+from voxelvault.model import Buffer
+from voxelvault.resources import Resources
+from voxelvault.upkeep.removal import delete_study
+
+TIME = 315532800
+"""Modification time of every released file and folder: 1980-01-01, the earliest that archives know."""
+
+HELD = 256 << 20
+"""Bytes of a study that are held before they are sealed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """One rewritten file: its new UIDs, and its bytes."""
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    data: bytes = field(repr=False)
+
+    @property
+    def path(self) -> str:
+        """Where it lies in a folder."""
+        return f"{self.study_uid}/{self.series_uid}/{self.sop_uid}.dcm"
+
+
+class Target(Protocol):
+    """Takes the files of one study after the other."""
+
+    def add(self, file: Released) -> None:
+        """Take a file of the study at hand."""
+
+    def keep(self) -> Iterator[tuple[str, bytes]]:
+        """End the study; yield path and bytes of each of its files, as read again from where they are."""
+
+    def drop(self) -> None:
+        """End the study, and leave nothing of it."""
+
+
+class FolderTarget:
+    """A folder of plain files; a study is moved into it when it is whole.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if need be.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._staging = folder / f".{secrets.token_hex(8)}.part"
+        self._paths: list[str] = []
+
+    def add(self, file: Released) -> None:
+        """Write a file of the study at hand."""
+        path = self._staging / file.path
+        with _told():
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_new(path, [file.data])
+        self._paths.append(file.path)
+
+    def keep(self) -> Iterator[tuple[str, bytes]]:
+        """Move the study to its place; yield its files, read again from the disk."""
+        paths, self._paths = sorted(self._paths), []
+        for path in paths:
+            with _told():
+                target = self._folder / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(self._staging / path, target)
+                os.utime(target, (TIME, TIME))
+                data = target.read_bytes()
+            yield path, data
+        self.drop()
+
+    def drop(self) -> None:
+        """Remove what was written of the study at hand."""
+        self._paths = []
+        shutil.rmtree(self._staging, ignore_errors=True)
+
+    def close(self) -> None:
+        """Give every folder the one time."""
+        with _told():
+            for place, _, _ in os.walk(self._folder, topdown=False):
+                os.utime(place, (TIME, TIME))
+
+
+@dataclass(frozen=True, slots=True)
+class _Held(Source):
+    """A released file in memory, offered for ingest."""
+
+    data: bytes = field(default=b"", repr=False)
+
+    @property
+    def display(self) -> str:
+        """Nothing that names anything."""
+        return "a released file"
+
+    def read(self) -> Buffer:
+        """Return the bytes."""
+        return self.data
+
+    def remove(self) -> None:
+        """Leave it: it is nobody's file."""
+
+
+class VaultTarget:
+    """A vault of its own; what is held is sealed before it grows large.
+
+    Parameters
+    ----------
+    resources : Resources
+        The release, open for writing.
+    """
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._held: list[Released] = []
+        self._sealed: list[Released] = []
+        self._size = 0
+
+    def add(self, file: Released) -> None:
+        """Take a file of the study at hand."""
+        self._held.append(file)
+        self._size += len(file.data)
+        if self._size > HELD:
+            self._seal()
+
+    def keep(self) -> Iterator[tuple[str, bytes]]:
+        """Seal the study; yield its files, opened again from the vault."""
+        self._seal()
+        files, self._sealed = self._sealed, []
+        yield from _stored(self._resources, files)
+
+    def drop(self) -> None:
+        """Forget the study; what was sealed of it goes with its key."""
+        studies = {file.study_uid for file in self._sealed}
+        self._held, self._sealed, self._size = [], [], 0
+        for study_id in _studies(self._resources, studies):
+            delete_study(self._resources, study_id, reason="the release was stopped")
+
+    def _seal(self) -> None:
+        held = sorted(self._held, key=lambda file: file.path)
+        if not held:
+            return
+        sources = [_Held(Path(file.sop_uid), len(file.data), None, file.data) for file in held]
+        report = take_in(self._resources, sources, IngestOptions(issuer=""))
+        if not report.complete:
+            raise StorageError("the release could not take every file; see its quarantine")
+        self._sealed += [Released(file.study_uid, file.series_uid, file.sop_uid, b"") for file in held]
+        self._held, self._size = [], 0
+
+
+def _studies(resources: Resources, uids: set[str]) -> Sequence[str]:
+    rows = resources.catalog.query(
+        "select study_id from studies where StudyInstanceUID in (select unnest($uids))", {"uids": sorted(uids)}
+    )
+    return [row["study_id"] for row in rows.to_pylist()]
+
+
+def _stored(resources: Resources, files: Sequence[Released]) -> Iterator[tuple[str, bytes]]:
+    """Yield the files as the vault gives them back."""
+    from voxelvault.releasing.originals import VaultOriginals
+
+    wanted = {file.sop_uid: file.path for file in files}
+    rows = resources.catalog.query(
+        "select instance_id, SOPInstanceUID from instances where SOPInstanceUID in (select unnest($uids))"
+        " and not superseded",
+        {"uids": sorted(wanted)},
+    ).to_pylist()
+    paths = {row["instance_id"]: wanted[row["SOPInstanceUID"]] for row in rows}
+    if len(paths) != len(wanted):
+        raise IntegrityError("the release lacks files that were put into it; run `voxelvault verify` on it")
+    series = resources.catalog.query(
+        "select distinct series_id from instances where instance_id in (select unnest($ids))",
+        {"ids": sorted(paths)},
+    ).to_pylist()
+    for subject in VaultOriginals(resources, [row["series_id"] for row in series]).subjects():
+        for study in subject.studies:
+            for original in study:
+                if original.place in paths:
+                    yield paths[original.place], original.read()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error) from None
+
+
+def require_empty(folder: Path) -> None:
+    """Refuse a folder that holds something else.
+
+    Raises
+    ------
+    UsageError
+        It does.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError("the place for a release must be a new or empty folder; choose another")
+
+
+__all__ = ["FolderTarget", "Released", "Target", "VaultTarget", "require_empty"]
