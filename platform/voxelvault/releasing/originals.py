@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -31,6 +32,7 @@ class Original:
 
     place: str = field(repr=False)
     study: str = field(repr=False)
+    size: int
     read: Callable[[], bytes] = field(repr=False)
 
 
@@ -89,7 +91,7 @@ class VaultOriginals:
         packs = PackCache(self._resources, threads=1)
         by_subject: dict[str, dict[str, list[Original]]] = {}
         for row in self._rows:
-            original = Original(row["instance_id"], row["study_id"], self._reading(packs, row))
+            original = Original(row["instance_id"], row["study_id"], row["length"], self._reading(packs, row))
             by_subject.setdefault(row["subject_id"], {}).setdefault(row["study_id"], []).append(original)
         for subject_id in sorted(by_subject):
             yield Subject(subject_id, list(by_subject[subject_id].values()))
@@ -116,9 +118,7 @@ class FolderOriginals:
         Called for each file that was looked at.
     """
 
-    def __init__(
-        self, folder: Path, issuer: str = "", advance: Callable[[], object] = lambda: None
-    ) -> None:
+    def __init__(self, folder: Path, issuer: str = "", advance: Callable[[], object] = lambda: None) -> None:
         self._folder = folder
         self._people: dict[tuple[str, str], list[tuple[Person, str, Source]]] = {}
         self.refused: list[tuple[str, str]] = []
@@ -173,13 +173,17 @@ class FolderOriginals:
             if subject is None:
                 subject = _subject(person, first=not known)
                 known.append(KnownSubject(subject, person, studies=frozenset([study])))
-            original = Original(self._relative(source.display), study, lambda source=source: bytes(source.read()))
+            original = Original(self._relative(source.display), study, source.size, partial(_bytes, source))
             files.setdefault(subject, {}).setdefault(study, []).append(original)
         for subject, studies in files.items():
             yield Subject(subject, list(studies.values()))
 
     def _relative(self, path: str) -> str:
         return os.path.relpath(path, self._folder)
+
+
+def _bytes(source: Source) -> bytes:
+    return bytes(source.read())
 
 
 def _subject(person: Person, *, first: bool) -> str:

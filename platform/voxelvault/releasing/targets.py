@@ -20,6 +20,7 @@ from voxelvault.errors import IntegrityError, StorageError, UsageError
 from voxelvault.files import disk_error, write_new
 from voxelvault.intake.ingest import IngestOptions, take_in
 from voxelvault.model import Buffer
+from voxelvault.releasing.originals import VaultOriginals
 from voxelvault.resources import Resources
 from voxelvault.upkeep.removal import delete_study
 
@@ -150,7 +151,7 @@ class VaultTarget:
         """Seal the study; yield its files, opened again from the vault."""
         self._seal()
         files, self._sealed = self._sealed, []
-        yield from _stored(self._resources, files)
+        yield from _stored(self._resources, files) if files else ()
 
     def drop(self) -> None:
         """Forget the study; what was sealed of it goes with its key."""
@@ -173,15 +174,14 @@ class VaultTarget:
 
 def _studies(resources: Resources, uids: set[str]) -> Sequence[str]:
     rows = resources.catalog.query(
-        "select study_id from studies where StudyInstanceUID in (select unnest($uids))", {"uids": sorted(uids)}
+        "select study_id from studies where StudyInstanceUID in (select unnest($uids))",
+        {"uids": sorted(uids)},
     )
     return [row["study_id"] for row in rows.to_pylist()]
 
 
 def _stored(resources: Resources, files: Sequence[Released]) -> Iterator[tuple[str, bytes]]:
     """Yield the files as the vault gives them back."""
-    from voxelvault.releasing.originals import VaultOriginals
-
     wanted = {file.sop_uid: file.path for file in files}
     rows = resources.catalog.query(
         "select instance_id, SOPInstanceUID from instances where SOPInstanceUID in (select unnest($uids))"

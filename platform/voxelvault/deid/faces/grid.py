@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from voxelvault.deid.needed import ndimage
+
 Floats = npt.NDArray[np.floating]
 Mask = npt.NDArray[np.bool_]
 
@@ -112,9 +114,7 @@ def on_grid(slices: Sequence[Slice]) -> Grid:
 
 
 def _sampled(stack: Floats, number: Floats, row: Floats, column: Floats) -> Floats:
-    from scipy import ndimage
-
-    found: Floats = ndimage.map_coordinates(
+    found: Floats = ndimage().map_coordinates(
         stack.astype(np.float32), [number, row, column], order=1, mode="constant", cval=np.nan
     )
     found[number < 0] = np.nan

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voxelvault.deid.faces.grid import STEP, Floats, Grid, Mask
+from voxelvault.deid.needed import ndimage
 
 WIDTH, DEPTH = (110.0, 200.0), (135.0, 260.0)
 """Of a head, ear to ear and front to back, in mm; a newborn's is smaller, and not recognised here."""
@@ -71,18 +72,15 @@ def find_head(grid: Grid, *, hounsfield: bool) -> Head | None:
 
 def _body(values: Floats, threshold: float) -> Mask:
     """Return the largest thing there, its hollows filled level by level."""
-    from scipy import ndimage
-
     tissue = values > threshold
-    body = _largest(ndimage.binary_opening(tissue, _ball(6)))
-    body |= ndimage.binary_dilation(body, _ball(3)) & tissue
-    return np.stack([ndimage.binary_fill_holes(level) for level in body])
+    body = _largest(ndimage().binary_opening(tissue, _ball(6)))
+    body |= ndimage().binary_dilation(body, _ball(3)) & tissue
+    return np.stack([ndimage().binary_fill_holes(level) for level in body])
 
 
 def _head_levels(body: Mask) -> npt.NDArray[np.bool_]:
     """Return at which levels the body has a head's measures, the topmost such run alone."""
-    width = _extent(body.any(axis=1)) * STEP
-    depth = _extent(body.any(axis=2)) * STEP
+    width, depth = (_extent(np.asarray(body.any(axis=axis))) * STEP for axis in (1, 2))
     fits = (width > WIDTH[0]) & (width < WIDTH[1]) & (depth > DEPTH[0]) & (depth < DEPTH[1])
     found = np.zeros_like(fits)
     for level in range(len(fits) - 1, -1, -1):
@@ -102,25 +100,21 @@ def _extent(seen: Mask) -> npt.NDArray[np.int_]:
 
 def _cavity(values: Floats, levels: npt.NDArray[np.bool_]) -> Mask:
     """Return soft tissue that a ring of bone encloses, level by level; the largest piece."""
-    from scipy import ndimage
-
     cavity = np.zeros(values.shape, bool)
     for level in range(int(np.argmax(levels)), len(values)):
         bone = values[level] > BONE
-        ring = ndimage.binary_closing(np.pad(bone, 6), iterations=3)[6:-6, 6:-6]
-        cavity[level] = ndimage.binary_fill_holes(ring) & ~bone & (values[level] > WATER)
-    return _largest(ndimage.binary_opening(cavity, _ball(6)))
+        ring = ndimage().binary_closing(np.pad(bone, 6), iterations=3)[6:-6, 6:-6]
+        cavity[level] = ndimage().binary_fill_holes(ring) & ~bone & (values[level] > WATER)
+    return _largest(ndimage().binary_opening(cavity, _ball(6)))
 
 
 def _bright_core(values: Floats, body: Mask, levels: npt.NDArray[np.bool_]) -> Mask:
     """Return the largest bright piece below the skull, which is dark around it."""
-    from scipy import ndimage
-
     bright = body & (values > 0.7 * _threshold(values[body]))
     bright[: int(np.argmax(levels))] = False
-    deep = ndimage.distance_transform_edt(body) * STEP > 8
-    core = _largest(ndimage.binary_erosion(bright & deep, _ball(6)))
-    return ndimage.binary_dilation(core, _ball(6)) & body
+    deep = ndimage().distance_transform_edt(body) * STEP > 8
+    core = _largest(ndimage().binary_erosion(bright & deep, _ball(6)))
+    return np.asarray(ndimage().binary_dilation(core, _ball(6)) & body)
 
 
 def _without_face(brain: Mask) -> Mask:
@@ -142,22 +136,16 @@ def _without_face(brain: Mask) -> Mask:
 
 def _opened(mask: Mask, radius: float) -> Mask:
     """Return what a disc, or a ball, of that radius in mm reaches inside a mask."""
-    from scipy import ndimage
-
-    return dilated(ndimage.distance_transform_edt(mask) * STEP > radius, radius)
+    return dilated(ndimage().distance_transform_edt(mask) * STEP > radius, radius)
 
 
 def dilated(mask: Mask, radius: float) -> Mask:
     """Return the cells within so many mm of a mask."""
-    from scipy import ndimage
-
-    return np.asarray(ndimage.distance_transform_edt(~mask) * STEP <= radius)
+    return np.asarray(ndimage().distance_transform_edt(~mask) * STEP <= radius)
 
 
 def _largest(mask: Mask) -> Mask:
-    from scipy import ndimage
-
-    pieces, count = ndimage.label(mask)
+    pieces, count = ndimage().label(mask)
     if not count:
         return mask
     sizes = np.bincount(pieces.ravel())

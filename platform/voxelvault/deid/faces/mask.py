@@ -12,6 +12,7 @@ import numpy as np
 
 from voxelvault.deid.faces.grid import STEP, Floats, Mask, Plane
 from voxelvault.deid.faces.head import Head, dilated
+from voxelvault.deid.needed import ndimage
 
 MARGIN = 8.0
 """mm around the brain that are never touched."""
@@ -83,9 +84,7 @@ def _with_bowl(brain: Mask, floor: int) -> Mask:
 
     A bowl below the lowest section, four times as deep as it recedes: what sinks deeper lies further back.
     """
-    from scipy import ndimage
-
-    depth = ndimage.distance_transform_edt(brain[floor])
+    depth = ndimage().distance_transform_edt(brain[floor])
     whole = brain.copy()
     for below in range(1, min(round(BOWL / STEP), floor) + 1):
         whole[floor - below] |= depth > below / 4
