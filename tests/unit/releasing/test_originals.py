@@ -69,9 +69,7 @@ def test_a_folder_gives_each_file_with_where_it_lay(tmp_path: Path) -> None:
 def test_people_who_share_an_id_are_told_apart_in_the_same_way_each_time(tmp_path: Path) -> None:
     born = ("19500101", "19800202", "19500101")
     files = [
-        synthetic.ct_series(1, 16, 16, series=n, PatientID="123456", PatientBirthDate=b, PatientName=f"N{b}")[
-            0
-        ]
+        series(1, n, PatientID="123456", PatientBirthDate=b, PatientName=f"N{b}")[0]
         for n, b in enumerate(born)
     ]
     first = list(FolderOriginals(fill(tmp_path / "a", files)).subjects())
