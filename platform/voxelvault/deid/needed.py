@@ -22,4 +22,19 @@ def ndimage() -> Any:
     return found
 
 
-__all__ = ["ndimage"]
+def pdfium() -> Any:
+    """Return `pypdfium2`.
+
+    Raises
+    ------
+    MissingExtra
+        It is not installed.
+    """
+    try:
+        import pypdfium2 as found
+    except ImportError:
+        raise MissingExtra("pages are drawn with pypdfium2: pip install 'voxelvault[deid]'") from None
+    return found
+
+
+__all__ = ["ndimage", "pdfium"]
