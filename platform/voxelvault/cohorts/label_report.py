@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+MOST_TOLD = 6
+"""Columns that a line names; reports have dozens of findings."""
+
 
 @dataclass(frozen=True)
 class LabelReport:
@@ -50,7 +53,7 @@ class LabelReport:
     def __str__(self) -> str:
         told = [f"{self.labelled} of {self.series} series labelled"]
         if any(count != self.labelled for count in self.by_column.values()):
-            told.append("by column: " + ", ".join(f"{name} {n}" for name, n in self.by_column.items()))
+            told.append(f"by column: {self._columns()}")
         told += [f"{self.without_label} without label"] if self.unlabelled else []
         if self.unmatched_rows:
             other = f" ({self.elsewhere} fit series outside)" if self.elsewhere else ""
@@ -60,6 +63,11 @@ class LabelReport:
         if self.left_out:
             told.append(f"{len(self.left_out)} identifying columns left out; columns= takes them")
         return "; ".join(told)
+
+    def _columns(self) -> str:
+        told = [f"{name} {count}" for name, count in list(self.by_column.items())[:MOST_TOLD]]
+        more = len(self.by_column) - len(told)
+        return ", ".join(told) + (f" and {more} more columns" if more else "")
 
 
 def by_column(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:

@@ -236,6 +236,11 @@ def _keyed(table: pa.Table, key: str, columns: Sequence[str] | None) -> _Keyed:
     left_out = () if columns is not None else tuple(unfit)
     wanted = list(columns) if columns is not None else [name for name in others if name not in left_out]
     lacking = [name for name in wanted if name not in names]
+    if not wanted and columns is None:
+        raise UsageError(
+            "the table has no column of labels beside keys and columns that are called as identifying ones"
+            " are; columns= takes those, too"
+        )
     if lacking or not wanted or len(set(wanted)) < len(wanted) or names.count(key) > 1:
         raise UsageError("columns= names label columns of the table, each once, and there must be one")
     keys = _as_text(table[key])

@@ -119,6 +119,15 @@ def assign(chosen: Chosen, series_ids: Sequence[str], how: Recipe) -> Assigned:
     )
 
 
+def with_strata(chosen: Chosen, found: Assigned) -> Assigned:
+    """Return a split that was stored, with the strata that it was dealt out by, as they are now."""
+    if found.strata or found.recipe.stratify is None:
+        return found
+    groups = groups_of(chosen.resources, list(found.part_of))
+    strata = _strata(chosen, groups, found.recipe.stratify)
+    return replace(found, strata={one: strata[group] for one, group in groups.of_series.items()})
+
+
 def _strata(chosen: Chosen, groups: Groups, columns: Sequence[str]) -> dict[str, str]:
     """Return the stratum of each group: what its first series says, which no later one changes."""
     first = {one.came[1]: one.anchor for one in groups.arrivals}
@@ -374,5 +383,6 @@ __all__ = [
     "split_once",
     "standing",
     "stored",
+    "with_strata",
     "without",
 ]

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Sized
 from functools import cached_property
 from typing import Generic, TypeVar
 
-from voxelvault.cohorts.parts import Assigned, check, part
+from voxelvault.cohorts.parts import Assigned, check, part, with_strata
 from voxelvault.cohorts.selecting import Chosen
 from voxelvault.cohorts.split_report import SplitReport, report
+from voxelvault.errors import UsageError
 
 S = TypeVar("S", bound=Sized)
 
@@ -39,11 +40,13 @@ class Split(Generic[S]):
         return len(self.parts)
 
     def __getitem__(self, name: str) -> S:
+        if name not in self.parts:
+            raise UsageError(f"there is no part {name!r}; this split has {', '.join(self.parts)}")
         return self.parts[name]
 
     def report(self) -> SplitReport:
         """Return subjects and series of each part and stratum."""
-        return report(self._chosen.resources, self._found)
+        return report(self._chosen.resources, with_strata(self._chosen, self._found))
 
     def check(self) -> None:
         """Make sure that nobody stands in two parts, as far as the vault knows today.

@@ -43,7 +43,8 @@ class Ways:
         """Return the providers to ask, in order; key services only where the vault is vouched for."""
         # The recovery code first: a damaged key file must not keep it from being asked.
         found: list[Provider] = [] if self.recovery_code is None else [RecoveryProvider(self.recovery_code)]
-        found += [EnvProvider(), FileProvider(self.key_file or default_key_file(vault_id))]
+        file = FileProvider(self.key_file or default_key_file(vault_id), required=self.key_file is not None)
+        found += [EnvProvider(), file]
         if self.passphrase is not None:
             found.append(PassphraseProvider(self.passphrase))
         # Last: they are asked over a network, or for a PIN.

@@ -125,6 +125,11 @@ class Loader(DataLoader[Any]):
         self._source, self._lent = dataset, ""
         self._epochs: Epochs = next(iter(chosen.values()))
 
+    def __repr__(self) -> str:
+        workers = "no workers" if not self.num_workers else f"{self.num_workers} workers"
+        count = f"{len(self)} batches" if self.batch_size is None else f"batches of {self.batch_size}"
+        return f"<Loader: {self._source!r}, {count}, {workers}>"
+
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch the next iteration is; otherwise it is the one after the last."""
         self._epochs.set_epoch(epoch)

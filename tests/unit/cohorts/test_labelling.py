@@ -245,6 +245,9 @@ def test_named_columns_are_all_needed(vault: vv.Vault) -> None:
     assert everything is not None
     assert everything.by_column == {"bleed": 5, "age": 5}
     assert str(everything) == "6 of 6 series labelled; by column: bleed 5, age 5"
+    many = table | {f"finding {number}": [1, None, None, None, None] for number in range(7)}
+    told = str(vault.select().with_labels(many, on="StudyInstanceUID").label_report)
+    assert told.endswith("finding 2 2, finding 3 2 and 3 more columns")
     rest = some.with_labels(table, on="StudyInstanceUID")
     assert (len(rest), values(rest, "bleed")) == (5, [0, 0, 1, 1, 1])
     assert sum("age" in row for row in rest.labels.rows.values()) == 4
@@ -293,7 +296,7 @@ def test_empty_tables_and_unusual_ones(vault: vv.Vault, tmp_path: Path) -> None:
     assert empty.labels.columns == ("label",)
     uids = {"StudyInstanceUID": studies()}
     for table, match in (
-        (pd.DataFrame(uids), "label columns"),
+        (pd.DataFrame(uids), "the table has no column of labels beside keys"),
         (pd.DataFrame({**uids, "label": [[1]] * MANY}), "more than numbers"),
         (pd.DataFrame({"uid": studies(), "label": 1}), "no column"),
         (pd.DataFrame({**uids, "label": [1, "x", object(), 2, 3]}), "mixed or unusual"),

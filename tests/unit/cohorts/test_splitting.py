@@ -190,6 +190,10 @@ def test_a_cohorts_split_is_stored_and_given_again(empty: vv.Vault) -> None:
     for split in (again.split(), again.split(stratify="Modality", seed=4)):
         assert [part.series_ids for part in split] == [part.series_ids for part in first]
     assert not [entry for entry in empty.audit.log()[size:] if entry.kind == Kind.COHORT_SPLIT]
+    assert again.split().report().rows == first.report().rows
+    assert len({row[1] for row in first.report().rows}) > 1
+    with pytest.raises(UsageError, match=r"no part 'tests'; this split has train, val, test"):
+        first["tests"]
     with pytest.raises(UsageError, match="split already"):
         again.split(seed=5)
     other = again.split(seed=5, stratify=[], resplit=True)

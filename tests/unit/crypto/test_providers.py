@@ -16,6 +16,7 @@ from voxelvault.crypto.providers.passphrase import FLOOR_KIB, PassphraseProvider
 from voxelvault.crypto.providers.recipient import recipient_slot
 from voxelvault.crypto.providers.recovery import RecoveryProvider, new_code
 from voxelvault.crypto.vault_record import NewSlot, Slot
+from voxelvault.crypto.ways import Ways
 from voxelvault.errors import ForgedRecord, KeyUnavailable, NoPermission, UsageError, WrongPassphrase
 from voxelvault.model import new_id
 
@@ -56,6 +57,15 @@ def test_no_key_file_is_no_key(key_file: FileProvider) -> None:
     assert key_file.unlock(sealed(NewSlot("file", PrivateKey.generate().public_key()))) is None
     with pytest.raises(KeyUnavailable, match="no key file"):
         key_file.slot()
+
+
+def test_a_key_file_that_was_named_and_is_missing_says_so(key_file: FileProvider, tmp_path: Path) -> None:
+    slot = sealed(key_file.create())
+    given = Ways(key_file=tmp_path / "hoem" / "key").providers(new_id())
+    with pytest.raises(KeyUnavailable, match="no key file at the given place"):
+        [provider.unlock(slot) for provider in given]
+    by_default = Ways().providers(new_id())
+    assert [provider.unlock(slot) for provider in by_default] == [None] * len(by_default)
 
 
 def test_a_key_file_that_others_can_read_is_refused_unless_told(tmp_path: Path) -> None:

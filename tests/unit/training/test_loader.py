@@ -57,6 +57,8 @@ def test_batches_are_the_same_with_and_without_workers(loader: Callable[..., Loa
     options = {"shuffle": True}
     alone, worked = loader(**PATCHES, options=options), loader(**PATCHES, num_workers=2, options=options)
     assert len(alone) == len(worked) == 6
+    assert repr(alone).endswith(">, batches of 2, no workers>")
+    assert repr(worked).endswith(">, batches of 2, 2 workers>")
     first, second = epoch(alone), epoch(alone)
     assert first != second
     assert [epoch(worked), epoch(worked)] == [first, second]

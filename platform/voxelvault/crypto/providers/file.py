@@ -11,6 +11,8 @@ from voxelvault.crypto.providers import fits, recipient_key
 from voxelvault.crypto.vault_record import NewSlot, Slot
 from voxelvault.errors import KeyUnavailable, NoPermission, NoSpace, StorageError, UsageError
 
+_NONE = "there is no key file at the given place: make one, or say where it is"
+
 
 class FileProvider:
     """Private keys from one key file.
@@ -21,6 +23,8 @@ class FileProvider:
         The key file.
     allow_shared : bool
         Take a file that others can read, too.
+    required : bool
+        That there is no such file is a failure, and not just no key.
 
     Notes
     -----
@@ -30,9 +34,12 @@ class FileProvider:
 
     name = "file"
 
-    def __init__(self, path: str | os.PathLike[str], *, allow_shared: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, allow_shared: bool = False, required: bool = False
+    ) -> None:
         self._path = Path(path).expanduser()
         self._allow_shared = allow_shared
+        self._required = required
 
     def create(self, label: str = "") -> NewSlot:
         """Write a fresh key to the file, readable by its owner only, and return its slot.
@@ -92,13 +99,17 @@ class FileProvider:
         Raises
         ------
         KeyUnavailable
-            The file is damaged, or others can read it.
+            The file is damaged, or others can read it; or it is required, and not there.
         """
+        there = False
         for path in (self._path, self._next):
             key = self._read(path)
             found = fits(key, slot) if key else None
             if found:
                 return found
+            there = there or key is not None
+        if self._required and not there:
+            raise KeyUnavailable(_NONE)
         return None
 
     @property
@@ -108,7 +119,7 @@ class FileProvider:
     def _must_read(self) -> PrivateKey:
         key = self._read(self._path)
         if key is None:
-            raise KeyUnavailable("there is no key file at the given place: make one, or say where it is")
+            raise KeyUnavailable(_NONE)
         return key
 
     def _read(self, path: Path) -> PrivateKey | None:
