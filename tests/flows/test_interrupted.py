@@ -218,6 +218,35 @@ def test_a_repair_never_sweeps_what_an_ingest_at_work_needs(
     assert vault.verify(progress=False).ok
 
 
+def test_a_repair_that_slept_sweeps_nothing_written_meanwhile(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease in object storage is another's by then, who may have committed what looks old now."""
+    from voxelvault.intake import ingest as room
+    from voxelvault.upkeep import repair as mending
+
+    class Asleep(Exception):
+        pass
+
+    def falls_asleep(*_: Any) -> Any:
+        raise Asleep
+
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "commit_batch", falls_asleep)
+        with pytest.raises(Asleep):
+            vault.ingest(write(tmp_path / "in", [person_file()]), progress=False)
+    listed, clock = mending._referenced, time.time
+
+    def slept(*given: Any) -> Any:
+        monkeypatch.setattr(mending.time, "time", lambda: clock() + 2 * mending.GRACE)
+        return listed(*given)
+
+    monkeypatch.setattr(mending, "_referenced", slept)
+    assert vault.verify(progress=False, repair=True).swept == 0
+    monkeypatch.setattr(mending.time, "time", clock)
+    assert vault.verify(progress=False).orphans > 0
+
+
 class Refusing:
     """Lets so many writes pass, then refuses them with an errno of the operating system."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from voxelvault.audit.events import Kind, Outcome
 from voxelvault.audit.leaf import Entry
@@ -13,6 +14,9 @@ READERS = 7 * 86_400.0
 
 REPLACING = frozenset({Kind.COMPACTED, Kind.INSTANCE_REMOVED, Kind.STUDY_KEY_DESTROYED})
 """Events by which packs go, and others may come for them."""
+
+TURNING = frozenset({Kind.SUBJECT_MERGED, Kind.STUDY_MOVED})
+"""Events by which images come to another subject."""
 
 NEW = ("pack", "quarantine")
 """Roles of an ingest's intent: what it is about to write."""
@@ -54,6 +58,17 @@ class Replacement:
             self.ids.setdefault(role, set()).update(some)
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A merge or a move: where in the log it stands, when it was intended, in UTC, and of whom."""
+
+    place: int
+    kind: str
+    action: str
+    when: datetime
+    ids: Mapping[str, tuple[str, ...]]
+
+
 @dataclass(slots=True)
 class Ledger:
     """What the log says of packs.
@@ -81,6 +96,10 @@ class Ledger:
         Pack id to the packs that it was made of.
     replacements : dict
         Replacements by action and, where one action joins several groups, by the pack that comes.
+    turns : list of Turn
+        Merges and moves that were made, in order.
+    begun : dict of str to Turn
+        By action, those whose outcome was never entered: made or not, the catalog and the keys know.
     """
 
     manifests: dict[str, str] = field(default_factory=dict)
@@ -92,6 +111,8 @@ class Ledger:
     replaced: dict[str, str] = field(default_factory=dict)
     sources: dict[str, set[str]] = field(default_factory=dict)
     replacements: dict[tuple[str, str], Replacement] = field(default_factory=dict)
+    turns: list[Turn] = field(default_factory=list)
+    begun: dict[str, Turn] = field(default_factory=dict)
 
     def unfinished(self, pack_id: str) -> bool:
         """Tell whether a pack was intended by an action whose outcome was never entered."""
@@ -156,6 +177,8 @@ def read_ledger(entries: Iterable[Entry]) -> Ledger:
             ledger.finished.add(entry.action)
         elif entry.kind in REPLACING:
             _replace(ledger, entry, intent)
+        elif entry.kind in TURNING:
+            _turn(ledger, entry, intent)
         for pack_id, digest in entry.manifests.items():
             ledger.manifests[pack_id] = digest
             ledger.positions.setdefault(pack_id, entry.index)
@@ -187,8 +210,18 @@ def _replace(ledger: Ledger, entry: Entry, intent: bool) -> None:
         ledger.sources.setdefault(pack_id, set()).update(old)
 
 
+def _turn(ledger: Ledger, entry: Entry, intent: bool) -> None:
+    before = ledger.begun.pop(entry.action, None)
+    when = before.when if before else entry.when.replace(tzinfo=None)
+    turn = Turn(entry.index, entry.kind, entry.action, when, entry.ids)
+    if intent:
+        ledger.begun[entry.action] = turn
+    elif entry.outcome == Outcome.OK:
+        ledger.turns.append(turn)
+
+
 def _key(entry: Entry) -> tuple[str, str]:
     return entry.action, entry.ids["into"][0] if entry.kind == Kind.COMPACTED and entry.ids else ""
 
 
-__all__ = ["READERS", "REPLACING", "Ledger", "Replacement", "read_ledger"]
+__all__ = ["READERS", "REPLACING", "Ledger", "Replacement", "Turn", "read_ledger"]

@@ -67,11 +67,11 @@ def merge_subjects(resources: Resources, subject_id: str, into: str, *, reason: 
             "into": (into,),
             "study": tuple(row["study_id"] for row in _studies_of(lease, subject_id)[:256]),
         }
-        intent = _event(resources, Kind.SUBJECT_MERGED, action, ids, Outcome.INTENT, reason)
+        intent = turn_event(resources, Kind.SUBJECT_MERGED, action, ids, Outcome.INTENT, reason)
         now = _entered(resources, intent)
         rows = merge_changes(lease, subject_id, into, now, resources.keys.reparent, resources.keys.parent_of)
         info = lease.commit(rows, resources.keys.commit)
-    resources.audit.append([_event(resources, Kind.SUBJECT_MERGED, action, ids, Outcome.OK, None, info)])
+    resources.audit.append([turn_event(resources, Kind.SUBJECT_MERGED, action, ids, Outcome.OK, None, info)])
 
 
 def move_study(resources: Resources, study_id: str, into: str, *, reason: str | None = None) -> None:
@@ -95,10 +95,12 @@ def move_study(resources: Resources, study_id: str, into: str, *, reason: str | 
             raise UnknownUID("no such study; `sql` on `studies` lists them")
         _check_subjects(lease, found[0]["subject_id"], into)
         ids = {"study": (study_id,), "subject": (found[0]["subject_id"],), "into": (into,)}
-        now = _entered(resources, _event(resources, Kind.STUDY_MOVED, action, ids, Outcome.INTENT, reason))
+        now = _entered(
+            resources, turn_event(resources, Kind.STUDY_MOVED, action, ids, Outcome.INTENT, reason)
+        )
         rows = move_changes(lease, found[0], into, now, resources.keys.reparent, resources.keys.parent_of)
         info = lease.commit(rows, resources.keys.commit)
-    resources.audit.append([_event(resources, Kind.STUDY_MOVED, action, ids, Outcome.OK, None, info)])
+    resources.audit.append([turn_event(resources, Kind.STUDY_MOVED, action, ids, Outcome.OK, None, info)])
 
 
 def _entered(resources: Resources, intent: Event) -> datetime:
@@ -312,7 +314,7 @@ def _merged(lease: Lease, subject_id: str, into: str, now: datetime) -> list[Cha
     ]
 
 
-def _event(
+def turn_event(
     resources: Resources,
     kind: Kind,
     action: str,
@@ -321,6 +323,7 @@ def _event(
     text: str | None,
     info: CommitInfo | None = None,
 ) -> Event:
+    """Return the entry of a merge or a move; the catalog's state goes with one that was made."""
     counts: dict[str, int] = {}
     digests: dict[str, str] = {}
     if info is not None:

@@ -9,7 +9,8 @@ changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from voxelvault.audit.events import Event, Kind, Outcome
@@ -23,8 +24,9 @@ from voxelvault.reading.packs import open_manifest
 from voxelvault.readonly import require_writable
 from voxelvault.resources import Resources
 from voxelvault.upkeep.carrying import Carried, carry, former
-from voxelvault.upkeep.ledger import Ledger, read_ledger
-from voxelvault.upkeep.replaying import Living, replay, turns
+from voxelvault.upkeep.ledger import Ledger, Turn, read_ledger
+from voxelvault.upkeep.replaying import Living, replay
+from voxelvault.upkeep.turning import log_turns, made_by_keys
 
 
 @dataclass(slots=True)
@@ -119,9 +121,11 @@ def rebuild_catalog(
     if dry_run:
         return report
     old = former(resources)
+    late = _made_without_outcome(resources, ledger, packs)
     with catalog.anew() as lease:
-        report.instances = replay(resources, lease, packs, turns(entries), advance)
+        report.instances = replay(resources, lease, packs, [*ledger.turns, *late], advance)
         report.carried = carry(resources, lease, old, entries)
+    log_turns(resources, ledger, {turn.action: True for turn in late})
     _log(resources, action, Outcome.OK if report.complete else Outcome.PARTIAL, report, catalog.head())
     if _was_reindexed(entries):
         reindex(resources)
@@ -154,6 +158,22 @@ def _written_anew(resources: Resources, object_ids: Iterable[str]) -> dict[str, 
             continue
         found[ref.sha256] = ref
     return found
+
+
+def _made_without_outcome(resources: Resources, ledger: Ledger, packs: Sequence[Living]) -> list[Turn]:
+    """Return the merges and moves that died before their outcome was entered: they come last."""
+    if not ledger.begun:
+        return []
+    merged: dict[str, str] = {}
+    with suppress(VoxelVaultError):
+        found = resources.catalog.query("select subject_id, merged_into from patients").to_pylist()
+        merged = {row["subject_id"]: row["merged_into"] for row in found}
+    manifests = [living.manifest for living in packs]
+    return [
+        replace(turn, place=resources.log.size)
+        for turn in ledger.begun.values()
+        if made_by_keys(resources.keys, turn, manifests, merged)
+    ]
 
 
 def _unfinished(resources: Resources, ledger: Ledger) -> int:

@@ -32,6 +32,7 @@ from voxelvault.upkeep.leaving import Leaving, leaving_instances, leaving_studie
 from voxelvault.upkeep.ledger import Replacement
 from voxelvault.upkeep.residue import destroy
 from voxelvault.upkeep.rewriting import Rewritten, Row, entries, gone, rewrite, seal, sources_of, swap
+from voxelvault.upkeep.turning import hang_keys
 
 _NO_ROLL: Mapping[str, NewSlot] = {}
 
@@ -228,6 +229,8 @@ def _commit(
     objects = _objects(resources, plan)
     with resources.catalog.lease() as lease:
         _check_unchanged(lease, plan)
+        # A merge that died may have left a study that stays below a key that goes.
+        hang_keys(lease.query, resources.keys)
         copies, cohorts = _copies(lease, plan.leaving), _cohorts(lease, plan.leaving)
         found = [*gone([row["pack_id"] for row in plan.packs]), *more(resources, lease, plan)]
         info = lease.commit([*found, *plan.leaving.changes(lease.query)], resources.keys.commit)

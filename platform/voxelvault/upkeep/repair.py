@@ -25,6 +25,7 @@ from voxelvault.storage.sealed_objects import SealedObjects
 from voxelvault.upkeep.ledger import READERS, Ledger, Replacement
 from voxelvault.upkeep.removal import finish
 from voxelvault.upkeep.rewriting import entries
+from voxelvault.upkeep.turning import log_turns, settle_turns
 
 GRACE = 3600.0
 """Seconds that an unfinished run may still be at work."""
@@ -68,6 +69,8 @@ def repair(
     IntegrityError
         The catalog is older than the log; nothing was swept.
     """
+    # Read before the packs are: what is committed while this process sleeps stays young.
+    began = time.time()
     finished = _finish(resources, ledger, grace)
     with resources.catalog.lease() as lease:
         packs = {row["pack_id"]: row for row in lease.query("select * from packs").to_pylist()}
@@ -87,20 +90,21 @@ def repair(
             for row in lease.query("select object_id from quarantine where object_id is not null").to_pylist()
         }
         referenced = kept | _referenced(resources, packs)
-        now = time.time()
-        swept = _sweep(resources, ledger, packs, referenced, now - grace, now - readers)
-        swept += _sweep_derived(resources, lease, now - max(grace, COPIES if grace else 0.0))
+        swept = _sweep(resources, ledger, packs, referenced, began - grace, began - readers)
+        swept += _sweep_derived(resources, lease, began - max(grace, COPIES if grace else 0.0))
+        turned = settle_turns(resources, lease.query, ledger, began - grace)
+    log_turns(resources, ledger, turned)
     if isinstance(resources.objects, LocalObjects):
-        swept += resources.objects.sweep_temporary(time.time() - grace)
-    swept += resources.log.sweep_texts(time.time() - grace)
-    swept += resources.log.sweep_attempts(time.time() - grace)
+        swept += resources.objects.sweep_temporary(began - grace)
+    swept += resources.log.sweep_texts(began - grace)
+    swept += resources.log.sweep_attempts(began - grace)
     missing = {
         pack_id: row["manifest_sha256"]
         for pack_id, row in packs.items()
         if pack_id not in ledger.manifests and pack_id in ledger.intents
     }
     _log(resources, swept, missing)
-    return RepairReport(swept, len(missing) + finished)
+    return RepairReport(swept, len(missing) + finished + len(turned))
 
 
 def _finish(resources: Resources, ledger: Ledger, grace: float) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from voxelvault.audit.events import Kind, Outcome
-from voxelvault.audit.leaf import Entry
+from voxelvault.audit.events import Kind
 from voxelvault.catalog.catalog import Change, Lease
 from voxelvault.dicom.geometry import frame_attributes
 from voxelvault.intake.directory import Newcomer
@@ -21,6 +20,7 @@ from voxelvault.rows import changes, frame_rows, instance_row, pack_row, stack_r
 from voxelvault.storage.pack import InstanceRecord, Manifest
 from voxelvault.storage.pack_reader import PackReader
 from voxelvault.upkeep.headers import Parsed, parsed
+from voxelvault.upkeep.ledger import Turn
 from voxelvault.upkeep.lifecycle import merge_changes, move_changes
 
 
@@ -31,26 +31,6 @@ class Living:
     place: int
     manifest: Manifest
     ref: SealedRef
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A merge or a move: where in the log, when, and of whom."""
-
-    place: int
-    kind: str
-    when: datetime
-    ids: Mapping[str, tuple[str, ...]]
-
-
-def turns(entries: Sequence[Entry]) -> list[Turn]:
-    """Return the merges and moves that the log says were made."""
-    intents = {entry.action: entry.when for entry in entries if entry.outcome == Outcome.INTENT}
-    return [
-        Turn(entry.index, entry.kind, intents.get(entry.action, entry.when).replace(tzinfo=None), entry.ids)
-        for entry in entries
-        if entry.kind in (Kind.SUBJECT_MERGED, Kind.STUDY_MOVED) and entry.outcome == Outcome.OK
-    ]
 
 
 def replay(
@@ -192,4 +172,4 @@ def _versions_in_order(lease: Lease) -> list[Change]:
     return changes("instances", rows, "merge")
 
 
-__all__ = ["Living", "Turn", "replay", "turns"]
+__all__ = ["Living", "replay"]
