@@ -1,0 +1,86 @@
+"""What a released object says of its de-identification: only what was done.
+
+References
+----------
+DICOM PS3.3 C.7.1.1 (Patient Identity Removed), C.12.1 (Longitudinal Temporal Information Modified), C.7.6.1
+(Burned In Annotation, Recognizable Visual Features); PS3.15 E.2; PS3.16 CID 7050.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from voxelvault.deid.model import BASIC, Option, Rewritten
+from voxelvault.deid.tables import EDITION
+
+MEANINGS = {
+    BASIC: "Basic Application Confidentiality Profile",
+    Option.CLEAN_PIXELS.code: "Clean Pixel Data Option",
+    Option.CLEAN_FACES.code: "Clean Recognizable Visual Features Option",
+    Option.CLEAN_GRAPHICS.code: "Clean Graphics Option",
+    Option.CLEAN_STRUCTURED.code: "Clean Structured Content Option",
+    Option.CLEAN_DESCRIPTORS.code: "Clean Descriptors Option",
+    Option.RETAIN_FULL_DATES.code: "Retain Longitudinal Temporal Information Full Dates Option",
+    Option.RETAIN_MODIFIED_DATES.code: "Retain Longitudinal Temporal Information Modified Dates Option",
+    Option.RETAIN_PATIENT_CHARACTERISTICS.code: "Retain Patient Characteristics Option",
+    Option.RETAIN_DEVICE.code: "Retain Device Identity Option",
+    Option.RETAIN_UIDS.code: "Retain UIDs Option",
+    Option.RETAIN_SAFE_PRIVATE.code: "Retain Safe Private Option",
+    Option.RETAIN_INSTITUTION.code: "Retain Institution Identity Option",
+}
+"""Code meanings of CID 7050."""
+
+METHOD = f"voxelvault, PS3.15 {EDITION}"
+
+
+def mark(rewritten: Rewritten, applied: Set[str]) -> None:
+    """Write into the data set what was done to it.
+
+    Parameters
+    ----------
+    rewritten : Rewritten
+        Changed in place; what an earlier de-identification said of itself stays beside ours.
+    applied : set of str
+        Codes of CID 7050 of what was really done to this object, pixels and content included.
+    """
+    dataset = rewritten.dataset
+    dataset.PatientIdentityRemoved = "YES"
+    methods = [method for method in _texts(dataset) if method != METHOD]
+    dataset.DeidentificationMethod = [*methods, METHOD] if methods else METHOD
+    _add_codes(dataset, applied)
+    dataset.LongitudinalTemporalInformationModified = _dates(applied)
+    if Option.CLEAN_PIXELS.code in applied:
+        dataset.BurnedInAnnotation = "NO"
+    if Option.CLEAN_FACES.code in applied:
+        dataset.RecognizableVisualFeatures = "NO"
+
+
+def _texts(dataset: Dataset) -> list[str]:
+    value = dataset.get("DeidentificationMethod") or []
+    return [value] if isinstance(value, str) else [str(part) for part in value]
+
+
+def _add_codes(dataset: Dataset, applied: Set[str]) -> None:
+    items = list(dataset.get("DeidentificationMethodCodeSequence") or [])
+    said = {str(item.get("CodeValue")) for item in items}
+    items += [_code(code) for code in sorted(applied - said)]
+    if items:
+        dataset.DeidentificationMethodCodeSequence = Sequence(items)
+
+
+def _code(value: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", MEANINGS[value]
+    return item
+
+
+def _dates(applied: Set[str]) -> str:
+    if Option.RETAIN_FULL_DATES.code in applied:
+        return "UNMODIFIED"
+    return "MODIFIED" if Option.RETAIN_MODIFIED_DATES.code in applied else "REMOVED"
+
+
+__all__ = ["MEANINGS", "METHOD", "mark"]

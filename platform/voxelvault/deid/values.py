@@ -1,0 +1,281 @@
+"""What an action makes of one value: bytes in, bytes out, none where nothing may stay.
+
+Values are little endian and, where they are text, come in the source's character set and leave in
+UTF-8. A value that isn't what its VR promises never passes.
+
+References
+----------
+DICOM PS3.5 6.2 (value representations), PS3.15 Table E.1-1a (action codes).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import TypeAlias
+
+from voxelvault.deid import tables
+from voxelvault.deid.dates import cap_age, shift_date, shift_datetime
+from voxelvault.deid.model import Action, Context, Decision
+from voxelvault.deid.normal import TEXTS
+from voxelvault.dicom.charset import decode
+from voxelvault.dicom.vr import SINGLE
+
+Value: TypeAlias = bytes | None
+
+DUMMIES = {
+    "AE": b"ANONYMOUS",
+    "AS": b"000D",
+    "CS": b"OTHER",
+    "DA": b"19000101",
+    "DS": b"0",
+    "DT": b"19000101000000",
+    "IS": b"0",
+    "PN": b"ANONYMOUS",
+    "TM": b"000000",
+    "UR": b"about:blank",
+}
+"""Values that are of their VR and say nothing; other text reads ANONYMIZED, binary is zero."""
+
+_LONGEST = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240}
+_NUMBER = rb" *(?:[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)? *"
+_NUMBERS = re.compile(rb"%b(?:\\%b)*[ \0]*" % (_NUMBER, _NUMBER))
+_LONG = {"IS": re.compile(rb"\d{7}"), "DS": re.compile(rb"(?<![\d.])0*[1-9]\d{7}")}
+"""Whole numbers that are long enough to be somebody's: counts and lengths in mm are shorter."""
+
+_TIME = re.compile(r"\d{2}(?::?\d{2}(?::?\d{2}(?:\.\d{1,6})?)?)?")
+_ZONE = re.compile(r"[+-]\d{4}")
+_TOKENS = re.compile(r"[ _/-]+")
+_PRINTABLE = re.compile(rb"[A-Za-z0-9 ^.,_=\\-]{6,64}\0?")
+
+
+class Values:
+    """Makes values for one instance, with one patient's pseudonyms and dates."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._days = context.pseudonyms.days(context.person.subject)
+        self._patient = context.pseudonyms.patient(context.person.subject)
+        self._texts: dict[str, str] = {}
+        self._uids: dict[str, str] = {}
+        self._own = frozenset(int(own) for own in context.person.ids if own.isascii() and own.isdigit())
+        self._actions: dict[Action, Callable[[bytes, str, int, tuple[str, ...]], Value]] = {
+            Action.KEEP: self._keep,
+            Action.CLEAN: self._clean,
+            Action.SHIFT: self._shift,
+            Action.UID: self._uid,
+            Action.HASH: self._hash,
+            Action.ZERO: self._zero,
+            Action.DUMMY: self._dummy,
+        }
+
+    def make(self, decision: Decision, value: bytes, vr: str, tag: int, encodings: tuple[str, ...]) -> Value:
+        """Return what becomes of a value.
+
+        Parameters
+        ----------
+        decision : Decision
+            Of the policy.
+        value : bytes
+            As found, little endian, in the VR that it ought to have.
+        vr : str
+            That VR.
+        tag : int
+            Group and element.
+        encodings : tuple of str
+            Python codecs of the data set (`voxelvault.dicom.charset`).
+
+        Returns
+        -------
+        bytes or None
+            In UTF-8 where it is text; None removes the element.
+        """
+        if decision.action is Action.REPLACE:
+            return (decision.value or "").encode() if vr in TEXTS else None
+        made = self._actions[decision.action](value, vr, tag, encodings)
+        if not made and value.strip(b"\0 ") and tag in tables.filled():
+            return dummy(vr, value)
+        return made
+
+    def _zero(self, value: bytes, vr: str, tag: int, encodings: tuple[str, ...]) -> Value:
+        return self._pseudonym(value, vr, tag, encodings) or b""
+
+    def _dummy(self, value: bytes, vr: str, tag: int, encodings: tuple[str, ...]) -> Value:
+        return self._pseudonym(value, vr, tag, encodings) or dummy(vr, value)
+
+    def _pseudonym(self, value: bytes, vr: str, tag: int, encodings: tuple[str, ...]) -> Value:
+        domain = tables.pseudonymous().get(tag)
+        if domain is None:
+            return None
+        if domain == "patient":
+            return self._patient.encode()
+        text = decode(value, encodings).strip("\0 ")
+        made = self._context.pseudonyms
+        how = {
+            "accession": made.accession,
+            "study": made.study_id,
+            "device": made.device,
+            "other": made.other,
+        }
+        return how[domain](text).encode() if text else None
+
+    def _keep(self, value: bytes, vr: str, tag: int, encodings: tuple[str, ...]) -> Value:
+        if vr in ("DS", "IS"):
+            return self._number(value, vr, tag)
+        if vr in TEXTS:
+            return self._kept_text(value, vr, encodings)
+        if _PRINTABLE.fullmatch(value) or (self._own and len(value) <= 8 and self._is_own(value)):
+            return None
+        return value
+
+    def _kept_text(self, value: bytes, vr: str, encodings: tuple[str, ...]) -> Value:
+        how = _PLAIN.get(vr)
+        if how is None:
+            if value.isascii() and b"\x1b" not in value:
+                return value
+            return text_of(value, vr, encodings).encode()
+        return self._each(value, vr, encodings, how)
+
+    def _number(self, value: bytes, vr: str, tag: int) -> Value:
+        if not _NUMBERS.fullmatch(value):
+            return None
+        if _LONG[vr].search(value) and not tables.public_tag(tag):
+            return None
+        if self._own and any(
+            part.strip().isdigit() and int(part) in self._own for part in value.split(b"\\")
+        ):
+            return None
+        return value
+
+    def _is_own(self, value: bytes) -> bool:
+        return int.from_bytes(value, "little") in self._own
+
+    def _clean(self, value: bytes, vr: str, tag: int, encodings: tuple[str, ...]) -> Value:
+        if vr == "CS":
+            return self._terms(text_of(value, vr, encodings).strip("\0 "), tag)
+        if vr == "UI":
+            return self._uid(value, vr, tag, encodings)
+        if vr in ("DA", "DT", "TM"):
+            return self._shift(value, vr, tag, encodings)
+        if vr not in TEXTS or vr in ("DS", "IS"):
+            return self._keep(value, vr, tag, encodings)
+        if vr == "AE":
+            return self._each(value, vr, encodings, self._context.pseudonyms.device)
+        return dummy(vr, value) if vr in ("PN", "UR") else self._each(value, vr, encodings, self.text)
+
+    def text(self, value: str) -> str:
+        """Return one text cleaned; the same text is cleaned once."""
+        made = self._texts.get(value)
+        if made is None:
+            made = self._texts[value] = self._context.cleaner.text(value)
+        return made
+
+    def _terms(self, text: str, tag: int) -> Value:
+        parts = [part.strip() for part in text.split("\\")]
+        kept = [part if is_term(part) else "OTHER" for part in parts]
+        if kept == ["OTHER"] != parts and tag not in tables.filled():
+            return b""
+        return "\\".join(kept).encode()
+
+    def _shift(self, value: bytes, vr: str, tag: int, encodings: tuple[str, ...]) -> Value:
+        how: dict[str, Callable[[str], str | None]] = {
+            "DA": lambda text: shift_date(text, self._days),
+            "DT": lambda text: shift_datetime(text, self._days),
+            "TM": time,
+            "SH": zone,
+        }
+        if vr == "UI":
+            return self._uid(value, vr, tag, encodings)
+        if vr not in TEXTS or vr in ("AE", "PN", "UR"):
+            return None
+        return self._each(value, vr, encodings, how.get(vr, self.text))
+
+    def _uid(self, value: bytes, vr: str, tag: int, encodings: tuple[str, ...]) -> Value:
+        return self._each(value, "UI", encodings, self.uid) if vr in TEXTS else None
+
+    def uid(self, value: str) -> str:
+        """Return the UID that stands for one; the same one is looked up once."""
+        made = self._uids.get(value)
+        if made is None:
+            made = self._uids[value] = self._context.pseudonyms.uid(value)
+        return made
+
+    def _hash(self, value: bytes, vr: str, tag: int, encodings: tuple[str, ...]) -> Value:
+        if vr == "UI":
+            return self._uid(value, vr, tag, encodings)
+        if vr in TEXTS - {"AS", "DA", "DS", "DT", "IS", "TM"}:
+            return self._each(value, vr, encodings, self._context.pseudonyms.other)
+        return dummy(vr, value)
+
+    def _each(
+        self, value: bytes, vr: str, encodings: tuple[str, ...], how: Callable[[str], str | None]
+    ) -> Value:
+        """Apply a function to each value of a text element; one unreadable value removes all."""
+        made = []
+        text = text_of(value, vr, encodings)
+        for part in [text] if vr in SINGLE else text.split("\\"):
+            part = part.rstrip("\0 ") if vr in SINGLE else part.strip("\0 ")
+            new = how(part) if part else ""
+            if new is None:
+                return None
+            made.append(new[: _LONGEST.get(vr)] if new != part else new)
+        return "\\".join(made).encode()
+
+
+def text_of(value: bytes, vr: str, encodings: tuple[str, ...]) -> str:
+    """Return text in the character set that it claims, or in UTF-8 where it claims none and is that."""
+    if value.isascii() and b"\x1b" not in value:
+        return value.decode("ascii")
+    if encodings[0] in ("iso8859", "latin_1", "ascii"):
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            pass
+    return decode(value, encodings, name=vr == "PN")
+
+
+def dummy(vr: str, value: bytes = b"") -> bytes:
+    """Return a value of a VR that says nothing; binary ones keep their length."""
+    if vr in DUMMIES:
+        return DUMMIES[vr]
+    if vr in ("OB", "UN"):
+        return bytes(2)
+    return b"ANONYMIZED" if vr in TEXTS else bytes(len(value) or 8)
+
+
+@cache
+def is_term(value: str) -> bool:
+    """Tell whether a CS value says nothing of a person: a known term, or put together from such."""
+    if value in tables.terms() or not value:
+        return True
+    tokens = [token for token in _TOKENS.split(value) if token]
+    return all(token in tables.terms() or (token.isdigit() and len(token) < 5) for token in tokens)
+
+
+def time(text: str) -> str | None:
+    """Return a TM value as it is, None for what is no time."""
+    return text if _TIME.fullmatch(text) else None
+
+
+def zone(text: str) -> str | None:
+    """Return an offset from UTC as it is, None for what is none."""
+    return text if _ZONE.fullmatch(text) else None
+
+
+def _date(text: str) -> str | None:
+    return shift_date(text, 0)
+
+
+def _datetime(text: str) -> str | None:
+    return shift_datetime(text, 0)
+
+
+_PLAIN: dict[str, Callable[[str], str | None]] = {
+    "AS": cap_age,
+    "DA": _date,
+    "DT": _datetime,
+    "TM": time,
+}
+
+__all__ = ["DUMMIES", "Value", "Values", "dummy", "is_term", "text_of", "time", "zone"]
