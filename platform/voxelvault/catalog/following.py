@@ -86,7 +86,7 @@ class Follower:
 
     def publish(self, connection: psycopg.Connection[Any], replica: Replica, file: Path, key_id: str) -> None:
         """Make a metadata file the new base, under a key; everybody's next look finds it."""
-        base = Base(replica.info.digest, file.read_bytes(), key_id)
+        base = Base(replica.info.digest, file.read_bytes(), key_id, replica.info.snapshot)
         # The keys are durable before a base depends on them.
         self._keys.commit()
         sealed = seal_base(self._keys, replica.number + 1, base)
@@ -123,6 +123,11 @@ class Follower:
 
     def _load(self, found: Found) -> Replica:
         base = self._opened(lambda: open_base(self._keys, found.number, found.base or b""))
+        if base.seq != found.seq:
+            raise IntegrityError(
+                "the catalog's server says that its base is of another state than it is: restore its newest "
+                "backup"
+            )
         path = self.private_path()
         path.write_bytes(base.file)
         info = CommitInfo(found.seq, base.digest)

@@ -15,6 +15,9 @@ from voxelvault.errors import CatalogError
 if TYPE_CHECKING:
     import psycopg
 
+_READERS_WAIT = 3000
+"""Milliseconds in which a new base must find no reader at the tables."""
+
 _MISSING = "the vault's catalog isn't in this PostgreSQL database: check the address, or restore it"
 
 
@@ -91,7 +94,7 @@ class History:
             )
             connection.execute(f"INSERT INTO {self._schema}.base VALUES (1, 0, %s)", (sealed,))  # noqa: S608
 
-    def renew(self, connection: psycopg.Connection[Any], seal: Callable[[int], bytes]) -> None:
+    def renew(self, connection: psycopg.Connection[Any], seal: Callable[[int, int], bytes]) -> None:
         """Put a base in the place of whatever is there, or make the tables with it.
 
         Parameters
@@ -99,14 +102,13 @@ class History:
         connection : Connection
             Holds the lock.
         seal : callable
-            Returns the base sealed for its number.
+            Returns the base sealed for its number and that of the last entry before it.
         """
         if not self.exists():
-            self.make(connection, seal(1))
+            self.make(connection, seal(1, 0))
             return
         with connection.transaction():
-            tables = f"{self._schema}.base, {self._schema}.entries"
-            connection.execute(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE")
+            tables = self._locked(connection)
             number, seq = self._one(
                 connection,
                 "SELECT coalesce(max(number), 0) + 1, 1 + greatest(coalesce(max(seq), 0), "
@@ -115,7 +117,7 @@ class History:
             connection.execute(f"TRUNCATE {tables}")
             connection.execute(
                 f"INSERT INTO {self._schema}.base VALUES (%s, %s, %s)",  # noqa: S608
-                (number, seq, seal(number)),
+                (number, seq, seal(number, seq)),
             )
 
     def append(self, connection: psycopg.Connection[Any], number: int, seq: int, sealed: bytes) -> None:
@@ -150,10 +152,14 @@ class History:
         """Put a new base that holds all entries in the place of the old one, and drop the entries.
 
         Truncated and made anew, not deleted: the old rows' files go at once, not with the next vacuum.
+
+        Raises
+        ------
+        LockTimeout
+            Somebody reads the tables all the time, as a backup does.
         """
         with connection.transaction():
-            tables = f"{self._schema}.base, {self._schema}.entries"
-            connection.execute(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE")
+            tables = self._locked(connection)
             last = self._one(
                 connection,
                 "SELECT number, greatest(seq, (SELECT max(seq) FROM {schema}.entries)) FROM {schema}.base",
@@ -165,6 +171,14 @@ class History:
                 f"INSERT INTO {self._schema}.base VALUES (%s, %s, %s)",  # noqa: S608
                 (number + 1, seq, sealed),
             )
+
+    def _locked(self, connection: psycopg.Connection[Any]) -> str:
+        """Keep readers off the tables for the rest of a transaction; return their names."""
+        tables = f"{self._schema}.base, {self._schema}.entries"
+        # Readers stand in line behind who waits for this, so that nobody waits for long.
+        connection.execute(f"SET LOCAL lock_timeout = {_READERS_WAIT}")
+        connection.execute(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE")
+        return tables
 
     def _one(self, connection: psycopg.Connection[Any], sql: str, params: Sequence[Any] = ()) -> Any:
         found = connection.execute(sql.format(schema=self._schema), params).fetchone()

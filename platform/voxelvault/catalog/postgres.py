@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
@@ -43,7 +44,7 @@ from voxelvault.errors import (
     StorageError,
     VoxelVaultError,
 )
-from voxelvault.model import ObjectStore
+from voxelvault.model import ObjectInfo, ObjectStore
 from voxelvault.storage.sealed_fs import SealedFileSystem
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class PostgresCatalog:
         """Open a session fit to be handed to a user; see `Catalog.user_session`."""
         more = dict(extra or {})
         if allowed is not None:
-            info, rows = self.head(), {name: self.query(sql) for name, sql in allowed.items()}
+            info, rows = self._read("open a session", lambda replica: _selected(replica, allowed))
             return UserSession(connect((), spill=self._follower.private_path()), {**rows, **more}, info)
         return self._read("open a session", lambda replica: self._session(replica, more))
 
@@ -210,7 +211,13 @@ class PostgresCatalog:
         self._may_write()
         with self._locks.held(LEASE, _WAIT) as connection:
             referenced = self._settle(connection, lambda lease: lease.compact(grace))
-            return sweep(self._objects, self._files, referenced, grace)
+
+            def still_held(_listed: Sequence[ObjectInfo]) -> float:
+                # Whoever took the lock meanwhile may have written some of what was listed.
+                connection.execute("SELECT 1")
+                return inf
+
+            return sweep(self._objects, self._files, referenced, grace, still_held)
 
     def rebuild(self) -> MaintenanceReport:
         """Write the catalog anew under a fresh key, so that the old key opens nothing current."""
@@ -242,9 +249,13 @@ class PostgresCatalog:
                 with attached(path, opens, self._tables, self._keys, self._files, spill) as (lake, lease):
                     yield lease
                     digest = head(lake, LAKE).digest
-                base = Base(digest, path.read_bytes(), key_id)
+                file = path.read_bytes()
+
+                def seal(number: int, seq: int) -> bytes:
+                    return seal_base(self._keys, number, Base(digest, file, key_id, seq))
+
                 with self._server.translated():
-                    self._history.renew(connection, lambda number: seal_base(self._keys, number, base))
+                    self._history.renew(connection, seal)
             finally:
                 path.unlink(missing_ok=True)
 
@@ -264,7 +275,7 @@ class PostgresCatalog:
     def _make(self, connection: psycopg.Connection[Any]) -> None:
         key_id, path = self._keys.keys_of(Role.CATALOG)[-1], self._follower.private_path()
         new_file(path, password(self._keys.dek(key_id)), self._tables, self._keys.vault_id)
-        base = Base(statements.first_digest(self._keys.vault_id), path.read_bytes(), key_id)
+        base = Base(statements.first_digest(self._keys.vault_id), path.read_bytes(), key_id, 0)
         path.unlink()
         with self._server.translated():
             self._history.make(connection, seal_base(self._keys, 1, base))
@@ -405,6 +416,13 @@ class PostgresLease:
             )
         if not counted:
             raise StorageError("the PostgreSQL server was lost before the commit counted: run again")
+
+
+def _selected(replica: Replica, queries: Mapping[str, str]) -> tuple[CommitInfo, dict[str, pa.Table]]:
+    """Return the rows of several queries as of one state."""
+    info = replica.info
+    with replica.cursor() as cursor:
+        return info, {name: cursor.execute(sql).to_arrow_table() for name, sql in queries.items()}
 
 
 __all__ = ["LEASE", "PostgresCatalog", "PostgresLease"]

@@ -10,7 +10,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from voxelvault.catalog.postgres_server import PostgresServer
@@ -66,7 +66,7 @@ class PostgresLocks:
         if not queue.acquire(timeout=max(timeout, 0)):
             raise _too_late(name, timeout)
         try:
-            with self.held_on_server(name, until - time.monotonic()) as connection:
+            with self.held_on_server(name, max(until - time.monotonic(), 0)) as connection:
                 yield connection
         finally:
             queue.release()
@@ -92,8 +92,11 @@ class PostgresLocks:
             try:
                 yield connection
             finally:
-                with suppress(Error):
+                try:
                     connection.execute(f"SELECT pg_advisory_unlock({key})")
+                except Error:
+                    # Lent again, it would hold the lock for as long as this process lives.
+                    connection.close()
 
     def _key(self, name: str) -> int:
         digest = hashlib.sha256(f"voxelvault/1/lock/{self._vault_id}/{name}".encode()).digest()
@@ -102,7 +105,7 @@ class PostgresLocks:
 
 def _too_late(name: str, timeout: float) -> LockTimeout:
     return LockTimeout(
-        f"another writer held the vault's {name} lock for {timeout:g} s: let it finish, then run again"
+        f"another writer held the vault's {name} lock for {timeout:.3g} s: let it finish, then run again"
     )
 
 

@@ -35,7 +35,11 @@ _CONNECT_SECONDS = 10
 _SECRETS = frozenset({"password", "sslpassword"})
 # Both ends notice within half a minute that the other has gone, so a dead writer's lock is freed.
 _ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
-_SERVER_ALIVE = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+# A line on which an answer is under way is not idle: that has a limit of its own, by default a quarter hour.
+_SERVER_ALIVE = " ".join(
+    f"-c tcp_{name}"
+    for name in ("keepalives_idle=10", "keepalives_interval=5", "keepalives_count=3", "user_timeout=30000")
+)
 
 T = TypeVar("T")
 
@@ -191,7 +195,9 @@ def _ours(error: Exception, driver: Any) -> VoxelVaultError:
     kinds: tuple[tuple[type[Exception], VoxelVaultError], ...] = (
         (
             errors.LockNotAvailable,
-            LockTimeout("another writer held the vault's lock too long: let it finish, then run again"),
+            LockTimeout(
+                "another writer or a backup held the catalog too long: let it finish, then run again"
+            ),
         ),
         (
             errors.InsufficientPrivilege,

@@ -183,19 +183,22 @@ class Replica:
         self.path.unlink(missing_ok=True)
 
     def _waiting(self, version: int) -> Connection:
-        while self._idle:
-            seen, cursor = self._idle.pop()
-            if seen == version:
-                return cursor
-            cursor.close()
+        # Another thread may take the last one between a look and a grasp.
+        with suppress(IndexError):
+            while True:
+                seen, cursor = self._idle.pop()
+                if seen == version:
+                    return cursor
+                cursor.close()
         cursor = self.connection.cursor()
         cursor.execute("BEGIN")
         cursor.execute(f"USE {LAKE}")
         return cursor
 
     def _drop_idle(self) -> None:
-        while self._idle:
-            self._idle.pop()[1].close()
+        with suppress(IndexError):
+            while True:
+                self._idle.pop()[1].close()
 
     def _tell(self, table: Table, news: News) -> None:
         types, rows = self.below.types[table.name], self.tail.touched[table.name].rows

@@ -43,11 +43,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Base:
-    """A whole state: its digest and DuckLake's encrypted metadata file; `key_id` opens both seals."""
+    """A whole state: its digest, DuckLake's encrypted metadata file, and the last entry that is in it.
+
+    `key_id` opens both seals. The entry's number is sealed in, too: who could raise it would pass an
+    older state off as the newest.
+    """
 
     digest: str
     file: bytes
     key_id: str
+    seq: int
 
 
 def seal_entry(keys: EntryKeys, key_id: str, seq: int, entry: Entry) -> bytes:
@@ -86,13 +91,13 @@ def open_entry(keys: EntryKeys, seq: int, sealed: bytes) -> Entry:
 def seal_base(keys: EntryKeys, number: int, base: Base) -> bytes:
     """Return a base sealed for its number."""
     preamble = Preamble(Kind.CATALOG, _place(_BASE, number), base.key_id)
-    return _seal(keys, preamble, {"digest": base.digest}, [base.file])
+    return _seal(keys, preamble, {"digest": base.digest, "seq": base.seq}, [base.file])
 
 
 def open_base(keys: EntryKeys, number: int, sealed: bytes) -> Base:
     """Return the base with a number; raises as `open_entry` does."""
     about, rest, key_id = _open(keys, _place(_BASE, number), sealed)
-    return Base(about["digest"], bytes(rest), key_id)
+    return Base(about["digest"], bytes(rest), key_id, about["seq"])
 
 
 def _place(kind: int, number: int) -> str:

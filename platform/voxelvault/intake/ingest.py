@@ -14,7 +14,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
@@ -23,7 +23,7 @@ from voxelvault.audit.events import Kind
 from voxelvault.crew import Crew
 from voxelvault.dicom.added_sources import find_everything
 from voxelvault.dicom.sources import Found, Refusal, Source
-from voxelvault.errors import StorageError
+from voxelvault.errors import LockTimeout, StorageError
 from voxelvault.intake.candidates import Arrival, Candidate, examine
 from voxelvault.intake.commit import Draft, commit_batch, discard, log_intent
 from voxelvault.intake.directory import known_instances
@@ -212,7 +212,9 @@ def _hands(resources: Resources, options: IngestOptions, crew: Crew | None) -> I
 def _keep_tidy(resources: Resources, before: int) -> None:
     """Now and then, join the catalog's small files: every commit leaves a few."""
     if resources.catalog.head().snapshot // TIDY_EVERY > before // TIDY_EVERY:
-        resources.catalog.maintain()
+        # Who is at work holds it back, and tidies up in turn.
+        with suppress(LockTimeout):
+            resources.catalog.maintain()
 
 
 def _batches(everything: Iterable[Found], report: IngestReport, times: int = 1) -> Iterator[list[Source]]:

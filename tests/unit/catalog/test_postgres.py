@@ -9,13 +9,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psycopg
 import pyarrow as pa
 import pytest
 
 from catalog_support import TYPED, MemoryKeys, pack, patient, rows
 from postgres_support import Cluster
+from voxelvault.catalog import history
 from voxelvault.catalog import postgres as module
 from voxelvault.catalog.catalog import Change
 from voxelvault.catalog.postgres import PostgresCatalog
@@ -137,6 +140,97 @@ def test_a_lock_lost_meanwhile_is_not_reported_as_held(postgres: Cluster) -> Non
         held.__exit__(None, None, None)
     with locks.lock("log", 5):
         pass
+
+
+def test_a_lock_that_can_t_be_given_back_goes_with_its_connection(postgres: Cluster) -> None:
+    locks, other = (PostgresLocks(PostgresServer(postgres.url()), VAULT) for _ in range(2))
+    with locks.held("log", 1) as connection:
+        connection.execute("BEGIN")
+        with suppress(psycopg.Error):
+            connection.execute("SELECT 1 / 0")
+    with other.lock("log", 2):
+        pass
+
+
+def test_a_line_that_is_dead_is_given_up_by_both_ends(postgres: Cluster) -> None:
+    with PostgresServer(postgres.url()).connection() as connection:
+        shown = connection.execute("SHOW tcp_user_timeout").fetchone()
+    assert shown in (("30s",), ("30000",))
+
+
+def test_a_base_says_itself_which_entries_are_in_it(
+    shared: PostgresCatalog, url: str, postgres: Cluster, objects: LocalObjects, keys: MemoryKeys
+) -> None:
+    """An older state under a newer number would pass for the newest that the log knows of."""
+    shared.commit([patient(new_id())])
+    shared.maintain(grace=0)
+    shared.commit([patient(new_id())])
+    schema = f"voxelvault_{keys.vault_id}"
+    postgres.sql(f"TRUNCATE {schema}.entries; UPDATE {schema}.base SET seq = seq + 1", url.rpartition("/")[2])
+    with pytest.raises(IntegrityError, match="newest backup"):
+        PostgresCatalog.open(PostgresServer(url), objects, keys, TYPED)
+
+
+def test_a_backup_at_work_holds_nobody_up(
+    shared: PostgresCatalog, url: str, keys: MemoryKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "_READERS_WAIT", 200)
+    monkeypatch.setattr(module, "SETTLE_ENTRIES", 2)
+    with psycopg.connect(url) as backup:
+        # As pg_dump does for as long as it runs.
+        backup.execute(f"LOCK TABLE voxelvault_{keys.vault_id}.entries IN ACCESS SHARE MODE")
+        began = time.monotonic()
+        for _ in range(3):
+            shared.commit([patient(new_id())])
+        with pytest.raises(LockTimeout, match="backup"):
+            shared.maintain()
+        assert len(shared.query("FROM patients")) == 3
+        assert time.monotonic() - began < 20
+    shared.maintain()
+    assert len(shared.query("FROM patients")) == 3
+
+
+def test_a_sleeper_whose_lock_is_another_s_sweeps_nothing(
+    shared: PostgresCatalog,
+    url: str,
+    postgres: Cluster,
+    objects: LocalObjects,
+    keys: MemoryKeys,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = PostgresCatalog.open(PostgresServer(url), objects, keys, TYPED)
+    end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+    subject, listed = new_id(), type(objects).list
+
+    def slept(store: LocalObjects, prefix: str) -> object:
+        monkeypatch.setattr(type(objects), "list", listed)
+        postgres.sql(end)
+        other.commit([patient(subject), *pack(subject, 2)])
+        other.maintain()
+        return listed(store, prefix)
+
+    monkeypatch.setattr(type(objects), "list", slept)
+    with pytest.raises(StorageError):
+        shared.maintain(grace=0)
+    assert len(other.query("FROM instances")) == 2
+    other.close()
+    again = PostgresCatalog.open(PostgresServer(url), objects, keys, TYPED)
+    assert len(again.query("FROM instances")) == 2
+    again.close()
+
+
+def test_threads_ask_one_replica_at_once(shared: PostgresCatalog) -> None:
+    """The last waiting cursor is taken by one of two that saw it."""
+    shared.commit([patient(new_id())])
+    with shared._follower.present() as replica:
+
+        class Raced(list):  # type: ignore[type-arg]
+            def __len__(self) -> int:
+                return 1
+
+        replica._idle = Raced()
+        with replica.cursor() as cursor:
+            assert cursor.execute("SELECT count(*) FROM patients").fetchall() == [(1,)]
 
 
 def test_a_role_that_may_only_read_reads(
