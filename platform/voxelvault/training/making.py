@@ -109,6 +109,11 @@ def make_dataset(
         raise UsageError("slices are of one series each: leave out group= and roles=, or ask for volumes")
     copies = copies_for(resources, series_ids, request.cache, wish)
     masks = masks_for(resources, request.firsts, request.masks, request.unmasked, copies)
+    if wish.kind == "patches" and wish.sampling == "balanced" and not masks:
+        raise UsageError(
+            "sampling='balanced' draws patches about a mask: pass masks= with labels of segmentations, or a"
+            " cache that was built with masks="
+        )
     wanted = list(dict.fromkeys([*series_ids, *masks.series_ids]))
     opened = open_many(resources, wanted, kind_code="loader", cohort_id=request.cohort_id)
     try:

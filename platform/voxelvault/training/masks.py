@@ -35,6 +35,9 @@ class Masks:
     bricks: Mapping[str, Bricks] = field(default_factory=dict)
     background: frozenset[str] = frozenset()
 
+    def __bool__(self) -> bool:
+        return bool(self.plans or self.bricks or self.background)
+
     @property
     def series_ids(self) -> tuple[str, ...]:
         """Series that the segmentations are in."""

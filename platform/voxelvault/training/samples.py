@@ -10,7 +10,6 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from voxelvault.errors import UsageError
 from voxelvault.training.patches import (
     Array,
     Box,
@@ -152,10 +151,8 @@ class SampleMaker(Generic[M]):
         self, unit: Unit[M], image: Volume, mask: Volume | None, generator: np.random.Generator
     ) -> Box:
         wish = self._plan.wish
-        if wish.sampling == "random":
+        if wish.sampling == "random" or mask is None:
             return random_start(image.shape, wish.patch_size, generator)
-        if mask is None:
-            raise UsageError("balanced sampling needs masks; pass masks= with the labels to draw from")
         # Which voxels are remembered is the same in every process and epoch.
         points = self._points.get(
             unit.id,

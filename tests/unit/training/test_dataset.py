@@ -96,7 +96,7 @@ def test_masks_come_along_and_balanced_patches_find_them(dataset: Make) -> None:
     assert {1, 2} <= {int(patch["mask"].max()) for patch in balanced}
     assert not all(patch["mask"].any() for patch in dataset(**wish))
     with pytest.raises(UsageError, match="masks="):
-        dataset(kind="patches", sampling="balanced", patch_size=(3, 5, 5))[0]
+        dataset(kind="patches", sampling="balanced", patch_size=(3, 5, 5))
 
 
 def test_series_without_the_label_are_refused_or_background(
