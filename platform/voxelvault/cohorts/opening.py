@@ -10,6 +10,7 @@ from weakref import finalize
 from voxelvault.cohorts.selecting import Chosen
 from voxelvault.reading.handles import Handle
 from voxelvault.reading.many import OpenedMany, open_many
+from voxelvault.reading.stacks import named_series
 from voxelvault.series import Series, series_of
 
 if TYPE_CHECKING:
@@ -116,8 +117,13 @@ def to_dask(
     """
     many = opened(chosen, series_ids)
     chosen.keep(many)
-    series = {series_id: _series(chosen, many, series_id) for series_id in many.series_ids}
-    return {key: one.volume(stack, units=units) for key, one in series.items() if one.stacks}
+    found = {}
+    for series_id in many.series_ids:
+        one = _series(chosen, many, series_id)
+        if one.stacks:
+            with named_series(series_id):
+                found[series_id] = one.volume(stack, units=units)
+    return found
 
 
 def to_xarray(

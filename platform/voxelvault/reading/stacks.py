@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -148,6 +149,21 @@ def choose(stacks: Sequence[FrameStack], stack: int | str | None) -> FrameStack:
     more = f", … {len(stacks) - 1}; `stacks` lists all {len(stacks)}" if len(stacks) > NAMED else ""
     problem = "this series has several stacks" if stack is None else "this series has no such stack"
     raise StackChoiceNeeded(f"{problem}; pass stack= one of {labels}{more}")
+
+
+@contextmanager
+def named_series(series_id: str) -> Iterator[None]:
+    """Say which series an error is about, where many are open.
+
+    Raises
+    ------
+    NoPixels, StackChoiceNeeded
+        As for `choose`, with the opaque id.
+    """
+    try:
+        yield
+    except (NoPixels, StackChoiceNeeded) as error:
+        raise type(error)(str(error).replace("this series", f"series {series_id}", 1)) from None
 
 
 def _layout(row: Row) -> Layout:

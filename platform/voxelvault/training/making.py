@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from voxelvault.errors import UsageError
+from voxelvault.errors import NoPixels, UsageError
 from voxelvault.reading.many import OpenedMany, open_many
 from voxelvault.reading.sources import SeriesSource
-from voxelvault.reading.stacks import FrameStack, choose
+from voxelvault.reading.stacks import FrameStack, choose, named_series
 from voxelvault.training.copies import Copies, copies_for
 from voxelvault.training.dataset import Dataset, Transform, arrays_for
 from voxelvault.training.fitting import check_fit
@@ -117,6 +117,7 @@ def make_dataset(
     wanted = list(dict.fromkeys([*series_ids, *masks.series_ids]))
     opened = open_many(resources, wanted, kind_code="loader", cohort_id=request.cohort_id)
     try:
+        _check_pixels(opened, copies, series_ids)
         if wish.kind == "patches":
             _check_places(opened, request)
             _check_fit(opened, wish, copies, series_ids)
@@ -130,6 +131,16 @@ def make_dataset(
     # The handle alone: the samples' memory goes when nobody has the data set any more.
     request.keep(opened.handle)
     return dataset
+
+
+def _check_pixels(opened: OpenedMany, copies: Copies, series_ids: Sequence[str]) -> None:
+    """Refuse series without frames now, and not in the middle of an epoch."""
+    without = sum(one not in copies.images and not len(opened.series(one).frames) for one in series_ids)
+    if without:
+        raise NoPixels(
+            f"{without} of {len(series_ids)} series have no pixels that can be decoded: leave them out with"
+            " where('frame_count > 0')"
+        )
 
 
 def _check_places(opened: OpenedMany, request: Request) -> None:
@@ -198,7 +209,8 @@ def _draft(
         key: _member(opened, series_id, copies, masks, series_id == first.series_id)
         for key, series_id in series.items()
     }
-    chosen = choose(first.stacks, wish.stack) if wish.kind == "slices" else None
+    with named_series(first.series_id):
+        chosen = choose(first.stacks, wish.stack) if wish.kind == "slices" else None
     return _Draft(unit_id, first.subject_id, members, chosen)
 
 

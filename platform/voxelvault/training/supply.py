@@ -19,7 +19,7 @@ from voxelvault.reading.lending import LIFETIME, Loan, OpenLoan, lend
 from voxelvault.reading.masks import MaskPlan
 from voxelvault.reading.packs import PackSource
 from voxelvault.reading.sources import SeriesSource
-from voxelvault.reading.stacks import FrameStack, choose, frame_stacks
+from voxelvault.reading.stacks import FrameStack, choose, frame_stacks, named_series
 from voxelvault.storage.layout import DERIVED
 from voxelvault.storage.sealed_objects import SealedObjects
 from voxelvault.training.plan import Plan, Wish
@@ -306,7 +306,8 @@ class Opener:
     def _frame_volume(self, member: Member) -> tuple[FrameVolume, FrameStack]:
         assert member.source is not None  # noqa: S101 - a member has frames or bricks
         # Not the source's own `stacks`: those would stay for all series of the plan.
-        chosen = choose(frame_stacks(member.source.frames, member.source.layouts), self._wish.stack)
+        with named_series(member.series_id):
+            chosen = choose(frame_stacks(member.source.frames, member.source.layouts), self._wish.stack)
         packs = self._place.packs
         if member.copies:
             packs = CopiedPacks(packs, there(self._brick_reader, member.copies))

@@ -15,7 +15,7 @@ import pytest
 import training_support as support
 
 import voxelvault as vv
-from voxelvault.errors import PolicyDenied, StackChoiceNeeded, UsageError
+from voxelvault.errors import NoPixels, PolicyDenied, StackChoiceNeeded, UsageError
 from voxelvault.testing import synthetic
 from voxelvault.training.dataset import Dataset, Draw, stacked
 from voxelvault.training.fitting import PaddedPatches
@@ -183,10 +183,28 @@ def test_several_stacks_ask_for_one(vault: vv.Vault, tmp_path: Any, monkeypatch:
         other.ingest(*tmp_path.glob("*.dcm"), progress=False)
         series_id = other.resources.catalog.query("select series_id from series").to_pylist()[0]["series_id"]
         request = Request([(series_id, {"image": series_id})], lambda *_: {})
-        with make_dataset(other.resources, Wish(), request) as samples, pytest.raises(StackChoiceNeeded):
+        named = pytest.raises(StackChoiceNeeded, match=f"^series {series_id} has several stacks; pass stack=")
+        with make_dataset(other.resources, Wish(), request) as samples, named:
             samples[0]
+        with named:
+            make_dataset(other.resources, Wish(kind="slices"), request)
+        with named:
+            other.select().to_dask()
         with make_dataset(other.resources, Wish(stack=1), request) as samples:
             assert samples[0]["image"].shape == (1, 3, 8, 8)
+
+
+def test_series_without_pixels_are_told_before_anything_is_read(tmp_path: Any, monkeypatch: Any) -> None:
+    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "configuration"))
+    with vv.create(tmp_path / "vault", codec="fast") as other:
+        for number, data in enumerate([*synthetic.ct_series(3, 8, 8), synthetic.structured_report()]):
+            (tmp_path / f"{number}.dcm").write_bytes(data)
+        other.ingest(*tmp_path.glob("*.dcm"), progress=False)
+        every = other.select()
+        for kind in ("volumes", "patches", "slices"):
+            with pytest.raises(NoPixels, match="1 of 2 series have no pixels that can be decoded"):
+                every.dataset(kind, patch_size=2)
+        assert len(every.where("frame_count > 0").dataset("slices")) == 3
 
 
 def test_epochs_differ_and_repeat(dataset: Make) -> None:
