@@ -83,6 +83,25 @@ def test_a_writer_killed_anywhere_leaves_a_whole_log(keys: FewKeys, size: int, a
     assert steps > 3
 
 
+def test_a_name_that_a_killed_writer_left_empty_gets_its_content(keys: FewKeys) -> None:
+    """As on file systems without hard links, where a name is taken before its file is there."""
+
+    class Hollow(MemoryObjects):
+        def put(self, name: str, parts: Iterable[Buffer]) -> None:
+            if name.startswith("audit/entries/"):
+                super().put(name, [])
+                raise Killed
+            super().put(name, parts)
+
+    objects = Hollow()
+    log = AuditLog.create(objects, keys)
+    with pytest.raises(Killed):
+        log.append(events(300))
+    whole = MemoryObjects(objects._objects)
+    AuditLog.open(whole, keys).append(events(1))
+    assert AuditLog.open(whole, keys).verify().size == 301
+
+
 def test_the_same_log_goes_on_after_a_failure(keys: FewKeys) -> None:
     objects = Mortal()
     log = AuditLog.create(objects, keys)

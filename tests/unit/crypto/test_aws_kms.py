@@ -221,6 +221,15 @@ def test_an_outage_says_so(slot: Slot, monkeypatch: pytest.MonkeyPatch, at_once:
         AwsKmsProvider(VAULT).unlock(slot)
 
 
+def test_an_endpoint_that_is_none_is_what_to_check(
+    arn: str, slot: Slot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", "not an address")
+    for ask in (lambda: AwsKmsProvider(VAULT).unlock(slot), lambda: AwsKmsProvider(VAULT).slot(arn)):
+        with pytest.raises(KeyUnavailable, match="check the network and the endpoint"):
+            ask()
+
+
 def test_no_credentials_say_so(kms: Answers, slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")

@@ -152,6 +152,9 @@ def _answer(
         code = str(error.response.get("Error", {}).get("Code", ""))
     except BotoCoreError as error:
         code = type(error).__name__
+    except ValueError:
+        # botocore has no error of its own for an address that is none.
+        code = "Endpoint"
     return {}, _problem(slot_id, code)
 
 
