@@ -6,6 +6,7 @@
     ├── UsageError                 the call was wrong
     │   ├── UnknownUID             no such study, series or instance here
     │   ├── AmbiguousUID           the UID belongs to more than one subject
+    │   ├── RulesRefused           rules of de-identification that can't be honoured, all of them
     │   ├── StackChoiceNeeded      several stacks, time points or echoes: say which
     │   └── VaultClosed            the vault was closed before
     ├── NotAVault                  no vault at this place
@@ -51,6 +52,8 @@ or source path.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class VoxelVaultError(Exception):
     """Root of the tree."""
@@ -70,6 +73,20 @@ class AmbiguousUID(UsageError):
 
 class StackChoiceNeeded(UsageError):
     """Several stacks, time points or echoes; the message names the choices."""
+
+
+class RulesRefused(UsageError):
+    """Rules of de-identification that can't be honoured.
+
+    Attributes
+    ----------
+    problems : tuple of str
+        One for each line or rule: where it stands and what to write instead.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(f"{len(self.problems)} rules can't be honoured: {'; '.join(self.problems)}")
 
 
 class VaultClosed(UsageError):

@@ -20,7 +20,7 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from voxelvault.deid import coded, tables
+from voxelvault.deid import coded, palettes, tables
 from voxelvault.deid.colour import standard_profile
 from voxelvault.deid.model import BASIC, Action, Context, Decision, Option, Refused, Rewritten
 from voxelvault.deid.normal import Stored, as_bytes, as_sequence, proper_vr, stored
@@ -52,7 +52,7 @@ class _Plan(NamedTuple):
     vr: str
     tag: BaseTag
     handled: str
-    """`value`, `sequence`, `code`, `profile` or nothing."""
+    """`value`, `sequence`, `code`, `profile`, `palette` or nothing."""
 
 
 class _Place(NamedTuple):
@@ -191,6 +191,8 @@ class _Rewriter:
             handled = "code" if decision.action is Action.CLEAN else "value"
         elif decision.value == tables.STANDARD:
             handled = "profile"
+        elif tag in palettes.DESCRIPTORS or tag in palettes.SEGMENTED:
+            handled = "palette"
         return _Plan(decision, proper, Tag(tag), "" if decision.action is Action.REMOVE else handled)
 
     def _made(
@@ -210,6 +212,8 @@ class _Rewriter:
             made = self._code(int(plan.tag), plan.vr, value, source, encodings)
         elif plan.handled == "profile":
             made = standard_profile()
+        elif plan.handled == "palette":
+            made = self._palette(int(plan.tag), value, source)
         else:
             made = self._values.make(plan.decision, value, plan.vr, int(plan.tag), encodings)
         return None if made is None else _raw(plan.tag, plan.vr, made)
@@ -237,6 +241,14 @@ class _Rewriter:
                 return None
             return value if isinstance(value, Sequence) else None
         return as_sequence(found, place.encodings)
+
+    def _palette(self, tag: int, value: bytes, source: Dataset) -> bytes | None:
+        if tag in palettes.SEGMENTED:
+            return None if palettes.spells(value) else value
+        descriptor = palettes.DESCRIPTORS[tag]
+        if descriptor not in source:
+            return None
+        return palettes.cut(value, as_bytes(stored(source.get_item(descriptor)), "US") or b"")
 
     def _stand_in(self, plan: _Plan, value: bytes, encodings: tuple[str, ...]) -> bytes | None:
         """Return a dummy of the same kind; known terms and mapped UIDs keep the object valid."""

@@ -99,9 +99,14 @@ def table() -> dict[str, Row]:
     }
 
 
+def is_tag(key: str) -> bool:
+    """Tell whether the key of a row is one tag, not a group or `private`."""
+    return bool(re.fullmatch("[0-9A-F]{8}", key))
+
+
 @cache
 def _numbered() -> dict[int, Row]:
-    return {int(key, 16): row for key, row in table().items() if re.fullmatch("[0-9A-F]{8}", key)}
+    return {int(key, 16): row for key, row in table().items() if is_tag(key)}
 
 
 def listed(tag: int) -> Row | None:

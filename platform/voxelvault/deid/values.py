@@ -47,7 +47,12 @@ _LONG = {"IS": re.compile(rb"\d{7}"), "DS": re.compile(rb"(?<![\d.])0*[1-9]\d{7}
 _TIME = re.compile(r"\d{2}(?::?\d{2}(?::?\d{2}(?:\.\d{1,6})?)?)?")
 _ZONE = re.compile(r"[+-]\d{4}")
 _TOKENS = re.compile(r"[ _/-]+")
-_PRINTABLE = re.compile(rb"[A-Za-z0-9 ^.,_=\\-]{6,64}\0?")
+_LETTER = rb"[A-Za-z0-9 ^.,_=\\-]"
+_SPELT = re.compile(rb"\A(?:%b{6,}|(?:%b\0){6,})\0*\Z|%b{12}|(?:%b\0){8}" % ((_LETTER,) * 4))
+"""Bytes of numbers that are letters throughout, or many in a row, as text or UTF-16: no numbers."""
+
+_SPELT_MOST = 256
+"""Longer values are tables, whose ramps pass through all letters."""
 
 
 class Values:
@@ -102,6 +107,8 @@ class Values:
         return self._pseudonym(value, vr, tag, encodings) or b""
 
     def _dummy(self, value: bytes, vr: str, tag: int, encodings: tuple[str, ...]) -> Value:
+        if vr == "UI":
+            return self._uid(value, vr, tag, encodings)
         return self._pseudonym(value, vr, tag, encodings) or dummy(vr, value)
 
     def _pseudonym(self, value: bytes, vr: str, tag: int, encodings: tuple[str, ...]) -> Value:
@@ -125,7 +132,9 @@ class Values:
             return self._number(value, vr, tag)
         if vr in TEXTS:
             return self._kept_text(value, vr, encodings)
-        if _PRINTABLE.fullmatch(value) or (self._own and len(value) <= 8 and self._is_own(value)):
+        if len(value) <= _SPELT_MOST and _SPELT.search(value):
+            return None
+        if self._own and len(value) <= 8 and self._is_own(value):
             return None
         return value
 

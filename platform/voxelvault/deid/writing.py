@@ -51,16 +51,15 @@ def file_bytes(rewritten: Rewritten) -> bytes:
 
 
 def _meta(dataset: Dataset, syntax: str) -> bytes:
-    elements = b"".join(
-        (
-            element(0x00020001, "OB", b"\0\1"),
-            element(0x00020002, "UI", _uid(dataset, _SOP_CLASS)),
-            element(0x00020003, "UI", _uid(dataset, _SOP_INSTANCE)),
-            element(0x00020010, "UI", syntax.encode()),
-            element(0x00020012, "UI", IMPLEMENTATION),
-            element(0x00020013, "SH", IMPLEMENTATION_NAME),
-        )
-    )
+    values: list[tuple[int, str, bytes]] = [
+        (0x00020001, "OB", b"\0\1"),
+        (0x00020002, "UI", _uid(dataset, _SOP_CLASS)),
+        (0x00020003, "UI", _uid(dataset, _SOP_INSTANCE)),
+        (0x00020010, "UI", syntax.encode()),
+        (0x00020012, "UI", IMPLEMENTATION),
+        (0x00020013, "SH", IMPLEMENTATION_NAME),
+    ]
+    elements = b"".join(element(tag, vr, value) for tag, vr, value in values if value)
     return element(0x00020000, "UL", pack("<I", len(elements))) + elements
 
 
