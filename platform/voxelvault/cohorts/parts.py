@@ -349,11 +349,14 @@ def without(chosen: Chosen, found: Assigned, name: str) -> Chosen:
 def _too_few(empty: str, people: int, how: Recipe) -> str:
     """Return what to do about a part that nobody stands in."""
     wanted = sum(share > 0 for share in how.parts.values())
-    subjects = "1 subject" if people == 1 else f"{people} subjects"
+    told = "1 person" if people == 1 else f"{people} people"
     if people < wanted:
-        return f"{subjects} cannot fill {wanted} parts; select more people, or name fewer parts"
+        return (
+            f"{told} (subjects who may be one count once) cannot fill {wanted} parts; select more people, or"
+            " name fewer parts"
+        )
     way_out = "name fewer parts" if how.stratify == () else "stratify=[] deals them out evenly"
-    return f"the part {empty} would be empty: {subjects} are few for these shares; {way_out}"
+    return f"the part {empty} would be empty: {told} are few for these shares; {way_out}"
 
 
 def folds(chosen: Chosen, series_ids: Sequence[str], k: int, seed: int, stratify: Any) -> Assigned:

@@ -45,7 +45,7 @@ class Split(Generic[S]):
         return self.parts[name]
 
     def report(self) -> SplitReport:
-        """Return subjects and series of each part and stratum."""
+        """Return how many people and series are in each part and stratum."""
         return report(self._chosen.resources, with_strata(self._chosen, self._found))
 
     def check(self) -> None:

@@ -13,7 +13,10 @@ from voxelvault.resources import Resources
 
 @dataclass(frozen=True)
 class SplitReport:
-    """Counts of a split: a row for each part, and one for each stratum in it."""
+    """Counts of a split: a row for each part, and one for each stratum in it.
+
+    Subjects who may be one person count once: a selection's own line may name more of them.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[object, ...], ...]
@@ -31,11 +34,11 @@ class SplitReport:
     def _repr_html_(self) -> str:
         from voxelvault.display.html import table
 
-        return table(self.columns, self.rows, title="Split", note="by subject")
+        return table(self.columns, self.rows, title="Split", note="subjects who may be one person count once")
 
 
 def report(resources: Resources, found: Assigned) -> SplitReport:
-    """Count series and subjects of each part, and of each stratum."""
+    """Count series and people of each part, and of each stratum."""
     groups = groups_of(resources, list(found.part_of))
     strata: Iterable[str | None] = [None, *sorted(set(found.strata.values()))] if found.strata else [None]
     rows = []
@@ -55,7 +58,7 @@ def report(resources: Resources, found: Assigned) -> SplitReport:
                     len(mine),
                 )
             )
-    return SplitReport(("part", "stratum", "share", "got", "subjects", "series"), tuple(rows))
+    return SplitReport(("part", "stratum", "share", "got", "people", "series"), tuple(rows))
 
 
 __all__ = ["SplitReport", "report"]

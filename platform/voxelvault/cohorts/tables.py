@@ -58,7 +58,10 @@ def to_table(what: Any, keys: Collection[str] = ()) -> pa.Table:
         raise UsageError(
             "the table has a column of mixed or unusual types; give each column one type, such as str"
         ) from None
-    raise UsageError("pass a pandas, polars or pyarrow table, or the path of a CSV or Parquet file")
+    raise UsageError(
+        "pass a pandas, polars or pyarrow table (`.collect()` of a lazy one), or the path of a CSV or"
+        " Parquet file"
+    )
 
 
 def _is_pandas(what: Any) -> bool:

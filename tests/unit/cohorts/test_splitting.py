@@ -120,6 +120,9 @@ def test_who_contradicts_or_shares_a_study_goes_together(empty: vv.Vault) -> Non
             assert found[one] == found[other]
         assert found[subjects[25]] == found[subjects[26]]
         assert found[subjects[27]] == found[subjects[28]] == found[subjects[29]]
+    report = of(empty, subjects[:24] + subjects[25:]).split().report()
+    assert report.columns[4] == "people"
+    assert sum(row[4] for row in report.rows) == 39 - len(pairs) - 1 - 2
 
 
 def test_a_hash_puts_a_person_where_every_selection_has_him(empty: vv.Vault) -> None:
@@ -148,7 +151,7 @@ def test_folds(empty: vv.Vault) -> None:
         assert set(train.series_ids) | set(val.series_ids) == set(selection.series_ids)
     assert sorted(one for _, val in folds for one in val.series_ids) == list(selection.series_ids)
     assert [val.series_ids for _, val in selection.kfold(5)] == [val.series_ids for _, val in folds]
-    with pytest.raises(UsageError, match="11 subjects cannot fill 12 parts"):
+    with pytest.raises(UsageError, match=r"11 people \(.*\) cannot fill 12 parts"):
         selection.kfold(12)
     with pytest.raises(UsageError, match="k is"):
         selection.kfold(1)
@@ -156,7 +159,7 @@ def test_folds(empty: vv.Vault) -> None:
 
 def test_what_cannot_be_split(empty: vv.Vault) -> None:
     few = of(empty, people(empty, 2))
-    with pytest.raises(UsageError, match="2 subjects cannot fill 3 parts"):
+    with pytest.raises(UsageError, match=r"2 people \(.*\) cannot fill 3 parts"):
         few.split(train=0.5, val=0.25, test=0.25)
     with pytest.raises(UsageError, match="not split yet: name the parts"):
         few.freeze("few").split()
@@ -166,7 +169,7 @@ def test_what_cannot_be_split(empty: vv.Vault) -> None:
         few.split(seed="x")
     with pytest.raises(UsageError, match="no column 'nothing'"):
         few.split(stratify="nothing")
-    with pytest.raises(UsageError, match="0 subjects cannot fill 3 parts"):
+    with pytest.raises(UsageError, match=r"0 people \(.*\) cannot fill 3 parts"):
         empty.select("false").split()
 
 
