@@ -23,6 +23,7 @@
     │   ├── ObjectChanged          another writer replaced the document meanwhile
     │   ├── NoSpace
     │   ├── NoPermission
+    │   ├── Unanswered             network or server failed: nothing is known of what is stored
     │   ├── NetworkFileSystem      embedded writing needs a local disk
     │   └── LockTimeout            another process holds the lock
     ├── DicomError
@@ -154,6 +155,14 @@ class NoSpace(StorageError):
 
 class NoPermission(StorageError):
     """The operating system denied access."""
+
+
+class Unanswered(StorageError):
+    """The network or a server failed: what is stored, and whether a write arrived, is not known."""
+
+
+UNSEEN = Unanswered, NoPermission
+"""Errors that tell nothing of what is stored: no reason to call it lost."""
 
 
 class NetworkFileSystem(StorageError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ import pytest
 from flow_support import copy_vault, digest, exported, open_again, person_file, python, rows, write
 
 import voxelvault as vv
+from voxelvault.catalog.ducklake import DuckLakeCatalog
 from voxelvault.catalog.schema import TABLES
 from voxelvault.errors import UsageError
 from voxelvault.opening import Ways, close_vault, open_vault
+from voxelvault.storage.sealed_objects import SealedObjects
 from voxelvault.testing.synthetic import CODESTREAMS, compressed, ct_series, hostile, structured_report, uid
 from voxelvault.upkeep.lifecycle import move_study
 from voxelvault.upkeep.rebuilding import RebuildReport, rebuild_catalog
@@ -158,6 +162,49 @@ def test_it_wants_something_older_to_vouch_for_the_log(path: Path, monkeypatch: 
     resources = open_vault(path, Ways(), anew=True, checkpoint=note)
     assert rebuild_catalog(resources).complete
     close_vault(resources)
+
+
+@contextmanager
+def unanswered(patch: pytest.MonkeyPatch, works: int) -> Iterator[None]:
+    """Let an object store answer so often when packs are looked at, and never again."""
+    left, describe = [works], SealedObjects.describe
+
+    def asked(sealed: SealedObjects, object_id: str) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise vv.errors.Unanswered("object storage did not answer within 1 s: check the network")
+        return describe(sealed, object_id)
+
+    with patch.context() as inner:
+        inner.setattr(SealedObjects, "describe", asked)
+        yield
+
+
+def test_a_network_that_fails_loses_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not seen is not called lost: the present catalog stays."""
+    with open_again(path) as vault:
+        before = tables(vault)
+    with unanswered(monkeypatch, 3), pytest.raises(vv.errors.Unanswered):
+        rebuilt(path)
+    with open_again(path) as vault:
+        assert tables(vault) == before
+
+
+def test_what_comes_in_before_the_lease_is_in(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anew, late = DuckLakeCatalog.anew, person_file("LATE", study=99)
+
+    def overtaken(catalog: DuckLakeCatalog) -> Any:
+        with open_again(path) as other:
+            other.ingest(write(tmp_path / "late", [late]), progress=False)
+        return anew(catalog)
+
+    monkeypatch.setattr(DuckLakeCatalog, "anew", overtaken)
+    assert rebuilt(path).complete
+    with open_again(path) as vault:
+        assert of(vault, late)["sha256"] == digest(late)
+        assert vault.verify(progress=False, quick=True).ok
 
 
 DIES = """

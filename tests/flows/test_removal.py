@@ -27,9 +27,17 @@ from flow_support import (
 import voxelvault as vv
 from voxelvault.crypto.keyring import Role
 from voxelvault.crypto.providers.recovery import RecoveryProvider, new_code
-from voxelvault.errors import IntegrityError, KeyUnavailable, UnknownUID, UsageError, VoxelVaultError
+from voxelvault.errors import (
+    IntegrityError,
+    KeyUnavailable,
+    Unanswered,
+    UnknownUID,
+    UsageError,
+    VoxelVaultError,
+)
 from voxelvault.reading.packs import manifest_ref, open_manifest
 from voxelvault.storage.pack import MANIFEST_LABEL
+from voxelvault.storage.sealed_objects import SealedObjects
 from voxelvault.testing.synthetic import ct_series
 from voxelvault.upkeep.removal import delete_instances, delete_study, erase_subject
 from voxelvault.upkeep.verify import VerifyOptions, verify
@@ -242,6 +250,28 @@ def test_what_is_not_there_is_refused_and_nothing_done(vault: Vault) -> None:
         with pytest.raises(UnknownUID):
             call()
     assert vault.resources.log.size == size
+
+
+def test_a_catalog_file_that_was_not_seen_keeps_its_key(
+    vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network fails while keys are counted: none is destroyed, and the removal is finished later."""
+    preamble = SealedObjects.preamble
+
+    def unanswered(sealed: SealedObjects, object_id: str) -> Any:
+        if "catalog/" in sealed.name(object_id):
+            raise Unanswered("object storage did not answer within 1 s: check the network")
+        return preamble(sealed, object_id)
+
+    before = counts(vault, "patients", "cohorts")
+    with monkeypatch.context() as patch:
+        patch.setattr(SealedObjects, "preamble", unanswered)
+        with pytest.raises(Unanswered):
+            delete_study(vault.resources, of(vault, "other study")["study_id"])
+    assert counts(vault, "patients", "cohorts") == before
+    report = verify(vault.resources, VerifyOptions(quick=True, repair=True, grace=0, readers=0))
+    assert report.ok, report.failures
+    whole(vault)
 
 
 DIES = """

@@ -22,6 +22,7 @@ from voxelvault.errors import (
     NoPermission,
     NoSpace,
     StorageError,
+    Unanswered,
     UsageError,
     VoxelVaultError,
 )
@@ -210,7 +211,7 @@ def _ours(error: Exception, driver: Any) -> VoxelVaultError:
         ),
         (
             driver.OperationalError,
-            StorageError(
+            Unanswered(
                 "the catalog's PostgreSQL server can't be reached or turned us away: check server, network "
                 "and password (PGPASSWORD, ~/.pgpass), then run again"
             ),

@@ -39,6 +39,7 @@ from voxelvault.errors import (
     ObjectExists,
     ObjectMissing,
     StorageError,
+    Unanswered,
 )
 from voxelvault.model import Buffer, ObjectInfo
 from voxelvault.storage.layout import LOCKS, check_name, check_object, check_prefix
@@ -57,11 +58,7 @@ _STATUS = re.compile(r"status code: (\d{3})")
 T = TypeVar("T")
 
 
-class Unanswered(StorageError):
-    """The network or the server failed: whether a write arrived is not known."""
-
-
-class _Resting(StorageError):
+class _Resting(Unanswered):
     """The store was given up a moment ago, and was not asked."""
 
 
@@ -247,6 +244,8 @@ class ObstoreObjects:
             tried = time.monotonic()
             try:
                 return write(began)
+            except _Resting:
+                raise
             except Unanswered:
                 now = time.monotonic()
                 # Another try may take as long as this one did.
@@ -326,4 +325,4 @@ def _too_short(name: str) -> IntegrityError:
     return IntegrityError(f"{name} ends too soon: run `voxelvault verify`, and restore it from a backup")
 
 
-__all__ = ["ObstoreObjects", "Unanswered"]
+__all__ = ["ObstoreObjects"]

@@ -17,7 +17,7 @@ import pyarrow as pa
 from voxelvault.audit.events import Kind, Outcome
 from voxelvault.audit.leaf import Entry
 from voxelvault.catalog.catalog import Change, Lease
-from voxelvault.errors import VoxelVaultError
+from voxelvault.errors import UNSEEN, VoxelVaultError
 from voxelvault.resources import Resources
 from voxelvault.rows import changes
 from voxelvault.storage.layout import DERIVED
@@ -40,11 +40,13 @@ class Carried:
 
 
 def former(resources: Resources) -> dict[str, pa.Table]:
-    """Return the rows of the catalog that is to be replaced; none of a table that can't be read."""
+    """Return the rows of the catalog that is to be replaced; none of a table that is damaged or gone."""
     found = {}
     for table in TABLES:
         try:
             found[table] = resources.catalog.query(f"select * from {table}")  # noqa: S608 - names of ours
+        except UNSEEN:
+            raise
         except VoxelVaultError:
             continue
     return found
@@ -121,6 +123,8 @@ def _copied(resources: Resources, row: Row) -> bool:
     try:
         size: int = resources.objects.size(sealed.name(str(row["object_id"])))
         resources.keys.parent_of(row["key_id"])
+    except UNSEEN:
+        raise
     except VoxelVaultError:
         return False
     return bool(size == row["object_length"])

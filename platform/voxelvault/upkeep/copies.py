@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from voxelvault.audit.events import Event, Kind, Outcome
-from voxelvault.errors import VoxelVaultError
+from voxelvault.errors import UNSEEN, VoxelVaultError
 from voxelvault.model import SealedRef, new_id
 from voxelvault.resources import Resources
 from voxelvault.rows import changes
@@ -90,6 +90,8 @@ def _problem(sealed: SealedObjects, row: dict[str, object], read: bool) -> str:
             sealed.verify(ref)
         elif sealed.objects.size(sealed.name(ref.object_id)) != ref.length:
             return "the copy has the wrong length"
+    except UNSEEN:
+        raise
     except VoxelVaultError as error:
         return f"copy: {error}"
     return ""

@@ -16,7 +16,7 @@ from typing import cast
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.audit.leaf import Entry
 from voxelvault.catalog.catalog import CommitInfo, Renewable
-from voxelvault.errors import UsageError, VoxelVaultError
+from voxelvault.errors import UNSEEN, UsageError, VoxelVaultError
 from voxelvault.intake.reindex import reindex
 from voxelvault.model import SealedRef, new_id
 from voxelvault.policy.access import Request, require
@@ -99,6 +99,8 @@ def rebuild_catalog(
         Nothing older speaks for the log.
     IntegrityError
         The log is damaged, or a pack is not what was stored; the present catalog stays.
+    Unanswered, NoPermission
+        What is stored can't be seen; the present catalog stays.
     """
     require(resources.policy, Request(Kind.CATALOG_REBUILT, (), resources.purpose, resources.who))
     catalog = cast(Renewable, resources.catalog)
@@ -111,18 +113,16 @@ def rebuild_catalog(
     if not dry_run:
         require_writable(resources)
     resources.log.verify()
-    entries = list(resources.log.entries())
-    ledger = read_ledger(entries)
     report, action = RebuildReport(dry_run=dry_run), new_id()
     _log(resources, action, Outcome.INTENT, report)
-    packs = _living(resources, ledger, report)
-    report.packs = len(packs)
-    report.unfinished = _unfinished(resources, ledger)
     if dry_run:
+        _survey(resources, report)
         return report
-    old = former(resources)
-    late = _made_without_outcome(resources, ledger, packs)
     with catalog.anew() as lease:
+        # Read under the lease: whatever was committed before it is in, and nothing is meanwhile.
+        entries, ledger, packs = _survey(resources, report)
+        late = _made_without_outcome(resources, ledger, packs)
+        old = former(resources)
         report.instances = replay(resources, lease, packs, [*ledger.turns, *late], advance)
         report.carried = carry(resources, lease, old, entries)
     log_turns(resources, ledger, {turn.action: True for turn in late})
@@ -130,6 +130,16 @@ def rebuild_catalog(
     if _was_reindexed(entries):
         reindex(resources)
     return report
+
+
+def _survey(resources: Resources, report: RebuildReport) -> tuple[list[Entry], Ledger, list[Living]]:
+    """Return what the log says, and the packs that come in."""
+    entries = list(resources.log.entries())
+    ledger = read_ledger(entries)
+    packs = _living(resources, ledger, report)
+    report.packs = len(packs)
+    report.unfinished = _unfinished(resources, ledger)
+    return entries, ledger, packs
 
 
 def _living(resources: Resources, ledger: Ledger, report: RebuildReport) -> list[Living]:
@@ -143,6 +153,8 @@ def _living(resources: Resources, ledger: Ledger, report: RebuildReport) -> list
                 report.lost[pack_id] = "its manifest is not the one that the log commits"
                 continue
             found.append(Living(ledger.place(pack_id), open_manifest(resources, ref), ref))
+        except UNSEEN:
+            raise
         except VoxelVaultError as error:
             report.lost[pack_id] = str(error)
     return found
@@ -154,6 +166,8 @@ def _written_anew(resources: Resources, object_ids: Iterable[str]) -> dict[str, 
     for object_id in object_ids:
         try:
             ref = resources.sealed.describe(object_id)
+        except UNSEEN:
+            raise
         except VoxelVaultError:
             continue
         found[ref.sha256] = ref

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from voxelvault.crypto.keyring import DestroyReport, Role
 from voxelvault.crypto.vault_record import NewSlot
-from voxelvault.errors import VoxelVaultError
+from voxelvault.errors import IntegrityError, ObjectMissing
 from voxelvault.resources import Resources
 from voxelvault.storage.layout import CATALOG, object_id_of
 from voxelvault.storage.sealed_objects import SealedObjects
@@ -35,7 +35,8 @@ def _sealing(resources: Resources) -> set[str]:
     for info in resources.objects.list(f"{CATALOG}/"):
         object_id = object_id_of(info.name)
         if object_id is not None:
-            with suppress(VoxelVaultError):
+            # A file that could not be looked at may be sealed by any key.
+            with suppress(ObjectMissing, IntegrityError):
                 found.add(sealed.preamble(object_id).key_id)
     return found
 
