@@ -51,6 +51,15 @@ class Kind(StrEnum):
     PROOF_GIVEN = "proof.given"
     RESTORE_ACCEPTED = "restore.accepted"
     OPTION_CHANGED = "option.changed"
+    PROJECT_MADE = "project.made"
+    CUSTODIAN_ENROLLED = "custodian.enrolled"
+    CUSTODIAN_REMOVED = "custodian.removed"
+    APPROVER_ENROLLED = "approver.enrolled"
+    APPROVER_REMOVED = "approver.removed"
+    LEDGER_REQUESTED = "ledger.requested"
+    LEDGER_APPROVED = "ledger.approved"
+    LEDGER_OPENED = "ledger.opened"
+    RELEASE_MADE = "release.made"
 
 
 class Outcome(StrEnum):
@@ -156,6 +165,25 @@ ALLOWED: Mapping[Kind, _Allowed] = {
         text=True,
     ),
     Kind.OPTION_CHANGED: _allow(digests="record", codes="option value"),
+    Kind.PROJECT_MADE: _allow("project", "custodians approvers", "document"),
+    Kind.CUSTODIAN_ENROLLED: _allow("project custodian", "custodians", "document"),
+    Kind.CUSTODIAN_REMOVED: _allow("project custodian", "custodians", "document"),
+    Kind.APPROVER_ENROLLED: _allow(
+        "project approver request", "approvers", "document request statement second"
+    ),
+    Kind.APPROVER_REMOVED: _allow("project approver", "approvers", "document"),
+    # `statement` is the digest of what an approver signed, `second` that of the other one's.
+    Kind.LEDGER_REQUESTED: _allow("project request", "pseudonyms", "request", "maps", text=True),
+    Kind.LEDGER_APPROVED: _allow("project request approver", "pseudonyms", "request statement", "maps"),
+    Kind.LEDGER_OPENED: _allow(
+        "project request approver", "pseudonyms batches rows", "request statement second", "maps"
+    ),
+    Kind.RELEASE_MADE: _allow(
+        "project custodian release cohort",
+        f"members subjects studies series files refused pairs {_READ}",
+        "policy receipts members",
+        "profile options format notes reason",
+    ),
 }
 """What an event of each kind may carry, by name; anything else is refused.
 

@@ -69,6 +69,7 @@ class Kind(IntEnum):
     TEXT = 8
     DERIVED = 9
     QUARANTINE = 10
+    PROJECT = 11
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@
     keys/          the vault record and pages of wrapped keys
     objects/ab/    sealed objects under random ids, fanned out by the first two digits
     derived/ab/    caches: sealed and rebuildable
+    projects/      projects of de-identification: sealed documents, named by random ids
     catalog/       the catalog file and sealed Parquet
     audit/         Merkle tiles, sealed entries, checkpoints
     locks/         lock files of a local vault, leases of one in object storage: never objects
@@ -22,6 +23,7 @@ TAGS = "tags.toml"
 KEYS = "keys"
 OBJECTS = "objects"
 DERIVED = "derived"
+PROJECTS = "projects"
 CATALOG = "catalog"
 AUDIT = "audit"
 LOCKS = "locks"
@@ -95,6 +97,7 @@ __all__ = [
     "KEYS",
     "LOCKS",
     "OBJECTS",
+    "PROJECTS",
     "TAGS",
     "VAULT_TOML",
     "check_name",

@@ -1,0 +1,149 @@
+"""The ledger: what reverses pseudonyms, sealed so that whoever writes it can't read it.
+
+A batch is compressed, sealed under a key of its own, and that key to the ledger's public key; the
+project signs it, so that nobody without the project key can slip other pairs in.
+
+References
+----------
+RFC 9180 (HPKE), NIST SP 800-38D (AES-GCM; a fresh key a batch, so a nonce of zeros is used once).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from voxelvault.crypto.hybrid import PrivateKey, seal_to
+from voxelvault.deid.approving import MAPS, Request
+from voxelvault.deid.project import OpenProject, Project
+from voxelvault.deid.pseudonym import length_prefixed
+from voxelvault.errors import IntegrityError, UsageError
+
+Maps: TypeAlias = Mapping[str, Mapping[str, str | None]]
+"""New value by old, for each of `MAPS`; a path is None where the file was refused."""
+
+MOST_PLAIN = 256 << 20
+"""Bytes that a batch may hold, so that none inflates without end."""
+
+_MAGIC = b"VVLEDGER1"
+_LABEL = b"voxelvault/1/deid/ledger"
+_NONCE = bytes(12)
+
+
+def seal_batch(opened: OpenProject, batch_id: str, maps: Maps) -> bytes:
+    """Seal pairs of old and new values for the ledger.
+
+    Parameters
+    ----------
+    opened : OpenProject
+        The project that made the pseudonyms.
+    batch_id : str
+        Random id, part of what is authenticated.
+    maps : Maps
+        The pairs.
+
+    Raises
+    ------
+    UsageError
+        The project keeps no ledger, a map is unknown, or the batch is too large.
+    """
+    project = opened.project
+    if not project.ledger:
+        raise UsageError("this project keeps no ledger; enrol two approvers first")
+    if not set(maps) <= set(MAPS):
+        raise UsageError(f"a ledger keeps {', '.join(MAPS)}; nothing was written")
+    plain = json.dumps(maps, separators=(",", ":")).encode()
+    if len(plain) > MOST_PLAIN:
+        raise UsageError("a batch of the ledger is too large; write it in smaller parts")
+    bound = _bound(project, batch_id)
+    key = os.urandom(32)
+    parts = (seal_to(project.ledger, key, bound), AESGCM(key).encrypt(_NONCE, zlib.compress(plain), bound))
+    signature = opened.signing_key.sign(length_prefixed(bound, *parts))
+    return _MAGIC + length_prefixed(*parts, signature)
+
+
+def open_batches(
+    project: Project, asked: Request, secret: PrivateKey, batches: Iterable[tuple[str, bytes]]
+) -> dict[str, dict[str, str | None]]:
+    """Open a ledger as far as a request goes.
+
+    Parameters
+    ----------
+    project : Project
+        Whose ledger it is.
+    asked : Request
+        The approved request: its maps, and the pseudonyms that it names or all.
+    secret : PrivateKey
+        From `approving.ledger_key`.
+    batches : iterable of (str, bytes)
+        Id and content of each batch.
+
+    Returns
+    -------
+    dict
+        New value by old, for each map that was asked for.
+
+    Raises
+    ------
+    IntegrityError
+        A batch was changed, or is not the project's.
+    """
+    wanted = frozenset(asked.pseudonyms)
+    found: dict[str, dict[str, str | None]] = {name: {} for name in asked.maps}
+    for batch_id, sealed in batches:
+        maps = _opened(project, secret, batch_id, sealed)
+        for name in found:
+            pairs = maps.get(name, {}).items()
+            found[name].update((old, new) for old, new in pairs if not wanted or new in wanted)
+    return found
+
+
+def map_csv(pairs: Mapping[str, str | None]) -> str:
+    """Return a map as CSV with the columns `id_old,id_new`, in the order of the old ones."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("id_old", "id_new"))
+    writer.writerows((old, new or "") for old, new in sorted(pairs.items()))
+    return out.getvalue()
+
+
+def _opened(project: Project, secret: PrivateKey, batch_id: str, sealed: bytes) -> Maps:
+    bound = _bound(project, batch_id)
+    try:
+        sealed_key, content, signature = _parts(sealed)
+        public = Ed25519PublicKey.from_public_bytes(project.signing)
+        public.verify(signature, length_prefixed(bound, sealed_key, content))
+        packed = AESGCM(secret.open(sealed_key, bound)).decrypt(_NONCE, content, bound)
+        inflater = zlib.decompressobj()
+        maps: Maps = json.loads(inflater.decompress(packed, MOST_PLAIN))
+    except (InvalidSignature, InvalidTag, ValueError, zlib.error):
+        raise IntegrityError("a part of the ledger was changed: restore the ledger from a copy") from None
+    return maps
+
+
+def _parts(sealed: bytes) -> tuple[bytes, bytes, bytes]:
+    if not sealed.startswith(_MAGIC):
+        raise ValueError
+    parts, at = [], len(_MAGIC)
+    while at < len(sealed):
+        stop = at + 4 + int.from_bytes(sealed[at : at + 4], "big")
+        parts.append(sealed[at + 4 : stop])
+        at = stop
+    first, second, third = parts
+    return first, second, third
+
+
+def _bound(project: Project, batch_id: str) -> bytes:
+    return length_prefixed(_LABEL, project.project_id.encode(), project.ledger, batch_id.encode())
+
+
+__all__ = ["MOST_PLAIN", "Maps", "map_csv", "open_batches", "seal_batch"]

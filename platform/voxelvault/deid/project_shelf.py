@@ -1,0 +1,189 @@
+"""Where a project lies: a folder of its own, or sealed inside a vault.
+
+::
+
+    project                 the project's document
+    batches/<id>            the ledger
+    requests/<id>           what was asked for
+    approvals/<id>.<who>    who said yes
+    opened/<id>             a request that was carried out; it opens nothing a second time
+    receipts/<release>      receipts of a release
+
+Only the project's document is ever replaced, and that from the version that was read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from voxelvault.crypto.key_tree import Role
+from voxelvault.crypto.streaming_aead import HEAD_LENGTH, Kind, Opener, Preamble, Sealer
+from voxelvault.errors import ObjectMissing, UsageError
+from voxelvault.model import ObjectStore
+from voxelvault.storage.layout import PROJECTS
+
+_LABEL = "projects"
+
+
+class Shelf(Protocol):
+    """Named documents of one project."""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Store a document; `ObjectExists` if the name is taken."""
+
+    def swap(self, name: str, data: bytes, expected: str | None) -> None:
+        """Replace a document that still is the version that was read; else `ObjectChanged`."""
+
+    def get(self, name: str) -> tuple[bytes, str]:
+        """Return a document and its version; `ObjectMissing` if there is none."""
+
+    def names(self, folder: str) -> Iterator[str]:
+        """Yield the names of the documents below a folder, in order."""
+
+
+class PathKeys(Protocol):
+    """What sealing needs of a key ring."""
+
+    @property
+    def vault_id(self) -> str:
+        """The vault's id."""
+
+    def keys_of(self, role: Role, /) -> Sequence[str]:
+        """Ids of the keys of a role, the oldest first."""
+
+    def sub_key(self, key_id: str, label: str, /) -> bytes:
+        """Return the sub-key for one use."""
+
+
+@dataclass(frozen=True)
+class FolderShelf:
+    """A project in a folder of its own; its documents hold nothing in clear that identifies.
+
+    Parameters
+    ----------
+    objects : ObjectStore
+        Of that folder, such as `LocalObjects(path)`.
+    prefix : str
+        Empty, or the folder within it, with a slash at its end.
+    """
+
+    objects: ObjectStore
+    prefix: str = ""
+
+    def put(self, name: str, data: bytes) -> None:
+        """Store a document; see `Shelf`."""
+        self.objects.put(self.prefix + name, [data])
+
+    def swap(self, name: str, data: bytes, expected: str | None) -> None:
+        """Replace a document; see `Shelf`."""
+        self.objects.swap(self.prefix + name, data, expected)
+
+    def get(self, name: str) -> tuple[bytes, str]:
+        """Return a document and its version; see `Shelf`."""
+        return self.objects.versioned(self.prefix + name)
+
+    def names(self, folder: str) -> Iterator[str]:
+        """Yield names below a folder; see `Shelf`."""
+        start = len(self.prefix)
+        listed = self.objects.list(f"{self.prefix}{folder}/")
+        yield from sorted(info.name[start:] for info in listed)
+
+
+class SealedShelf:
+    """A project inside a vault: every document is sealed under a key of the vault.
+
+    Parameters
+    ----------
+    objects : ObjectStore
+        The vault's.
+    keys : PathKeys
+        The vault's key ring.
+    project_id : str
+        Names the project's folder.
+    """
+
+    def __init__(self, objects: ObjectStore, keys: PathKeys, project_id: str) -> None:
+        self._plain = FolderShelf(objects, f"{PROJECTS}/{project_id}/")
+        self._keys = keys
+
+    def put(self, name: str, data: bytes) -> None:
+        """Store a document; see `Shelf`."""
+        self._plain.put(name, self._seal(name, data))
+
+    def swap(self, name: str, data: bytes, expected: str | None) -> None:
+        """Replace a document; see `Shelf`."""
+        self._plain.swap(name, self._seal(name, data), expected)
+
+    def get(self, name: str) -> tuple[bytes, str]:
+        """Return a document and its version; see `Shelf`.
+
+        Raises
+        ------
+        IntegrityError
+            It was changed, or stood under another name or in another project.
+        """
+        sealed, version = self._plain.get(name)
+        key_id, key = self._key()
+        preamble = Preamble(Kind.PROJECT, self._object_id(name), key_id)
+        opener = Opener(key, sealed[:HEAD_LENGTH], self._keys.vault_id, len(sealed), preamble)
+        out = bytearray(opener.size)
+        first, last = opener.cipher_range(0, opener.size)
+        opener.open_range(memoryview(sealed)[first:last], 0, opener.size, memoryview(out))
+        return bytes(out), version
+
+    def names(self, folder: str) -> Iterator[str]:
+        """Yield names below a folder; see `Shelf`."""
+        return self._plain.names(folder)
+
+    def _seal(self, name: str, data: bytes) -> bytes:
+        key_id, key = self._key()
+        sealed = bytearray()
+        preamble = Preamble(Kind.PROJECT, self._object_id(name), key_id)
+        sealer = Sealer(key, preamble, self._keys.vault_id, sealed.extend)
+        sealer.write(data)
+        sealer.close()
+        return bytes(sealed)
+
+    def _key(self) -> tuple[str, bytes]:
+        key_id = self._keys.keys_of(Role.PATHS)[0]
+        return key_id, self._keys.sub_key(key_id, _LABEL)
+
+    def _object_id(self, name: str) -> str:
+        # The place is part of the seal: no document passes for another.
+        return hashlib.sha256((self._plain.prefix + name).encode()).hexdigest()[:32]
+
+
+def projects_in(objects: ObjectStore) -> list[str]:
+    """Return the ids of the projects inside a vault, in order."""
+    return sorted({info.name.split("/")[1] for info in objects.list(f"{PROJECTS}/")})
+
+
+def only_project(objects: ObjectStore) -> str:
+    """Return the id of the one project inside a vault.
+
+    Raises
+    ------
+    ObjectMissing
+        There is none.
+    UsageError
+        There are several.
+    """
+    ids = projects_in(objects)
+    if not ids:
+        raise ObjectMissing("the vault holds no project; make one first")
+    if len(ids) > 1:
+        raise UsageError(f"the vault holds {len(ids)} projects; name one by its id")
+    return ids[0]
+
+
+__all__ = [
+    "FolderShelf",
+    "PathKeys",
+    "SealedShelf",
+    "Shelf",
+    "only_project",
+    "projects_in",
+]

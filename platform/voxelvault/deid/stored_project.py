@@ -1,0 +1,179 @@
+"""A project where it lies: made, opened by a custodian, written to, and its ledger opened by two.
+
+Each step returns the digest that belongs into the audit log; entering it is the caller's part, and
+comes before the step's effect is handed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from voxelvault.crypto.hybrid import PrivateKey
+from voxelvault.deid import approving, enrolment, ledger
+from voxelvault.deid.approver import ApproverKey, ApproverPublic
+from voxelvault.deid.approving import Approval, Request
+from voxelvault.deid.project import OpenProject, Project, open_project
+from voxelvault.deid.project_shelf import Shelf
+from voxelvault.errors import IntegrityError, ObjectExists, UsageError
+from voxelvault.model import new_id
+
+_DOCUMENT = "project"
+
+
+@dataclass(frozen=True)
+class StoredProject:
+    """One project and the shelf that it lies on."""
+
+    shelf: Shelf
+
+    def create(self, made: Project) -> None:
+        """Store a new project.
+
+        Raises
+        ------
+        ObjectExists
+            A project is here already.
+        """
+        self.shelf.put(_DOCUMENT, made.data())
+
+    def read(self) -> Project:
+        """Return the project's document, its signature checked.
+
+        Raises
+        ------
+        ObjectMissing
+            No project is here.
+        IntegrityError
+            It was changed.
+        """
+        return Project.from_data(self.shelf.get(_DOCUMENT)[0])
+
+    def open(self, private: PrivateKey) -> OpenProject:
+        """Open it as a custodian; see `project.open_project`."""
+        return open_project(self.read(), private)
+
+    def change(self, opened: OpenProject, changed: Project) -> OpenProject:
+        """Store a changed document, if it still is the one that was opened.
+
+        Raises
+        ------
+        ObjectChanged, UsageError
+            Somebody else changed it meanwhile.
+        """
+        data, version = self.shelf.get(_DOCUMENT)
+        if data != opened.project.data():
+            raise UsageError("the project was changed meanwhile; open it again")
+        self.shelf.swap(_DOCUMENT, changed.data(), version)
+        return OpenProject(changed, opened.key, opened.custodian_id)
+
+    # The ledger
+
+    def record(self, opened: OpenProject, maps: ledger.Maps) -> str:
+        """Add pairs to the ledger and return the batch's id; needs no approval.
+
+        Raises
+        ------
+        UsageError
+            The project keeps no ledger.
+        """
+        batch_id = new_id()
+        self.shelf.put(f"batches/{batch_id}", ledger.seal_batch(opened, batch_id, maps))
+        return batch_id
+
+    def ask(self, asked: Request) -> str:
+        """Store a request for the approvers to see, and return its digest."""
+        self.shelf.put(f"requests/{asked.request_id}", asked.data())
+        return asked.digest
+
+    def asked(self, request_id: str) -> Request:
+        """Return a stored request; `ObjectMissing` if there is none."""
+        return Request.from_data(self.shelf.get(f"requests/{request_id}")[0])
+
+    def approve(self, request_id: str, key: ApproverKey) -> Approval:
+        """Approve a stored request; its digest is the approval's to log.
+
+        Raises
+        ------
+        ObjectExists
+            This approver has approved it already.
+        KeyUnavailable, UsageError, IntegrityError
+            See `approving.approve`.
+        """
+        document, asked = self.read(), self.asked(request_id)
+        approval = approving.approve(document, asked, key)
+        approver_id = approving.approver_of(document, asked, approval)
+        self.shelf.put(f"approvals/{request_id}.{approver_id}", approval.data())
+        return approval
+
+    def approvals(self, request_id: str) -> list[Approval]:
+        """Return the approvals of a request, in the order of their approvers' ids."""
+        names = (
+            name for name in self.shelf.names("approvals") if name.startswith(f"approvals/{request_id}.")
+        )
+        return [Approval.from_data(self.shelf.get(name)[0]) for name in names]
+
+    def reidentify(self, request_id: str, private: PrivateKey) -> dict[str, dict[str, str | None]]:
+        """Carry out an approved request, once: return the maps that it asked for.
+
+        Raises
+        ------
+        KeyUnavailable
+            There are not two approvals by two approvers.
+        IntegrityError
+            An approval, a share or the ledger was changed, or the key is not the request's.
+        UsageError
+            The request was carried out before, or asks for an enrolment.
+        """
+        document, asked = self.read(), self.asked(request_id)
+        if asked.maps == (approving.ENROL,):
+            raise UsageError("this request was approved for enrolling approvers, not for reading")
+        secret = self._unlocked(document, asked, private)
+        batches = ((name.rpartition("/")[2], self.shelf.get(name)[0]) for name in self.shelf.names("batches"))
+        return ledger.open_batches(document, asked, secret, batches)
+
+    def enrol(
+        self,
+        opened: OpenProject,
+        request_id: str,
+        private: PrivateKey,
+        approvers: Mapping[str, ApproverPublic],
+    ) -> OpenProject:
+        """Carry out a request to enrol further approvers: those that it named by digest.
+
+        Raises
+        ------
+        UsageError
+            The request is for others, or for reading; or it was carried out before.
+        KeyUnavailable, IntegrityError
+            As `reidentify`.
+        """
+        asked = self.asked(request_id)
+        if asked.maps != (approving.ENROL,) or asked.subject != enrolment.digest_of(approvers):
+            raise UsageError("the request was approved for something else; ask for this enrolment")
+        secret = self._unlocked(opened.project, asked, private)
+        return self.change(opened, enrolment.with_approvers(opened.project, opened.key, approvers, secret))
+
+    # Receipts
+
+    def keep_receipts(self, release_id: str, document: bytes) -> None:
+        """Keep a release's receipts beside the project; `ObjectExists` if there are some."""
+        self.shelf.put(f"receipts/{release_id}", document)
+
+    def receipts(self, release_id: str) -> bytes:
+        """Return a release's receipts; `ObjectMissing` if there are none."""
+        return self.shelf.get(f"receipts/{release_id}")[0]
+
+    def _unlocked(self, document: Project, asked: Request, private: PrivateKey) -> PrivateKey:
+        if private.public_key() != asked.public_key:
+            raise IntegrityError("this key is not the request's; use the one that was made with it")
+        secret = approving.ledger_key(document, asked, private, self.approvals(asked.request_id))
+        try:
+            # Before anything is opened: of two who try at once, one is refused.
+            self.shelf.put(f"opened/{asked.request_id}", asked.digest.encode())
+        except ObjectExists:
+            raise UsageError("this request was carried out before; make a new one") from None
+        return secret
+
+
+__all__ = ["StoredProject"]

@@ -1,0 +1,125 @@
+"""Receipts: any change to the files or the document is found, and no value gets in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voxelvault.deid.receipt import Receipt, Refusal, Terms, issue, receipts_of, verify_release
+from voxelvault.errors import IntegrityError, NewerFormat, UsageError
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+SIGNER = KEY.public_key().public_bytes_raw()
+TERMS = Terms("0" * 32, "research", "ab" * 32, "2026d", ("113100", "113105"), "0.1.0", ("map_written",))
+FILES = {f"{name}.dcm": name.encode() * 9 for name in "abcde"}
+
+
+def receipt(path: str, data: bytes) -> Receipt:
+    return Receipt(
+        path,
+        hashlib.sha256(data).hexdigest(),
+        "cd" * 32,
+        {"K": 12, "X": 3},
+        {"leaks": "none", "pixels": "clean"},
+        ((0, 1, 2, 30, 40),),
+    )
+
+
+RECEIPTS = [receipt(path, data) for path, data in FILES.items()]
+DOCUMENT = issue(TERMS, [*reversed(RECEIPTS), Refusal("ef" * 32, "leak_found")], KEY)
+
+
+def test_a_release_as_it_was_signed_for_is_in_order() -> None:
+    found = verify_release(DOCUMENT, FILES.items(), SIGNER)
+    assert found.ok
+    assert (found.files, found.refused, found.terms, found.signer) == (5, 1, TERMS, SIGNER)
+    assert list(receipts_of(DOCUMENT, SIGNER)) == RECEIPTS
+
+
+def test_changed_missing_extra_and_reordered_files_are_told_apart() -> None:
+    files = {**FILES, "b.dcm": b"other", "zz.dcm": b"new"}
+    del files["d.dcm"]
+    found = verify_release(DOCUMENT, files.items())
+    assert not found.ok
+    assert (found.changed, found.missing, found.extra) == (("b.dcm",), ("d.dcm",), ("zz.dcm",))
+    swapped = verify_release(DOCUMENT, reversed(FILES.items()))
+    assert (swapped.reordered, swapped.changed, swapped.missing) == (
+        ("d.dcm", "c.dcm", "b.dcm", "a.dcm"), (), (),
+    )  # fmt: skip
+    twice = verify_release(DOCUMENT, [*FILES.items(), ("e.dcm", FILES["e.dcm"])])
+    assert twice.extra == ("e.dcm",)
+    exchanged = {**FILES, "a.dcm": FILES["b.dcm"], "b.dcm": FILES["a.dcm"]}
+    assert verify_release(DOCUMENT, exchanged.items()).changed == ("a.dcm", "b.dcm")
+    assert verify_release(DOCUMENT, []).missing == tuple(FILES)
+
+
+@given(st.integers(0, len(DOCUMENT) - 1), st.integers(1, 255))
+def test_any_changed_byte_is_found(place: int, change: int) -> None:
+    changed = bytearray(DOCUMENT)
+    changed[place] ^= change
+    try:
+        found = verify_release(bytes(changed), FILES.items(), SIGNER)
+    except (IntegrityError, NewerFormat):
+        return
+    assert bytes(changed).split() == DOCUMENT.split()  # white space between lines says nothing
+    assert found.ok
+
+
+def test_lines_left_out_repeated_or_exchanged_are_found() -> None:
+    lines = DOCUMENT.splitlines(keepends=True)
+    for others in (lines[:3] + lines[4:], lines[:-1], lines[:4] + lines[3:], lines[:-2] + lines[-1:], [],
+                   [lines[0], lines[2], lines[1], *lines[3:]]):  # fmt: skip
+        with pytest.raises(IntegrityError):
+            verify_release(b"".join(others), FILES.items())
+
+
+def test_a_document_signed_anew_by_somebody_else_is_refused_where_the_signer_is_known() -> None:
+    stranger = Ed25519PrivateKey.generate()
+    forged = issue(TERMS, [receipt(path, b"forged") for path in FILES], stranger)
+    with pytest.raises(IntegrityError, match="another project"):
+        verify_release(forged, FILES.items(), SIGNER)
+    assert verify_release(forged, ((path, b"forged") for path in FILES)).signer != SIGNER
+
+
+def test_a_newer_format_says_so() -> None:
+    first = json.loads(DOCUMENT.splitlines()[0])
+    lines = [json.dumps({**first, "format": 2}).encode(), b'{"seal":{},"previous":"%s"}', b"{}"]
+    lines[1] = lines[1] % hashlib.sha256(lines[0]).hexdigest().encode()
+    with pytest.raises(NewerFormat):
+        verify_release(b"\n".join(lines), [])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sha256": "x"},
+        {"source": "PAT1234567"},
+        {"actions": {"PatientName": 1}},
+        {"actions": {"K": "Doe"}},
+        {"verdicts": {"pixels": "Doe^John"}},
+        {"boxes": ((0, "Doe", 0, 0, 0),)},
+    ],
+)
+def test_a_receipt_takes_no_values(wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        replace(RECEIPTS[0], **wrong)  # type: ignore[arg-type]
+
+
+def test_nor_do_refusals_and_terms() -> None:
+    with pytest.raises(UsageError):
+        Refusal("ab" * 32, "Doe^John")
+    with pytest.raises(UsageError):
+        replace(TERMS, profile="Doe^John")
+    with pytest.raises(UsageError, match="one path"):
+        issue(TERMS, [RECEIPTS[0], RECEIPTS[0]], KEY)
+
+
+def test_the_order_of_the_entries_tells_nothing() -> None:
+    refused = Refusal("ef" * 32, "leak_found")
+    assert issue(TERMS, [refused, *RECEIPTS], KEY) == DOCUMENT
