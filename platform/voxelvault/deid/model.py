@@ -64,6 +64,8 @@ FIRST_OPTION = 113101
 REASONS = {
     "class_unknown": "this SOP class has content that no handler can clean; leave it out of the release",
     "content_unclean": "the content of this object can't be cleaned; leave it out of the release",
+    "uid_missing": "the file has no Study, Series or SOP Instance UID; leave it out of the release",
+    "uid_twice": "another file of the study has the same SOP Instance UID; release one of them",
     "data_set_malformed": "the data set can't be read to its end; repair the file and try again",
     "pixels_undecodable": "the pixels can't be decoded, so what is burned in can't be seen; leave it out",
     "pixels_unclean": "text stayed readable in the pixels after blanking; look at it with --review",

@@ -154,7 +154,7 @@ def _pixels(
 
 
 @dataclass(frozen=True, slots=True)
-class _Wire:
+class Wire:
     """How native pixel bytes lie in a file, and how they become frames and bytes again."""
 
     spec: FrameSpec
@@ -162,11 +162,24 @@ class _Wire:
     swapped: bool
     subsampled: bool
 
+    @classmethod
+    def of(cls, part10: Part10, span: PixelSpan, spec: FrameSpec, count: int) -> Wire:
+        """Tell how the frames of a file lie."""
+        big_endian = part10.big_endian or part10.transfer_syntax == GE_BIG_ENDIAN_PIXELS
+        return cls(
+            spec,
+            big_endian,
+            native.word_swapped(spec, big_endian=big_endian, vr=span.vr),
+            native.is_subsampled(spec, span.stop - span.start, count),
+        )
+
     def length(self, frames: int) -> int:
+        """Return the bytes of so many frames."""
         needed = native.native_length(self.spec, frames, subsampled=self.subsampled)
         return needed + needed % 2 if self.swapped else needed
 
     def unpack(self, data: Buffer, frames: int) -> npt.NDArray[Any]:
+        """Return frames as an array; see `native.unpack_native`."""
         return native.unpack_native(
             data,
             self.spec,
@@ -177,10 +190,12 @@ class _Wire:
         )
 
     def rebuilds(self, frames: npt.NDArray[Any], data: Buffer) -> bool:
+        """Say whether frames give the bytes again that they came of."""
         packed = native.pack_native(frames, self.spec, big_endian=self.big_endian, word_swapped=self.swapped)
         return _same(packed, data)
 
     def has_high_bits(self, frames: npt.NDArray[Any]) -> bool:
+        """Say whether anything stands above BitsStored."""
         values = native.stored_values(frames, self.spec)
         return values is not frames and not np.array_equal(values, frames)
 
@@ -189,13 +204,7 @@ def _native(
     base: Prepared, part10: Part10, span: PixelSpan, spec: FrameSpec, count: int, codec: str
 ) -> Prepared | None:
     source = memoryview(part10.data)
-    big_endian = part10.big_endian or part10.transfer_syntax == GE_BIG_ENDIAN_PIXELS
-    wire = _Wire(
-        spec,
-        big_endian,
-        native.word_swapped(spec, big_endian=big_endian, vr=span.vr),
-        native.is_subsampled(spec, span.stop - span.start, count),
-    )
+    wire = Wire.of(part10, span, spec, count)
     needed = wire.length(count)
     if span.stop - span.start < needed or (count > SPECKS and needed < SPECK * count):
         return None
@@ -228,7 +237,7 @@ def _native(
     return replace(done, literals=(head, tail), pieces=(len(head), needed, len(tail)))
 
 
-def _native_key(transfer_syntax: str, wire: _Wire, codec: str) -> StackKey:
+def _native_key(transfer_syntax: str, wire: Wire, codec: str) -> StackKey:
     spec, dtype = wire.spec, native.native_dtype(wire.spec)
     shape = native.frame_shape(spec)
     if wire.subsampled:
@@ -347,4 +356,4 @@ def _literals(
     return tuple(literals), (*pieces, len(data) - at)
 
 
-__all__ = ["Prepared", "encode_verified", "prepare"]
+__all__ = ["Prepared", "Wire", "encode_verified", "prepare"]
