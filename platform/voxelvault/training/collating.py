@@ -89,7 +89,8 @@ def collate(samples: Sequence[Any]) -> Any:
     -------
     dict
         By key: arrays and tensors stacked along a new first axis (batch); numbers as a tensor, floats
-        as float32 as networks want their targets; strings as a list; dictionaries likewise.
+        as float32 as networks want their targets; strings, and lists of strings, as a list with an
+        entry a sample; dictionaries likewise.
         MetaTensors stay MetaTensors, with all their affines.
 
     Raises
@@ -121,9 +122,14 @@ def _joined(values: Sequence[Any], name: str) -> Any:
         return _stacked(values, name)
     if isinstance(first, float | np.floating):
         return torch.tensor(values, dtype=torch.float32)
-    if first is None or isinstance(first, str | bytes):
+    if first is None or isinstance(first, str | bytes) or _is_texts(first):
         return list(values)
     return default_collate(list(values))
+
+
+def _is_texts(value: Any) -> bool:
+    """Tell whether this is a list of texts, as long as a sample has them: the segments of a series."""
+    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
 
 
 def _stacked(values: Sequence[torch.Tensor], name: str) -> Any:

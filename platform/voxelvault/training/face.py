@@ -107,7 +107,7 @@ class Trainable:
         unmasked : {"raise", "background"}
             What becomes of series that have none of these labels: an error, or a mask of zeros.
         label : str or sequence of str, optional
-            Label column, or several; by default the only one there is, or all.
+            Label column, or several; by default the only one there is, or all; none with ``[]``.
         transform : callable, optional
             Gets each sample. Functions and lambdas of a notebook work in worker processes as well.
         arrays : {"numpy", "torch", "monai"}, optional

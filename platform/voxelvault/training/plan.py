@@ -139,7 +139,8 @@ def labels_of(labels: Sequence[Mapping[str, Any]], wanted: str | Sequence[str] |
     labels : sequence of mapping
         By column; empty for a series without.
     wanted : str or sequence of str, optional
-        A column: its value. Several: a dictionary. By default the only column there is, or all.
+        A column: its value. Several: a dictionary. By default the only column there is, or all; none
+        by an empty sequence.
 
     Raises
     ------
@@ -147,9 +148,9 @@ def labels_of(labels: Sequence[Mapping[str, Any]], wanted: str | Sequence[str] |
         No such column, or a series lacks its value.
     """
     columns = sorted({column for row in labels for column in row})
-    if wanted is None and not columns:
+    chosen = [wanted] if isinstance(wanted, str) else list(columns if wanted is None else wanted)
+    if not chosen:
         return [None] * len(labels)
-    chosen = [wanted] if isinstance(wanted, str) else list(wanted or columns)
     if unknown := sorted(set(chosen) - set(columns)):
         raise UsageError(
             f"no label column {', '.join(map(repr, unknown))}; there are: {', '.join(columns) or 'none'}"
@@ -158,7 +159,8 @@ def labels_of(labels: Sequence[Mapping[str, Any]], wanted: str | Sequence[str] |
     if lacking:
         raise UsageError(
             f"{lacking} of {len(labels)} series have no label in {', '.join(map(repr, chosen))}; leave them"
-            f" out (with_labels(..., columns={chosen!r}, missing='drop')), or name another column with label="
+            f" out (with_labels(..., columns={chosen!r}, missing='drop')), name another column with label=,"
+            " or none with label=[]"
         )
     single = len(chosen) == 1 and (wanted is None or isinstance(wanted, str))
     return [row[chosen[0]] if single else {name: row[name] for name in chosen} for row in labels]

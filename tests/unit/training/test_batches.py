@@ -48,6 +48,14 @@ def test_shapes_that_differ_are_refused() -> None:
         collate(batch_of((1, 3), (1, 4)))
 
 
+def test_lists_of_texts_stay_with_their_samples() -> None:
+    samples = [{"label": ["liver", "lesion"]}, {"label": ["liver"]}, {"label": []}]
+    assert collate(samples) == {"label": [["liver", "lesion"], ["liver"], []]}
+    assert collate([{"label": {"segments": []}}, {"label": {"segments": ["liver"]}}]) == {
+        "label": {"segments": [[], ["liver"]]}
+    }
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_are_their_samples(vault: vv.Vault, workers: int) -> None:
     heads = vault.select("Modality = 'CT'")

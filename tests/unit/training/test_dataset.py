@@ -137,6 +137,8 @@ def test_missing_labels_are_counted(dataset: Make, rows: list[dict[str, Any]]) -
     advice = r"with_labels\(..., columns=\['grade'\], missing='drop'\)"
     with pytest.raises(UsageError, match=advice):
         dataset(labels=lambda key, _: {"age": 3} | ({"grade": 1} if key == first else {}), label="grade")
+    without = dataset(labels=lambda key, _: {"grade": 1} if key == first else {}, label=[])
+    assert all("label" not in sample for sample in without)
     with pytest.raises(UsageError, match="no label column 'grad'"):
         dataset(labels=lambda *_: {"grade": 1}, label="grad")
 
