@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
 
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -22,7 +23,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from voxelvault.deid import coded, palettes, tables
 from voxelvault.deid.colour import standard_profile
-from voxelvault.deid.model import BASIC, Action, Context, Decision, Option, Refused, Rewritten
+from voxelvault.deid.model import BASIC, Action, Context, Decision, Option, Policy, Refused, Rewritten
 from voxelvault.deid.normal import Stored, as_bytes, as_sequence, proper_vr, stored
 from voxelvault.deid.values import Values, dummy, is_term, text_of
 from voxelvault.dicom.charset import encodings_of
@@ -41,6 +42,8 @@ _BY_OTHERS = frozenset(
     [Option.CLEAN_PIXELS, Option.CLEAN_FACES, Option.CLEAN_GRAPHICS, Option.CLEAN_STRUCTURED]
 )
 _PARTIAL = {option.value: option.code for option in (Option.CLEAN_GRAPHICS, Option.CLEAN_STRUCTURED)}
+_LOOSE = frozenset([Action.KEEP, Action.CLEAN, Action.SHIFT])
+_TABLES = ("E.1-1", "E.3.10-1")
 _REBUILT = frozenset([Action.KEEP, Action.CLEAN, Action.UID, Action.SHIFT])
 _DUMMY = Decision(Action.DUMMY, "inside a sequence that is replaced by a dummy")
 
@@ -54,6 +57,12 @@ class _Plan(NamedTuple):
     handled: str
     """`value`, `sequence`, `code`, `profile`, `palette` or nothing."""
 
+    code: str | None
+    """Of CID 7050, for an option that is said to be applied only where it was."""
+
+    loosens: bool
+    """A site lets through what the table doesn't."""
+
 
 class _Place(NamedTuple):
     """Where in the data set we are."""
@@ -65,6 +74,12 @@ class _Place(NamedTuple):
 
 
 _Kept: TypeAlias = dict[BaseTag, DataElement | RawDataElement]
+_Key: TypeAlias = tuple[int, str | None, bool, str | None]
+"""Tag, stored VR, whether it is nested, and creator."""
+
+_MOST_KINDS = 500
+_PLANS: WeakKeyDictionary[Policy, dict[tuple[str, bool], dict[_Key, _Plan]]] = WeakKeyDictionary()
+"""Plans by policy, by SOP class and sign of the pixels: files of a run are much alike."""
 
 
 def rewrite(source: Dataset, context: Context) -> Rewritten:
@@ -101,10 +116,13 @@ class _Rewriter:
         self._values = Values(context)
         self._other = context.pseudonyms.other
         self._counts: Counter[Action] = Counter()
-        self._plans: dict[tuple[int, str | None, bool, str | None], _Plan] = {}
         self._sop_class = _plain(source, _SOP_CLASS).decode("latin-1")
         self._signed = _plain(source, _SIGNED) == b"\1"
-        self._loosened = False
+        self._plans: dict[tuple[int, str | None, bool, str | None], _Plan] = {}
+        known = _PLANS.setdefault(context.policy, {})
+        if len(known) >= _MOST_KINDS:
+            known.clear()
+        self._made_before = known.setdefault((self._sop_class, self._signed), {})
         self._applied = {BASIC, *(option.code for option in context.policy.options - _BY_OTHERS)}
 
     def rewritten(self) -> Rewritten:
@@ -112,7 +130,8 @@ class _Rewriter:
         dataset = self._item(self._source, _Place(("iso8859",), 0, False))
         dataset.file_meta = FileMetaDataset()
         dataset.file_meta.TransferSyntaxUID = _syntax(self._source)
-        if self._loosened:  # a site keeps what the table doesn't: that is no Basic Profile
+        self._applied |= {plan.code for plan in self._plans.values() if plan.code}
+        if any(plan.loosens for plan in self._plans.values()):
             self._applied.discard(BASIC)
         return Rewritten(dataset, self._counts, self._applied)
 
@@ -125,9 +144,10 @@ class _Rewriter:
         kept: _Kept = {}
         private = []
         for tag, element in source.items():
-            if tag >> 16 & 1:
+            number = int(tag)
+            if number & 0x10000:
                 private.append(tag)
-            elif tag != _CHARSET and not _elsewhere(tag):
+            elif number != _CHARSET and not _elsewhere(number):
                 self._add(kept, source, element, None, place)
         if private:
             self._private(kept, source, sorted(private, key=int), place)
@@ -160,7 +180,7 @@ class _Rewriter:
         place: _Place,
     ) -> bool:
         found = stored(element)
-        plan = self._plan(element.tag, found.vr, place.depth > 0, creator)
+        plan = self._plan((int(element.tag), found.vr, place.depth > 0, creator))
         made = self._made(plan, found, source, place)
         if made is None:
             self._counts[Action.REMOVE] += 1
@@ -169,21 +189,21 @@ class _Rewriter:
         kept[plan.tag] = made
         return True
 
-    def _plan(self, tag: int, vr: str | None, nested: bool, creator: str | None) -> _Plan:
-        key = (tag, vr, nested, creator)
+    def _plan(self, key: _Key) -> _Plan:
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans[key] = self._planned(tag, vr, nested, creator)
+            plan = self._made_before.get(key) or self._planned(*key)
+            self._plans[key] = plan
+            if key[3] is None:  # creators are whatever a file says: no end of them
+                self._made_before[key] = plan
         return plan
 
     def _planned(self, tag: int, vr: str | None, nested: bool, creator: str | None) -> _Plan:
         proper = proper_vr(tag, vr, creator, self._signed)
         decision = self._policy.decide(tag, proper, creator, self._sop_class, nested)
-        option = next((option for option in _PARTIAL if f" {option} " in decision.rule), None)
-        if option is not None:
-            self._applied.add(_PARTIAL[option])
-        if decision.action is Action.KEEP and decision.rule.startswith("site") and tables.listed(tag):
-            self._loosened = True
+        code = next((_PARTIAL[option] for option in _PARTIAL if f" {option} " in decision.rule), None)
+        by_site = not decision.rule.startswith(_TABLES) and tables.listed(tag) is not None
+        loosens = by_site and decision.action in _LOOSE
         handled = "value"
         if proper == "SQ":
             handled = "sequence"
@@ -193,7 +213,8 @@ class _Rewriter:
             handled = "profile"
         elif tag in palettes.DESCRIPTORS or tag in palettes.SEGMENTED:
             handled = "palette"
-        return _Plan(decision, proper, Tag(tag), "" if decision.action is Action.REMOVE else handled)
+        handled = "" if decision.action is Action.REMOVE else handled
+        return _Plan(decision, proper, Tag(tag), handled, code, loosens)
 
     def _made(
         self, plan: _Plan, found: Stored, source: Dataset, place: _Place

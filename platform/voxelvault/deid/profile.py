@@ -32,6 +32,9 @@ OPAQUE = frozenset(["OB", "OW", "OB or OW", "UN", ""])
 
 DATES = frozenset(["DA", "DT", "TM"])
 
+_MOST = 50_000
+"""Decisions remembered."""
+
 _LETTERS = {letter.value: letter for letter in Action}
 
 
@@ -79,6 +82,8 @@ class Profile:
         key = (tag, vr, creator, sop_class, nested)
         found = self._made.get(key)
         if found is None:
+            if len(self._made) >= _MOST:  # creators and classes are whatever files say
+                self._made.clear()
             found = self._made[key] = self._decide(tag, vr, creator, sop_class, nested)
         return found
 

@@ -83,6 +83,7 @@ def test_each_action_of_a_rule() -> None:
 def test_a_rule_that_loosens_the_profile_takes_its_code_away() -> None:
     rules = read_toml('[[rule]]\ntag = "PatientSex"\naction = "keep"')
     assert "113100" not in rewrite(source(), context(profile("basic", site=rules))).applied
+    assert "113100" not in rewrite(source(), context(profile("basic", site=read_ctp(CTP)))).applied
     assert "113100" in rewrite(image(), context(profile("basic", site=rules))).applied
 
 
