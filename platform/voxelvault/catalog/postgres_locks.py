@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +42,13 @@ class PostgresLocks:
         self._queues: dict[str, threading.Lock] = {}
 
     @contextmanager
-    def lock(self, name: str, timeout: float) -> Iterator[None]:
+    def lock(self, name: str, timeout: float) -> Iterator[Callable[[], object]]:
         """Hold the named lock across processes and hosts, as `ObjectStore.lock` does.
+
+        Yields
+        ------
+        callable
+            Raises `StorageError` once the lock is lost.
 
         Raises
         ------
@@ -53,9 +58,14 @@ class PostgresLocks:
             The server can't be reached, or left while the lock was held.
         """
         with self.held(name, timeout) as connection:
-            yield
+
+            def check() -> None:
+                with self._server.translated():
+                    connection.execute("SELECT 1")
+
+            yield check
             # What was done without the lock may have met somebody else's doing: not to be reported as done.
-            connection.execute("SELECT 1")
+            check()
 
     @contextmanager
     def held(self, name: str, timeout: float) -> Iterator[psycopg.Connection[Any]]:

@@ -329,6 +329,10 @@ def _link_once(temporary: str, path: str) -> None:
     """Give the file its name, unless the name is taken (`FileExistsError`)."""
     try:
         os.link(temporary, path)
+    except FileExistsError:
+        # A network file system may ask twice, and take its own first answer for somebody else's.
+        if not os.path.samefile(temporary, path):
+            raise
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise

@@ -37,6 +37,7 @@ from voxelvault.errors import (
     UsageError,
 )
 from voxelvault.model import new_id
+from voxelvault.storage import objects as local_objects
 from voxelvault.storage.objects import LocalObjects
 from voxelvault.storage.shared_folder import SharedFolder
 from voxelvault.testing.object_store_contract import LockContract, ObjectStoreContract
@@ -231,6 +232,30 @@ def test_threads_ask_one_replica_at_once(shared: PostgresCatalog) -> None:
         replica._idle = Raced()
         with replica.cursor() as cursor:
             assert cursor.execute("SELECT count(*) FROM patients").fetchall() == [(1,)]
+
+
+def test_a_sleeper_in_a_shared_folder_replaces_nothing_of_another_s(
+    tmp_path: Path, postgres: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its look at the document and the replacement it sleeps, and its lock is another's."""
+    mine, other = (
+        SharedFolder(tmp_path / "store", PostgresLocks(PostgresServer(postgres.url()), VAULT))
+        for _ in range(2)
+    )
+    version, sync = mine.swap("audit/checkpoint", b"first", None), local_objects._sync
+
+    def slept(descriptor: int) -> None:
+        monkeypatch.setattr(local_objects, "_sync", sync)
+        postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        other.swap("audit/checkpoint", b"theirs", version)
+        sync(descriptor)
+
+    monkeypatch.setattr(local_objects, "_sync", slept)
+    with pytest.raises(StorageError):
+        mine.swap("audit/checkpoint", b"mine", version)
+    assert mine.get("audit/checkpoint") == b"theirs"
+    mine.swap("audit/checkpoint", b"mine", mine.version("audit/checkpoint"))
+    assert [info.name for info in mine.list("")] == ["audit/checkpoint"]
 
 
 def test_a_role_that_may_only_read_reads(

@@ -388,5 +388,23 @@ class TestLocksBetweenProcesses:
         assert objects.get("keys/record.json") == b"60"
 
 
+def test_a_link_that_was_made_and_answered_with_a_refusal_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS may: its first answer got lost, and the second try finds the name taken."""
+    link = os.link
+
+    def twice(source: str, target: str) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", twice)
+    objects = LocalObjects(tmp_path)
+    objects.put("objects/x", [b"mine"])
+    assert objects.get("objects/x") == b"mine"
+    with pytest.raises(ObjectExists):
+        objects.put("objects/x", [b"other"])
+
+
 def test_public_names() -> None:
     assert set(module.__all__) == {"LocalObjects", "MemoryObjects", "is_network_fs", "require_local"}
