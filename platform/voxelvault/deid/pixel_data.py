@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from voxelvault.deid.model import Refused
 from voxelvault.deid.stripping import strip
@@ -124,6 +124,7 @@ class PixelData:
         """
         if self.encapsulated:
             syntax = self.part10.transfer_syntax
+            target.file_meta.TransferSyntaxUID = UID(syntax)
             put_codestreams(target, [strip(syntax, one, self.spec) for one in self.codestreams()])
             return
         try:

@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset
 
 from voxelvault.deid.model import Rewritten
 from voxelvault.deid.normal import stored
+from voxelvault.dicom.decode import NATIVE
 from voxelvault.dicom.vr import CODES
 from voxelvault.dicom.write import IMPLEMENTATION, IMPLEMENTATION_NAME, element
 
@@ -45,9 +46,10 @@ def file_bytes(rewritten: Rewritten) -> bytes:
         The same for the same data set.
     """
     dataset = rewritten.dataset
-    syntax = dataset.file_meta.TransferSyntaxUID
-    body = b"".join(_dataset(dataset, bool(syntax.is_encapsulated)))
-    return bytes(128) + b"DICM" + _meta(dataset, str(syntax)) + body
+    syntax = str(dataset.file_meta.TransferSyntaxUID)
+    # Asked of the value, not of pydicom's dictionary, which lacks the newest syntaxes.
+    body = b"".join(_dataset(dataset, syntax not in NATIVE))
+    return bytes(128) + b"DICM" + _meta(dataset, syntax) + body
 
 
 def _meta(dataset: Dataset, syntax: str) -> bytes:
