@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -22,8 +23,9 @@ from lives import held, nothing_left, repaired
 
 import voxelvault as vv
 from s3_servers import Server
-from voxelvault.errors import AuditError, CatalogError, StorageError
+from voxelvault.errors import AuditError, CatalogError, StorageError, Unanswered
 from voxelvault.storage.leases import Pace
+from voxelvault.storage.objects import LocalObjects
 from voxelvault.upkeep.verify import VerifyOptions, verify
 
 # Two ingests at once
@@ -241,6 +243,28 @@ def test_the_network_is_cut_in_the_middle(remote: tuple[Wire, str], tmp_path: Pa
     files = [person_file(instance=n, pixel=n) for n in (1, 2)]
     vv.create(place).close()
     assert cut_and_mended(made, place, write(tmp_path / "in", files), files, 30_000)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_check_that_could_not_look_calls_nothing_damaged(
+    vault: vv.Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: bool
+) -> None:
+    vault.ingest(write(tmp_path / "in", [person_file()]), progress=False)
+
+    def unanswered(objects: LocalObjects, name: str, *_: Any) -> Any:
+        raise Unanswered(f"object storage did not answer within 30 s: check the network ({name})")
+
+    for method in ("get", "size") if quick else ("get", "size", "read_into"):
+        work = getattr(LocalObjects, method)
+
+        def cut(objects: LocalObjects, name: str, *given: Any, work: Any = work) -> Any:
+            return (unanswered if name.startswith("objects/") else work)(objects, name, *given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalObjects, method, cut)
+            with pytest.raises(Unanswered):
+                vault.verify(progress=False, quick=quick)
+    assert vault.verify(progress=False).ok
 
 
 @pytest.mark.long

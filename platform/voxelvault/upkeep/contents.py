@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from voxelvault.crew import Bench, Crew, Unit
-from voxelvault.errors import IntegrityError, VoxelVaultError
+from voxelvault.errors import IntegrityError, Unanswered, VoxelVaultError
 from voxelvault.reading.packs import manifest_ref, open_manifest, open_reader
 from voxelvault.resources import Resources
 from voxelvault.storage.pack import InstanceRecord, Manifest
@@ -41,6 +41,19 @@ class Contents:
     wrong: list[str] = field(default_factory=list)
 
 
+def problem_of(error: VoxelVaultError) -> str:
+    """Return what an error says is wrong with what is stored.
+
+    Raises
+    ------
+    Unanswered
+        It says nothing of that: the network or a server failed.
+    """
+    if isinstance(error, Unanswered):
+        raise error
+    return str(error)
+
+
 def read_contents(sealed: SealedObjects, manifest: Manifest, reader: Callable[[], PackReader]) -> Contents:
     """Read every object, decode every frame to rebuild every file, and compare digests.
 
@@ -58,11 +71,11 @@ def read_contents(sealed: SealedObjects, manifest: Manifest, reader: Callable[[]
         try:
             sealed.verify(ref)
         except VoxelVaultError as error:
-            found.lost.append(f"object {ref.object_id}: {error}")
+            found.lost.append(f"object {ref.object_id}: {problem_of(error)}")
     try:
         found.wrong += _read(reader(), found)
     except VoxelVaultError as error:
-        found.wrong.append(str(error))
+        found.wrong.append(problem_of(error))
     return found
 
 
@@ -71,14 +84,14 @@ def _read(reader: PackReader, found: Contents) -> Iterator[str]:
         try:
             yield from _read_frames(reader, number, found)
         except VoxelVaultError as error:
-            yield f"stack {number}: {error}"
+            yield f"stack {number}: {problem_of(error)}"
     for record in reader.manifest.instances:
         try:
             if _digest(reader, record) != record.sha256:
                 yield f"instance {record.instance_id} is not the file that came in"
             found.instances += 1
         except VoxelVaultError as error:
-            yield f"instance {record.instance_id}: {error}"
+            yield f"instance {record.instance_id}: {problem_of(error)}"
 
 
 def _read_frames(reader: PackReader, number: int, found: Contents) -> Iterator[str]:
@@ -132,9 +145,11 @@ def contents_of(
 def _opens(resources: Resources, row: Row) -> bool:
     try:
         open_reader(resources, open_manifest(resources, manifest_ref(row)))
+    except Unanswered:
+        raise
     except VoxelVaultError:
         return False
     return True
 
 
-__all__ = ["Contents", "contents", "contents_of", "read_contents"]
+__all__ = ["Contents", "contents", "contents_of", "problem_of", "read_contents"]

@@ -20,7 +20,7 @@ from voxelvault.resources import Resources
 from voxelvault.storage.layout import object_id_of
 from voxelvault.storage.pack import Manifest
 from voxelvault.upkeep.catalog_rows import CatalogRows, check_missing, check_rows, rows_of
-from voxelvault.upkeep.contents import Contents, contents_of, read_contents
+from voxelvault.upkeep.contents import Contents, contents_of, problem_of, read_contents
 from voxelvault.upkeep.copies import check_copies
 from voxelvault.upkeep.ledger import READERS, Ledger, read_ledger
 from voxelvault.upkeep.repair import GRACE, orphans, owner_of, repair
@@ -172,6 +172,8 @@ def verify(
         The log is damaged, or does not extend the checkpoint given: nothing it says can be relied on.
     IntegrityError
         A repair was asked for, and the catalog is older than the log.
+    Unanswered
+        The network failed, which says nothing of what is stored.
     """
     require(resources.policy, Request(Kind.VERIFY, (), resources.purpose, resources.who))
     report = VerifyReport(read=not options.quick)
@@ -280,7 +282,7 @@ def _check_pack(
     try:
         manifest = open_manifest(resources, ref)
     except VoxelVaultError as error:
-        yield None, f"manifest: {error}"
+        yield None, f"manifest: {problem_of(error)}"
         return
     report.objects += 1
     if read and found is None:
@@ -305,7 +307,7 @@ def _check_objects(
             if resources.objects.size(resources.sealed.name(ref.object_id)) != ref.length:
                 yield None, f"object {ref.object_id} has the wrong length"
         except VoxelVaultError as error:
-            yield None, f"object {ref.object_id}: {error}"
+            yield None, f"object {ref.object_id}: {problem_of(error)}"
     yield from ((None, problem) for problem in (found.lost if found else ()))
 
 
@@ -322,7 +324,7 @@ def _check_quarantine(resources: Resources, report: VerifyReport, read: bool) ->
             elif resources.objects.size(resources.sealed.name(ref.object_id)) != ref.length:
                 raise IntegrityError("it has the wrong length")
         except VoxelVaultError as error:
-            report.failures.append(Failure(row["quarantine_id"], f"quarantined file: {error}"))
+            report.failures.append(Failure(row["quarantine_id"], f"quarantined file: {problem_of(error)}"))
     return {row["object_id"] for row in rows}
 
 
@@ -344,7 +346,7 @@ def _unreadable(resources: Resources) -> Iterator[Failure]:
         try:
             resources.catalog.query(f"select bit_xor(hash(t)) from {table} as t")  # noqa: S608 - names of ours
         except VoxelVaultError as error:
-            yield Failure(table, f"the catalog's table cannot be read whole: {error}")
+            yield Failure(table, f"the catalog's table cannot be read whole: {problem_of(error)}")
 
 
 _REFERENCES = (
