@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache
+from hashlib import sha256
 from typing import TypeAlias
 
 from voxelvault.deid import tables
@@ -41,8 +42,11 @@ DUMMIES = {
 _LONGEST = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240}
 _NUMBER = rb" *(?:[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)? *"
 _NUMBERS = re.compile(rb"%b(?:\\%b)*[ \0]*" % (_NUMBER, _NUMBER))
-_LONG = {"IS": re.compile(rb"\d{7}"), "DS": re.compile(rb"(?<![\d.])0*[1-9]\d{7}")}
+_LONG = {"IS": re.compile(rb"(?<!\d)0*[1-9]\d{5}"), "DS": re.compile(rb"(?<![\d.])0*[1-9]\d{6}")}
 """Whole numbers that are long enough to be somebody's: counts and lengths in mm are shorter."""
+
+_NUMBERING = frozenset([0x00200011, 0x00200012, 0x00200013])
+"""Numbers of series, acquisition and instance, which tell what belongs together."""
 
 _TIME = re.compile(r"\d{2}(?::?\d{2}(?::?\d{2}(?:\.\d{1,6})?)?)?")
 _ZONE = re.compile(r"[+-]\d{4}")
@@ -150,12 +154,17 @@ class Values:
         if not _NUMBERS.fullmatch(value):
             return None
         if _LONG[vr].search(value) and not tables.public_tag(tag):
-            return None
+            return self._renumbered(value) if tag in _NUMBERING else None
         if self._own and any(
             part.strip().isdigit() and int(part) in self._own for part in value.split(b"\\")
         ):
             return None
         return value
+
+    def _renumbered(self, value: bytes) -> bytes:
+        """Return a number of five digits that stands for a longer one, wherever that stands."""
+        keyed = self._context.pseudonyms.other(value.strip(b"\0 ").decode("ascii"))
+        return str(10000 + int.from_bytes(sha256(keyed.encode()).digest()[:8], "big") % 90000).encode()
 
     def _is_own(self, value: bytes) -> bool:
         return int.from_bytes(value, "little") in self._own
