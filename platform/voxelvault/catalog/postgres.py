@@ -59,7 +59,7 @@ SETTLE_ENTRIES, SETTLE_BYTES = 500, 8 << 20
 _WAIT = 60.0
 _DAY = 86_400.0
 _DOUBT = 40.0
-"""Seconds to ask whether a commit counted whose answer was lost; a dead line holds its lock for half a minute."""
+"""Seconds to ask whether a commit counted whose answer was lost; a dead line keeps its lock for thirty."""
 
 T = TypeVar("T")
 
