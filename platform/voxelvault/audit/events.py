@@ -136,14 +136,14 @@ ALLOWED: Mapping[Kind, _Allowed] = {
     Kind.SUBJECT_MERGED: _allow("subject into study", f"studies {_NUMBERS}", _HEADS, text=True),
     Kind.STUDY_MOVED: _allow("study subject into", _NUMBERS, _HEADS, text=True),
     Kind.STUDY_KEY_DESTROYED: _allow(
-        "subject study key pack object slot",
+        "subject study key pack object quarantine slot",
         f"generation objects instances {_NUMBERS}",
         _HEADS,
         "provider",
         text=True,
     ),
     Kind.INSTANCE_REMOVED: _allow(
-        "subject study instance pack into key object written slot",
+        "subject study instance pack into key object quarantine written slot",
         f"generation objects instances {_NUMBERS}",
         _HEADS,
         manifests=True,

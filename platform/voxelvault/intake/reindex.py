@@ -21,8 +21,10 @@ from voxelvault.rows import changes
 WINDOW = 2000
 """Instances whose headers are held at once; a window is one commit."""
 
-_PARENTS = {"patients": "subject_id", "studies": "study_id", "series": "series_id"}
-_IDENTITY = {"IssuerOfPatientID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID"}
+PARENTS = {"patients": "subject_id", "studies": "study_id", "series": "series_id"}
+"""Tables whose rows headers describe, each with its key."""
+
+IDENTITY = {"IssuerOfPatientID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID"}
 """Columns by which subjects, studies and series are found: the ingest decides them, not the header alone."""
 
 
@@ -41,12 +43,12 @@ class Extracted:
 
     rows: list[dict[str, Any]] = field(default_factory=list, repr=False)
     parents: dict[str, dict[str, dict[str, Any]]] = field(
-        default_factory=lambda: {table: {} for table in _PARENTS}, repr=False
+        default_factory=lambda: {table: {} for table in PARENTS}, repr=False
     )
 
     def add(self, table: str, parent_id: str, values: Mapping[str, Any]) -> None:
         """Fill in what is not known of a parent yet."""
-        known = self.parents[table].setdefault(parent_id, {_PARENTS[table]: parent_id})
+        known = self.parents[table].setdefault(parent_id, {PARENTS[table]: parent_id})
         for column, value in values.items():
             if known.get(column) is None:
                 known[column] = value
@@ -126,8 +128,8 @@ def extract(window: Sequence[Mapping[str, Any]], tags: Tags) -> Extracted:
         # The transfer syntax in force is the file's, not the header's word.
         values = _without(columns(header, "instances", tags), {"TransferSyntaxUID"})
         found.rows.append({**values, "instance_id": row["instance_id"]})
-        for table, key in _PARENTS.items():
-            found.add(table, row[key], _without(columns(header, table, tags), _IDENTITY))
+        for table, key in PARENTS.items():
+            found.add(table, row[key], _without(columns(header, table, tags), IDENTITY))
     return found
 
 

@@ -22,6 +22,7 @@ from voxelvault.resources import Resources
 from voxelvault.rows import changes
 from voxelvault.storage.layout import DERIVED
 from voxelvault.storage.sealed_objects import SealedObjects
+from voxelvault.upkeep.ledger import REPLACING
 
 TABLES = ("cohorts", "cohort_members", "quarantine", "derived", "releases")
 
@@ -110,6 +111,12 @@ def _quarantined(
         one
         for entry in entries
         if entry.kind == Kind.INGEST and entry.outcome == Outcome.INTENT and entry.action in finished
+        for one in entry.ids.get("quarantine", ())
+    }
+    named -= {
+        one
+        for entry in entries
+        if entry.kind in REPLACING and entry.outcome == Outcome.OK
         for one in entry.ids.get("quarantine", ())
     }
     kept = [row for row in rows if row["quarantine_id"] in named]

@@ -34,7 +34,7 @@ class Replacement:
         When it was intended, seconds since the epoch.
     ids : dict of str to set of str
         By role: `pack` goes, `into` comes or gets another manifest, `object` is to be deleted,
-        `written` are new manifests, `key` is to be destroyed.
+        `written` are new manifests, `key` is to be destroyed, `quarantine` are files to be deleted.
     """
 
     kind: str

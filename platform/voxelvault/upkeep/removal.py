@@ -1,7 +1,9 @@
 """Taking away instances, studies and subjects, so that what is left behind opens with no present key.
 
 An instance's pack is written anew without it, and its study's key is rolled: the other packs keep
-their objects and get new manifests. A study's key is destroyed. Then the catalog is written anew
+their objects and get new manifests. A study's key is destroyed. The same bytes in quarantine go with
+their key, and what only the headers of those who leave told of a series, a study or a person goes
+from its row. Then the catalog is written anew
 under new keys, since its files span subjects, and all old keys go in one new generation of pages.
 
 The catalog is committed first: a run that is killed after it is finished by `verify --repair`, from
@@ -11,16 +13,16 @@ what its intent in the log says; one that is killed before it has changed nothin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.catalog.catalog import Change, CommitInfo, Lease
 from voxelvault.crypto.keyring import DestroyReport
 from voxelvault.crypto.vault_record import NewSlot
-from voxelvault.errors import IntegrityError
-from voxelvault.intake.commit import check_written, discard, seal_manifest
-from voxelvault.model import SealedRef, new_id
+from voxelvault.errors import IntegrityError, UsageError, VoxelVaultError
+from voxelvault.intake.commit import check_written, discard
+from voxelvault.model import new_id
 from voxelvault.policy.access import Request, require
 from voxelvault.reading.packs import manifest_ref, open_manifest
 from voxelvault.readonly import require_writable
@@ -28,9 +30,11 @@ from voxelvault.resources import Resources
 from voxelvault.rows import changes
 from voxelvault.storage.layout import DERIVED
 from voxelvault.storage.sealed_objects import SealedObjects
-from voxelvault.upkeep.leaving import Leaving, leaving_instances, leaving_studies
+from voxelvault.upkeep.leaving import Leaving, Query, leaving_instances, leaving_studies
 from voxelvault.upkeep.ledger import Replacement
+from voxelvault.upkeep.rekeying import hang_below, resealed, rewrapped_copies, studies_under
 from voxelvault.upkeep.residue import destroy
+from voxelvault.upkeep.retelling import retold
 from voxelvault.upkeep.rewriting import Rewritten, Row, entries, gone, rewrite, seal, sources_of, swap
 from voxelvault.upkeep.turning import hang_keys
 
@@ -75,6 +79,8 @@ class _Plan:
     rolling: Sequence[str] = ()
     action: str = field(default_factory=new_id)
     stay: Sequence[Row] = ()
+    aside: Sequence[Row] = ()
+    """Rows of the quarantine: the same bytes, kept aside before they came in."""
     rewritten: list[Rewritten] = field(default_factory=list)
     written: dict[str, str] = field(default_factory=dict)
     """Pack id to the object of its new manifest."""
@@ -83,7 +89,8 @@ class _Plan:
     @property
     def keys(self) -> list[str]:
         """Keys that are destroyed in the end."""
-        return sorted({*self.leaving.key_ids, *(row["key_id"] for row in self.packs if "key_id" in row)})
+        sealing = (*self.packs, *self.aside)
+        return sorted({*self.leaving.key_ids, *(row["key_id"] for row in sealing if row.get("key_id"))})
 
     def ids(self) -> dict[str, list[str]]:
         """Return what is entered in the log."""
@@ -94,6 +101,7 @@ class _Plan:
             "into": into,
             "key": self.keys,
             "object": [row["manifest_object_id"] for row in self.stay],
+            "quarantine": [row["quarantine_id"] for row in self.aside],
         }
 
 
@@ -124,19 +132,24 @@ def delete_instances(
     ------
     UnknownUID
         Some are not in this vault.
-    PolicyDenied, AuditError, NoPermission
+    PolicyDenied, AuditError, NoPermission, UsageError
         Then nothing was done.
+    IntegrityError
+        Somebody changed the study meanwhile, and nothing was done; or what leaves is out of the catalog
+        and not all of its keys are gone: the message says how that is finished.
     """
     asked = tuple(instance_ids)
     require(resources.policy, Request(Kind.INSTANCE_REMOVED, asked, resources.purpose, resources.who))
     require_writable(resources)
+    _check_roll(resources, roll)
     leaving = leaving_instances(resources.catalog.query, asked)
     leaving.pack_ids |= _with_twins(resources, leaving)
     packs = _rows(resources, "pack_id", leaving.pack_ids)
     keys = sorted({row["key_id"] for row in packs})
     all_of_them = _rows(resources, "key_id", keys)
     stay = [row for row in all_of_them if row["pack_id"] not in leaving.pack_ids]
-    plan = _Plan(Kind.INSTANCE_REMOVED, leaving, packs, keys, stay=stay)
+    aside = _aside(resources.catalog.query, leaving)
+    plan = _Plan(Kind.INSTANCE_REMOVED, leaving, packs, keys, stay=stay, aside=aside)
     sources = sources_of(resources, packs, asked)
     new_ids = {source.row["pack_id"]: new_id() for source in sources}
     plan.written = {row["pack_id"]: new_id() for row in stay}
@@ -205,9 +218,10 @@ def _delete_studies(
 ) -> RemovalReport:
     require(resources.policy, Request(Kind.STUDY_KEY_DESTROYED, (wanted,), resources.purpose, resources.who))
     require_writable(resources)
+    _check_roll(resources, roll)
     leaving = leaving_studies(resources.catalog.query, column, wanted)
     packs = _rows(resources, "study_id", leaving.named["study"])
-    plan = _Plan(Kind.STUDY_KEY_DESTROYED, leaving, packs)
+    plan = _Plan(Kind.STUDY_KEY_DESTROYED, leaving, packs, aside=_aside(resources.catalog.query, leaving))
     resources.audit.append(_entries(resources, plan, Outcome.INTENT, plan.ids(), reason))
     return _commit(resources, plan, lambda *_: [], roll)
 
@@ -218,6 +232,24 @@ def _rows(resources: Resources, column: str, ids: Sequence[str] | set[str]) -> l
         {"ids": sorted(ids)},
     ).to_pylist()
     return found
+
+
+def _aside(query: Query, leaving: Leaving) -> list[Row]:
+    """Return the rows of the quarantine with the bytes of files that leave, and of none that stays."""
+    found: list[Row] = query(
+        "with gone as (select sha256 from instances where instance_id in (select unnest($ids)))"
+        " select quarantine_id, object_id, key_id from quarantine where sha256 in (select sha256 from gone)"
+        " and sha256 not in (select sha256 from instances where sha256 in (select sha256 from gone)"
+        " and instance_id not in (select unnest($ids))) order by quarantine_id",
+        {"ids": sorted(leaving.instance_ids)},
+    ).to_pylist()
+    return found
+
+
+def _check_roll(resources: Resources, roll: Mapping[str, NewSlot]) -> None:
+    """Refuse a new secret for a slot that is not there, before anything is done."""
+    if unknown := roll.keys() - {slot.slot_id for slot in resources.keys.slots()}:
+        raise UsageError(f"the vault has no slot {min(unknown)}: look at its slots again")
 
 
 def _commit(
@@ -233,18 +265,31 @@ def _commit(
         hang_keys(lease.query, resources.keys)
         copies, cohorts = _copies(lease, plan.leaving), _cohorts(lease, plan.leaving)
         found = [*gone([row["pack_id"] for row in plan.packs]), *more(resources, lease, plan)]
-        info = lease.commit([*found, *plan.leaving.changes(lease.query)], resources.keys.commit)
-    done = destroy(resources, plan.keys, roll)
-    for object_id in objects:
-        resources.sealed.delete(object_id)
-    derived = SealedObjects(resources.objects, resources.settings.vault_id, DERIVED)
-    for object_id in copies:
-        derived.delete(object_id)
+        found += retold(lease.query, resources.tags, plan.leaving)
+        aside = [{"quarantine_id": row["quarantine_id"]} for row in plan.aside]
+        found += [*changes("quarantine", aside, "delete"), *plan.leaving.changes(lease.query)]
+        info = lease.commit(found, resources.keys.commit)
+    try:
+        done = destroy(resources, plan.keys, roll)
+        _delete(resources, objects, copies)
+    except VoxelVaultError as error:
+        raise IntegrityError(
+            "it is out of the catalog, but not all of its keys and objects are gone yet: put right what "
+            f"follows, then run `voxelvault verify --repair` an hour from now: {error}"
+        ) from None
     _outcome(resources, plan, len(objects) + len(copies), done, info)
     _log_cohorts(resources, cohorts, info)
     return RemovalReport(
         len(plan.leaving.instance_ids), len(plan.packs), len(objects) + len(copies), cohorts, done
     )
+
+
+def _delete(resources: Resources, objects: Iterable[str], copies: Iterable[str] = ()) -> None:
+    for object_id in objects:
+        resources.sealed.delete(object_id)
+    derived = SealedObjects(resources.objects, resources.settings.vault_id, DERIVED)
+    for object_id in copies:
+        derived.delete(object_id)
 
 
 def _check_unchanged(lease: Lease, plan: _Plan) -> None:
@@ -258,16 +303,34 @@ def _check_unchanged(lease: Lease, plan: _Plan) -> None:
         },
     ).to_pylist()
     known = {row["pack_id"]: row["manifest_sha256"] for row in (*plan.packs, *plan.stay)}
-    if {row["pack_id"]: row["manifest_sha256"] for row in rows} != known:
+    same = {row["pack_id"]: row["manifest_sha256"] for row in rows} == known
+    if not same or _arrived(lease, plan.leaving) or _aside(lease.query, plan.leaving) != plan.aside:
         raise IntegrityError("somebody added to this study or changed it meanwhile; run it again")
 
 
+def _arrived(lease: Lease, leaving: Leaving) -> bool:
+    """Tell whether something came to a series, a study or a person of which nothing was to be left.
+
+    A key that is destroyed takes along all that hangs below it.
+    """
+    found = lease.query(
+        "select 1 from instances where (series_id in (select unnest($series)) or study_id in"
+        " (select unnest($studies)) or subject_id in (select unnest($patients)))"
+        " and instance_id not in (select unnest($instances)) limit 1",
+        {
+            **{table: sorted(ids) for table, ids in leaving.empty.items()},
+            "instances": sorted(leaving.instance_ids),
+        },
+    )
+    return bool(found.num_rows)
+
+
 def _objects(resources: Resources, plan: _Plan) -> list[str]:
-    """Return the ids of the objects that go: those of the packs, and manifests that are replaced."""
+    """Return the ids of the objects that go: those of packs and quarantine, and replaced manifests."""
     found = [row["manifest_object_id"] for row in (*plan.packs, *plan.stay)]
     for row in plan.packs:
         found += [ref.object_id for ref in open_manifest(resources, manifest_ref(row)).objects()]
-    return found
+    return found + [row["object_id"] for row in plan.aside if row["object_id"]]
 
 
 def _shrunk(resources: Resources, lease: Lease, plan: _Plan) -> list[Change]:
@@ -280,73 +343,12 @@ def _shrunk(resources: Resources, lease: Lease, plan: _Plan) -> list[Change]:
         plan.manifests[new.pack_id] = ref.sha256
         found += [change for change in swap(lease, new, manifest, ref) if change.mode != "delete"]
     for row in plan.stay:
-        found += _resealed(resources, plan, row, new_keys[row["key_id"]])
-    _hang_below(resources, lease, plan, new_keys)
-    found += _studies(lease, new_keys)
-    return [*found, *_rewrapped(resources, lease, plan, new_keys)]
-
-
-def _resealed(resources: Resources, plan: _Plan, row: Row, key_id: str) -> list[Change]:
-    """Seal a pack's manifest under another key; its other objects stay."""
-    manifest = open_manifest(resources, manifest_ref(row))
-    wrapped = resources.keys.rewrap_dek(row["pack_id"], manifest.wrapped_dek, row["key_id"], key_id)
-    manifest = replace(manifest, study_key_id=key_id, wrapped_dek=wrapped)
-    ref: SealedRef = seal_manifest(resources, manifest, plan.written[row["pack_id"]])
-    plan.manifests[row["pack_id"]] = ref.sha256
-    values = {
-        "pack_id": row["pack_id"],
-        "key_id": key_id,
-        "manifest_object_id": ref.object_id,
-        "manifest_length": ref.length,
-        "manifest_sha256": ref.sha256,
-        "manifest_kind": ref.kind,
-    }
-    return changes("packs", [values], "merge")
-
-
-def _hang_below(resources: Resources, lease: Lease, plan: _Plan, new_keys: Mapping[str, str]) -> None:
-    """Hang the keys of studies that were joined to one of these below its new key."""
-    rows = lease.query(
-        "select distinct key_id from packs where study_id in (select unnest($ids))",
-        {"ids": sorted(plan.leaving.named["study"])},
-    ).to_pylist()
-    for key_id in {row["key_id"] for row in rows} | set(new_keys.values()):
-        parent = resources.keys.parent_of(key_id)
-        if parent is not None and parent in new_keys:
-            resources.keys.reparent(key_id, new_keys[parent])
-
-
-def _studies(lease: Lease, new_keys: Mapping[str, str]) -> list[Change]:
-    rows = lease.query(
-        "select study_id, key_id from studies where key_id in (select unnest($keys))",
-        {"keys": list(new_keys)},
-    ).to_pylist()
-    return changes(
-        "studies",
-        [{"study_id": row["study_id"], "key_id": new_keys[row["key_id"]]} for row in rows],
-        "merge",
-    )
-
-
-def _rewrapped(resources: Resources, lease: Lease, plan: _Plan, new_keys: Mapping[str, str]) -> list[Change]:
-    """Return the rows of derived copies that stay, their keys wrapped under the new study key."""
-    rows = lease.query(
-        "select derived_id, key_id, wrapped_dek from derived where key_id in (select unnest($keys))"
-        " and series_id not in (select unnest($series)) and object_id is not null",
-        {"keys": list(new_keys), "series": sorted(plan.leaving.series_ids)},
-    ).to_pylist()
-    rewrap = resources.keys.rewrap_dek
-    kept = [
-        {
-            "derived_id": row["derived_id"],
-            "key_id": new_keys[row["key_id"]],
-            "wrapped_dek": rewrap(
-                row["derived_id"], row["wrapped_dek"], row["key_id"], new_keys[row["key_id"]]
-            ),
-        }
-        for row in rows
-    ]
-    return changes("derived", kept, "merge")
+        changed, ref = resealed(resources, row, new_keys[row["key_id"]], plan.written[row["pack_id"]])
+        plan.manifests[row["pack_id"]] = ref.sha256
+        found += changed
+    hang_below(resources, lease, plan.leaving.named["study"], new_keys)
+    found += studies_under(lease, new_keys)
+    return [*found, *rewrapped_copies(resources, lease, plan.leaving.series_ids, new_keys)]
 
 
 def _copies(lease: Lease, leaving: Leaving) -> list[str]:
@@ -374,13 +376,15 @@ def finish(resources: Resources, found: Replacement, packs: Mapping[str, Row]) -
     The packs' objects are left to the sweep that follows: no key opens them any more.
     """
     done = destroy(resources, sorted(found.ids.get("key", ())), _NO_ROLL)
-    for object_id in found.ids.get("object", ()):
-        resources.sealed.delete(object_id)
+    # A quarantined file's object has the file's id.
+    aside = sorted(found.ids.get("quarantine", ()))
+    _delete(resources, [*found.ids.get("object", ()), *aside])
     leaving = Leaving({role: set(found.ids.get(role, ())) for role in ("study", "subject", "instance")})
     leaving.key_ids = set(found.ids.get("key", ()))
     leaving.instance_ids = leaving.named["instance"]
     plan = _Plan(Kind(found.kind), leaving, [{"pack_id": pack_id} for pack_id in sorted(found.old)])
     plan.action = found.action
+    plan.aside = [{"quarantine_id": one} for one in aside]
     plan.manifests = {pack_id: packs[pack_id]["manifest_sha256"] for pack_id in found.new & packs.keys()}
     _outcome(resources, plan, 0, done, resources.catalog.head())
 
