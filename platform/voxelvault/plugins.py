@@ -120,7 +120,7 @@ def load(group: str, name: str, own: Collection[str] = ()) -> Any | None:
         return entry.load()
     except VoxelVaultError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         kind = type(error).__name__
     # Not from within: the frames of a stranger's module stay out of the traceback.
     raise PluginFailed(f"{what} can't be loaded ({kind}); reinstall or uninstall that package")

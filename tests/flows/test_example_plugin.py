@@ -217,7 +217,7 @@ def worse(site: Site, tmp_path: Path) -> Site:
         },
         "voxelvault.ingest_sources": {"s3": f"{broken}:nothing", "failing": "voxelvault_failing"},
     }
-    installed(made.packages, "voxelvault-broken", groups, "raise RuntimeError('patient names')\n")
+    installed(made.packages, "voxelvault-broken", groups, "raise SystemExit('patient names')\n")
     again = {"voxelvault.verbs": {"twice": "voxelvault_failing:find"}}
     installed(made.packages, "voxelvault-failing", again, FAILING)
     installed(made.packages, "voxelvault-twice", again)
@@ -236,7 +236,7 @@ def test_a_broken_package_costs_what_it_brings_and_one_line(worse: Site) -> None
     )
     assert count.code == 1
     (line,) = count.err.splitlines()
-    assert "verbs count (voxelvault-broken) can't be loaded (RuntimeError)" in line
+    assert "verbs count (voxelvault-broken) can't be loaded (SystemExit)" in line
     assert "patient" not in line
     assert (sql.code, shown.code) == (0, 0)
     assert "voxelvault-broken" in shown.out

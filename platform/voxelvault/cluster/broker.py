@@ -15,7 +15,17 @@ from typing import Any
 
 from voxelvault import errors
 from voxelvault.cluster.security import About, about_worker, own_version, require_fit, require_tls
-from voxelvault.cluster.worker import FAMILY, REPLY, SEALED, forget, introduce, join, packed, unpacked
+from voxelvault.cluster.worker import (
+    FAMILY,
+    REFUSED,
+    REPLY,
+    SEALED,
+    forget,
+    introduce,
+    join,
+    packed,
+    unpacked,
+)
 from voxelvault.crew import Unit
 from voxelvault.crypto.grants import Mode, family_key, open_reply, seal_grant
 from voxelvault.crypto.hybrid import seal_to
@@ -152,6 +162,19 @@ class Broker:
         if not fine:
             raise _error(*result)
         return result
+
+    def replaced(self, parcel: Parcel, answer: bytes) -> bool:
+        """Tell whether another process answers at a worker's address: one that was started again there.
+
+        It is forgotten, so that it introduces itself at the next look.
+        """
+        if answer != REFUSED + b"KeyError":
+            return False
+        address = parcel.worker.address
+        if self.workers.get(address) is parcel.worker:
+            del self.workers[address]
+            self._family.discard(address)
+        return True
 
     def take_in(self) -> None:
         """Look who is there, and let each into this process's family: what it lends opens there, too.

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from voxelvault.cluster.host import security_of
+from voxelvault.dicom.decode_pool import processors
 from voxelvault.errors import MissingExtra, WorkerDied
 
 KEPT = ("PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_PREFIX")
@@ -59,7 +60,7 @@ class LocalWorkers(AbstractContextManager["LocalWorkers"]):
         self._client: Any = None
         made: Any = Security.temporary()  # type: ignore[no-untyped-call]
         asked = {
-            "workers": workers or len(os.sched_getaffinity(0)),
+            "workers": workers or processors(),
             "memory": memory,
             "folder": str(self.folder),
             "certificate": made.tls_ca_file,
@@ -118,13 +119,15 @@ class LocalWorkers(AbstractContextManager["LocalWorkers"]):
 
     def close(self) -> None:
         """End the processes and remove their folder."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
-        if self._process is not None:
-            self._end(self._process)
-            self._process = None
-        shutil.rmtree(self.folder, ignore_errors=True)
+        client, self._client = self._client, None
+        process, self._process = self._process, None
+        try:
+            if client is not None:
+                client.close()
+        finally:
+            if process is not None:
+                self._end(process)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     @staticmethod
     def _end(process: subprocess.Popen[str]) -> None:

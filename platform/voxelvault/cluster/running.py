@@ -62,6 +62,7 @@ class ClientCrew:
         self._broker, self._client, self._patience = broker, client, patience
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._running: dict[Any, tuple[_Task, Parcel]] = {}
+        self._unanswered: set[Any] = set()
         self._looked = 0.0
         self._await_workers()
 
@@ -137,15 +138,19 @@ class ClientCrew:
         except queue.Empty:
             return
         while future is not None:
-            if future in self._running and (answer := self._answer(future)) is not None:
-                yield *self._running.pop(future), answer
+            if future in self._running:
+                answer = self._answer(future)
+                if answer is None or self._broker.replaced(self._running[future][1], answer):
+                    self._unanswered.add(future)
+                else:
+                    yield *self._running.pop(future), answer
             try:
                 future = self._answers.get_nowait()
             except queue.Empty:
                 future = None
 
     def _answer(self, future: Any) -> bytes | None:
-        """Return a worker's answer; None where it died before it was fetched."""
+        """Return a worker's answer; None where it died before it was fetched, or does not give it."""
         if future.status != "finished":
             return None
         try:
@@ -157,7 +162,11 @@ class ClientCrew:
     def _lost(self) -> Iterator[tuple[_Task, Parcel]]:
         """Yield the units of workers that are gone, or that came back without an answer."""
         now = time.monotonic()
-        failed = [future for future in self._running if future.status not in ("pending", "finished")]
+        failed = [
+            future
+            for future in self._running
+            if future in self._unanswered or future.status not in ("pending", "finished")
+        ]
         if not failed and now - self._looked < LOOK:
             return
         self._await_workers()
@@ -169,6 +178,7 @@ class ClientCrew:
         ]
         for future in {*failed, *gone}:
             task, parcel = self._running.pop(future)
+            self._unanswered.discard(future)
             future.cancel()
             yield replace(task, failed=task.failed + 1), parcel
 
@@ -191,6 +201,7 @@ class ClientCrew:
         for future in self._running:
             future.cancel()
         self._running.clear()
+        self._unanswered.clear()
 
 
 __all__ = ["AHEAD", "TRIES", "ClientCrew"]

@@ -81,7 +81,7 @@ class DecoderPool:
         seconds: float = 30.0,
         module: str = "voxelvault.dicom.decode_child",
     ) -> None:
-        self.workers = _processors() if workers is None else workers
+        self.workers = processors() if workers is None else workers
         if self.workers < 1:
             raise UsageError("a DecoderPool needs at least one worker")
         self.seconds = seconds
@@ -374,7 +374,7 @@ def _wait(fd: int, event: int, deadline: float) -> None:
         raise DecoderCrashed(_HUNG)
 
 
-def _processors() -> int:
+def processors() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -407,4 +407,4 @@ def _destination(out: Pixels | None, shape: tuple[int, ...], spec: FrameSpec) ->
     return out
 
 
-__all__ = ["DecoderPool"]
+__all__ = ["DecoderPool", "processors"]

@@ -19,7 +19,7 @@ from voxelvault.model import Buffer
 MAX_DEPTH = 64
 """Sequences within sequences; the deepest real structured reports stay under 20."""
 
-MAX_ELEMENTS = 2_000_000
+MAX_ELEMENTS = 1_000_000
 """Elements and items of one object, so that a file of nothing but empty ones can't fill the memory."""
 
 PIXEL_TAGS = frozenset([0x7FE00008, 0x7FE00009, 0x7FE00010])
@@ -48,6 +48,10 @@ Dataset = Mapping[int, Element]
 
 class Excess(MalformedDicom):
     """A bound was hit: not to be forgiven as one bad sequence."""
+
+
+class TooLarge(Excess):
+    """A header that would fill the memory."""
 
 
 class ElementReader:
@@ -136,7 +140,7 @@ class ElementReader:
     def _spend(self) -> None:
         self.budget -= 1
         if self.budget < 0:
-            raise Excess("the object holds more elements than any real one; leave it out")
+            raise TooLarge("the object holds more elements than any real one; leave it out")
 
     def _other_head(self, code: bytes, pos: int, limit: int, length: int) -> tuple[str, int, int]:
         """Return (VR, value start, length) of a long form, an unknown VR, or an implicit stray."""
@@ -296,5 +300,6 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_ELEMENTS",
     "PIXEL_TAGS",
+    "TooLarge",
     "is_code",
 ]

@@ -25,6 +25,7 @@ from struct import unpack
 from typing import Any, TypeAlias
 
 from voxelvault.dicom import charset
+from voxelvault.dicom.elements import TooLarge
 from voxelvault.dicom.part10 import PIXEL_TAGS, Dataset, Part10
 from voxelvault.dicom.vr import BINARY, NUMBERS, SINGLE
 from voxelvault.model import Buffer
@@ -39,6 +40,13 @@ NUMBERS_LIMIT = 16 << 10
 
 TEXT_LIMIT = 1 << 20
 """Bytes of text, decimal strings included, that still do."""
+
+MAX_CELLS = 1_000_000
+"""What one header may cost in memory, in cells of 512 bytes, or twice that: more than any real one does."""
+
+_BYTES_A_CELL = {"PN": 2, "DS": 6, "IS": 6}
+"""Of a value, as a power of two: what `1\\1\\1…` grows to is many times its length, of names most."""
+_OTHER_BYTES_A_CELL = 5
 
 _PAD = "\0 "
 _BEYOND: dict[type, float] = {int: 2**63, float: inf}
@@ -63,23 +71,33 @@ def json_model(part10: Part10) -> Model:
         Eight hexadecimal digits to ``{"vr": …, "Value": […]}``. The transfer syntax stands as
         (0008,3002) AvailableTransferSyntaxUID, group 0002 having no place in the model.
 
+    Raises
+    ------
+    TooLarge
+        It would take more memory than any real header.
+
     References
     ----------
     DICOM PS3.18 F.2.
     """
-    model = _Writer(part10.data, big_endian=part10.big_endian).dataset(
-        part10.dataset, charset.encodings_of(b""), 0
-    )
+    return measured_model(part10)[0]
+
+
+def measured_model(part10: Part10) -> tuple[Model, int]:
+    """Return what `json_model` does, and how many cells it costs."""
+    writer = _Writer(part10.data, big_endian=part10.big_endian)
+    model = writer.dataset(part10.dataset, charset.encodings_of(b""), 0)
     model[_TRANSFER_SYNTAX] = {"vr": "UI", "Value": [part10.transfer_syntax]}
-    return model
+    return model, writer.cells
 
 
 class _Writer:
     """Turns the elements of one buffer into values."""
 
-    __slots__ = ("_data", "_order")
+    __slots__ = ("_data", "_order", "cells")
 
     def __init__(self, data: Buffer, *, big_endian: bool) -> None:
+        self.cells = 0
         self._data = data
         self._order = ">" if big_endian else "<"
 
@@ -105,7 +123,11 @@ class _Writer:
             elif tag in PIXEL_TAGS or stop - start > _limit(vr):
                 model[key] = {"vr": vr, "BulkDataURI": f"?offset={start}&length={stop - start}"}
             else:
+                self.cells += (stop - start) >> _BYTES_A_CELL.get(vr, _OTHER_BYTES_A_CELL)
+                if self.cells > MAX_CELLS:
+                    raise TooLarge("the header holds more values than any real one; leave the file out")
                 model[key] = self._element(vr, bytes(data[start:stop]), encodings)
+        self.cells += 1 + len(model)
         return model
 
     def _element(self, vr: str, raw: bytes, encodings: tuple[str, ...]) -> dict[str, Any]:
@@ -213,4 +235,13 @@ def _person(text: str | None) -> dict[str, str] | None:
     return {group: stripped for group, part in groups if (stripped := part.strip(_PAD))}
 
 
-__all__ = ["INLINE_LIMIT", "Model", "NUMBERS_LIMIT", "TEXT_LIMIT", "json_model", "unambiguous"]
+__all__ = [
+    "INLINE_LIMIT",
+    "MAX_CELLS",
+    "Model",
+    "NUMBERS_LIMIT",
+    "TEXT_LIMIT",
+    "json_model",
+    "measured_model",
+    "unambiguous",
+]

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from voxelvault.dicom.columns import Tags, columns, load_tags
-from voxelvault.dicom.json_model import Model, json_model
+from voxelvault.dicom.json_model import Model, measured_model
 from voxelvault.dicom.part10 import Part10
 from voxelvault.dicom.vr import tags_by_keyword
 from voxelvault.errors import MalformedDicom, NoPixels, UsageError
@@ -31,16 +31,25 @@ class Header:
     ``{"vr": "US", "Value": [512]}``. Treat everything that comes out as read-only.
     """
 
-    __slots__ = ("_model", "_text")
+    __slots__ = ("_model", "_text", "cells")
 
-    def __init__(self, model: Model, text: str | None = None) -> None:
+    def __init__(self, model: Model, text: str | None = None, cells: int = 0) -> None:
         self._model = model
         self._text = text
+        self.cells = cells
+        """What it takes in memory, in cells of about 512 bytes; 0 where nobody counted."""
 
     @classmethod
     def from_part10(cls, part10: Part10) -> Header:
-        """Read the header of a parsed object."""
-        return cls(json_model(part10))
+        """Read the header of a parsed object.
+
+        Raises
+        ------
+        TooLarge
+            It would take more memory than any real header.
+        """
+        model, cells = measured_model(part10)
+        return cls(model, cells=cells)
 
     @classmethod
     def from_json(cls, text: str) -> Header:

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Protocol
 
+from voxelvault.dicom.elements import TooLarge
 from voxelvault.dicom.part10 import Part10, parse
 from voxelvault.dicom.read import Header
 from voxelvault.dicom.sources import MEDIA_DIRECTORY, Source
@@ -30,6 +31,10 @@ class Arrival(Protocol):
     @property
     def size(self) -> int:
         """Bytes."""
+
+    @property
+    def cells(self) -> int:
+        """What its header takes in memory here, in cells of about 512 bytes."""
 
     @property
     def sha256(self) -> str:
@@ -68,6 +73,11 @@ class Candidate:
         return len(self.data)
 
     @property
+    def cells(self) -> int:
+        """What its header takes in memory, in cells of about 512 bytes."""
+        return self.header.cells
+
+    @property
     def group(self) -> tuple[Person, str, str]:
         """Person, study and series."""
         return self.person, self.study_uid, self.series_uid
@@ -88,6 +98,8 @@ def examine(source: Source, issuer: str) -> Candidate | Refused | None:
     except NotDicom:
         named = source.display.lower().endswith(DICOM_NAMES)
         return Refused(source, Reason.UNRECOGNISED, data) if named else None
+    except TooLarge:
+        return Refused(source, Reason.HEADER_TOO_LARGE, data)
     except DicomError:
         return Refused(source, Reason.MALFORMED if data is not None else Reason.UNREADABLE, data)
     except (OSError, StorageError):

@@ -32,6 +32,9 @@ LOOK_FILES, LOOK_BYTES = 16, 64 << 20
 PACK_BYTES, PACK_FILES = 256 << 20, 4096
 """Bytes of files, and files, of one pack: a worker holds them at once."""
 
+CELL = 512
+"""Bytes that a cell of a header takes, about."""
+
 MOST_BATCHES = 4
 """Batches taken at once, however many workers there are: the vault's process holds their headers."""
 
@@ -53,6 +56,18 @@ class Found:
     study_uid: str
     series_uid: str
     sop_uid: str
+    taken: int = 0
+    """What its header takes in the worker that writes it, in cells of about 512 bytes."""
+
+    @property
+    def cells(self) -> int:
+        """Nothing: the header is left where it is."""
+        return 0
+
+    @property
+    def weight(self) -> int:
+        """Bytes that a worker holds of it: of the file, or of its header where that grows beyond it."""
+        return max(self.size, self.taken * CELL)
 
     @property
     def group(self) -> tuple[Person, str, str]:
@@ -80,7 +95,15 @@ def _described(source: Source, issuer: str) -> Found | Refused | None:
     if isinstance(outcome, Candidate):
         person, study_uid, series_uid = outcome.group
         return Found(
-            source, issuer, outcome.size, outcome.sha256, person, study_uid, series_uid, outcome.sop_uid
+            source,
+            issuer,
+            outcome.size,
+            outcome.sha256,
+            person,
+            study_uid,
+            series_uid,
+            outcome.sop_uid,
+            outcome.cells,
         )
     return outcome if outcome is None else _without_bytes(outcome)
 
@@ -113,7 +136,7 @@ def pack(bench: Bench, job: PackJob) -> Pressed:
 
 
 class There:
-    """The workers of a crew; see `voxelvault.intake.ingest.Hands`.
+    """The workers of a crew; see `voxelvault.intake.here.Hands`.
 
     Parameters
     ----------
@@ -169,7 +192,7 @@ class There:
         parts = [
             part
             for group in groups
-            for part in _parted(group, lambda found: found.size, PACK_FILES, PACK_BYTES)
+            for part in _parted(group, lambda found: found.weight, PACK_FILES, PACK_BYTES)
         ]
         first = [new_id() for _ in parts]
         log_intent(self._resources, action, "pack", first)

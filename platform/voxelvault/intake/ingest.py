@@ -10,27 +10,27 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from voxelvault import config
 from voxelvault.audit.events import Kind
 from voxelvault.crew import Crew
 from voxelvault.dicom.added_sources import find_everything
+from voxelvault.dicom.json_model import MAX_CELLS
 from voxelvault.dicom.sources import Found, Refusal, Source
 from voxelvault.errors import LockTimeout, StorageError
-from voxelvault.intake.candidates import Arrival, Candidate, examine
-from voxelvault.intake.commit import Draft, commit_batch, discard, log_intent
+from voxelvault.intake.candidates import Arrival
+from voxelvault.intake.commit import commit_batch
 from voxelvault.intake.directory import known_instances
 from voxelvault.intake.elsewhere import There
+from voxelvault.intake.here import Hands, Here
 from voxelvault.intake.identity import Person
 from voxelvault.intake.interrupt import interruptible
-from voxelvault.intake.packing import Press, draft_of, press
 from voxelvault.intake.quarantine import Quarantined, Reason, Refused, known_aside
 from voxelvault.model import new_id
 from voxelvault.policy.access import Request, require
@@ -46,6 +46,9 @@ BATCH_BYTES = 256 << 20
 """Bytes of source files held at once; a batch is one commit."""
 
 BATCH_FILES = 4096
+
+BATCH_CELLS = 2 * MAX_CELLS
+"""What the headers held at once take in memory, in cells of about 512 bytes: a batch ends there, too."""
 
 TIDY_EVERY = 50
 """Commits after which the catalog is maintained."""
@@ -192,8 +195,14 @@ def take_in(
     before = resources.catalog.head().snapshot
     with _hands(resources, options, crew) as hands, interruptible() as stop:
         for batch in _batches(everything, report, hands.batches):
-            if stop.is_set() or not _ingest_batch(resources, batch, options, report, hands, stop, advance):
-                report.interrupted = True
+            while batch and not report.interrupted:
+                if stop.is_set():
+                    report.interrupted = True
+                    break
+                found, whole = _ingest_batch(resources, batch, options, report, hands, stop, advance)
+                report.interrupted = not whole
+                batch = batch[found:]
+            if report.interrupted:
                 break
     _keep_tidy(resources, before)
     return report
@@ -205,8 +214,9 @@ def _hands(resources: Resources, options: IngestOptions, crew: Crew | None) -> I
     if crew is not None:
         yield There(resources, options.codec or resources.settings.codec, crew)
         return
-    with ThreadPoolExecutor(resources.options.threads or os.cpu_count() or 1) as executor:
-        yield _Here(resources, options, executor)
+    threads = resources.options.threads or os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as executor:
+        yield Here(resources, options.codec or resources.settings.codec, executor, 2 * threads)
 
 
 def _keep_tidy(resources: Resources, before: int) -> None:
@@ -248,11 +258,14 @@ def _ingest_batch(
     hands: Hands,
     stop: threading.Event,
     advance: Advance,
-) -> bool:
-    """Take one batch in; return False if Ctrl-C left some of it for another time."""
+) -> tuple[int, bool]:
+    """Take one batch in; return how many files, fewer where headers fill the memory, and whether all.
+
+    The latter is False if Ctrl-C left some for another time.
+    """
     arrivals: list[Any] = []
     aside: list[Refused] = []
-    found = 0
+    found = cells = 0
     for outcome in hands.examine([(source, issuer_of(source, options)) for source in batch], stop):
         found += 1
         if outcome is None:
@@ -261,6 +274,10 @@ def _ingest_batch(
             aside.append(outcome)
         else:
             arrivals.append(outcome)
+            cells += outcome.cells
+        if cells > BATCH_CELLS:
+            break
+    whole = found == len(batch) or cells > BATCH_CELLS
     report.found += found
     aside = _not_yet_aside(resources, aside, report)
     fresh = without_duplicates(resources, arrivals, report)
@@ -272,10 +289,10 @@ def _ingest_batch(
         report.series += len(groups)
         report.bytes += sum(arrival.size for arrival in fresh)
         report.quarantined += [refused.described() for refused in aside]
-        return found == len(batch)
+        return found, whole
     if not groups and not aside:
         report.refused += _remove_stored(resources, arrivals) if options.move else []
-        return found == len(batch)
+        return found, whole
     late: list[Refused] = []
 
     def stored(group: Sequence[Arrival]) -> bool:
@@ -283,7 +300,7 @@ def _ingest_batch(
         return not stop.is_set()
 
     action = new_id()
-    drafts, whole = hands.write(action, list(groups.values()), late, stored, report.refused)
+    drafts, written = hands.write(action, list(groups.values()), late, stored, report.refused)
     aside += _not_yet_aside(resources, late, report)
     done = commit_batch(resources, action, drafts, aside)
     report.stored += done.stored
@@ -294,7 +311,7 @@ def _ingest_batch(
     report.quarantined += done.quarantined
     if options.move:
         report.refused += _remove_stored(resources, arrivals)
-    return whole and found == len(batch)
+    return found, whole and written
 
 
 def without_duplicates(resources: Resources, candidates: Sequence[A], report: IngestReport) -> list[A]:
@@ -325,94 +342,6 @@ def _not_yet_aside(resources: Resources, aside: Sequence[Refused], report: Inges
             known[item.likeness] = item.quarantine_id
             fresh.append(refused)
     return fresh
-
-
-def write_packs(
-    resources: Resources,
-    action: str,
-    groups: Sequence[Sequence[Candidate]],
-    options: IngestOptions,
-    executor: ThreadPoolExecutor,
-    aside: list[Refused],
-    go_on: Callable[[Sequence[Candidate]], bool] = lambda group: True,
-) -> list[Draft]:
-    """Enter the intent and write a pack for each group, until `go_on` says no after one."""
-    tools = Press(resources.sealed, resources.pool, options.codec or resources.settings.codec, executor)
-    pack_ids = [new_id() for _ in groups]
-    log_intent(resources, action, "pack", pack_ids)
-    drafts: list[Draft] = []
-    try:
-        for pack_id, group in zip(pack_ids, groups, strict=True):
-            drafts.append(write_pack(tools, pack_id, group, aside))
-            if not go_on(group):
-                break
-    except BaseException:
-        # A full disk is no fuller for what will never be committed.
-        for draft in drafts:
-            discard(resources, draft.writer)
-        raise
-    return drafts
-
-
-def write_pack(tools: Press, pack_id: str, group: Sequence[Candidate], aside: list[Refused]) -> Draft:
-    """Encode, verify and seal one series' files; what can't be stored joins those kept aside."""
-    dek = secrets.token_bytes(32)
-    pressed = press(tools, pack_id, dek, group)
-    aside += pressed.aside
-    return draft_of(pack_id, dek, group[0], tools.codec, pressed)
-
-
-class Hands(Protocol):
-    """What examines files and writes packs."""
-
-    @property
-    def batches(self) -> int:
-        """How many batches' worth of files are taken at once."""
-
-    def examine(
-        self, files: Sequence[tuple[Source, str]], stop: threading.Event
-    ) -> Iterable[Arrival | Refused | None]:
-        """Yield what each file is, with the issuer for it; fewer after Ctrl-C."""
-
-    def write(
-        self,
-        action: str,
-        groups: Sequence[Sequence[Any]],
-        late: list[Refused],
-        go_on: Callable[[Sequence[Any]], bool],
-        refused: list[str],
-    ) -> tuple[list[Draft], bool]:
-        """Write a pack for each group, until `go_on` says no; say whether nothing is left to do."""
-
-
-class _Here:
-    """Threads of this process: a file is read once."""
-
-    batches = 1
-
-    def __init__(self, resources: Resources, options: IngestOptions, executor: ThreadPoolExecutor) -> None:
-        self._resources, self._options, self._executor = resources, options, executor
-
-    def examine(
-        self, files: Sequence[tuple[Source, str]], stop: threading.Event
-    ) -> Iterator[Candidate | Refused | None]:
-        """Yield what each file is, until Ctrl-C."""
-        for outcome in self._executor.map(lambda file: examine(*file), files):
-            yield outcome
-            if stop.is_set():
-                return
-
-    def write(
-        self,
-        action: str,
-        groups: Sequence[Sequence[Candidate]],
-        late: list[Refused],
-        go_on: Callable[[Sequence[Candidate]], bool],
-        _refused: list[str],
-    ) -> tuple[list[Draft], bool]:
-        """Write a pack for each group; say whether all were."""
-        drafts = write_packs(self._resources, action, groups, self._options, self._executor, late, go_on)
-        return drafts, len(drafts) == len(groups)
 
 
 def _remove_stored(resources: Resources, candidates: Iterable[Arrival]) -> list[str]:

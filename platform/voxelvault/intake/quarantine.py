@@ -33,6 +33,11 @@ class Reason(Enum):
         "the file contradicts itself: lengths, nesting or encoding do not fit its size",
         "ask the sender for it again; `quarantine export` gives the bytes back as they came",
     )
+    HEADER_TOO_LARGE = (
+        "header_too_large",
+        "its header would take more memory than that of any real object, as hostile files' do",
+        "treat the sender as suspect; `quarantine export` gives the bytes back as they came",
+    )
     UNRECOGNISED = (
         "unrecognised",
         "it is named as DICOM but does not begin like it",

@@ -15,13 +15,13 @@ from voxelvault.dicom.sources import Source
 from voxelvault.errors import UsageError, VoxelVaultError
 from voxelvault.intake.candidates import Candidate, examine
 from voxelvault.intake.commit import commit_batch
+from voxelvault.intake.here import write_packs
 from voxelvault.intake.ingest import (
     BATCH_BYTES,
     IngestOptions,
     IngestReport,
     issuer_of,
     without_duplicates,
-    write_packs,
 )
 from voxelvault.intake.quarantine import Quarantined, Reason, Refused, quarantined_bytes
 from voxelvault.model import Buffer, new_id
@@ -197,9 +197,9 @@ def _store(
     for candidate in fresh:
         groups.setdefault(candidate.group, []).append(candidate)
     if groups:
-        action = new_id()
+        action, codec = new_id(), options.codec or resources.settings.codec
         with ThreadPoolExecutor(resources.options.threads or os.cpu_count() or 1) as executor:
-            drafts = write_packs(resources, action, list(groups.values()), options, executor, aside)
+            drafts = write_packs(resources, action, list(groups.values()), codec, executor, aside)
         # They are in quarantine already: nothing is put aside a second time.
         commit_batch(resources, action, drafts, [])
     return {_id_of(refused.source): refused.reason for refused in aside}

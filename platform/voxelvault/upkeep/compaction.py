@@ -36,6 +36,7 @@ from voxelvault.upkeep.rewriting import (
     seal,
     sources_of,
     swap,
+    unchanged,
 )
 
 AT_ONCE = 16
@@ -196,14 +197,14 @@ def _join(
         kept, found, manifests = [], [], {}
         for rewritten in written:
             check_written(resources, rewritten.writer)
-            manifest, ref = seal(resources, rewritten, rewritten.manifest.study_key_id)
             try:
-                found += swap(lease, rewritten, manifest, ref)
+                belongs = unchanged(lease, rewritten)
             except IntegrityError:
                 report.skipped += 1
-                resources.sealed.delete(ref.object_id)
                 discard(resources, rewritten.writer)
                 continue
+            manifest, ref = seal(resources, rewritten, rewritten.manifest.study_key_id)
+            found += swap(lease, rewritten, manifest, ref, belongs)
             kept.append(rewritten)
             manifests[rewritten.pack_id] = ref.sha256
         info = lease.commit(found, resources.keys.commit)

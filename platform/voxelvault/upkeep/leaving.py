@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,51 @@ class Leaving:
             *self._moves(query),
         ]
         return [*found, *changes("instances", self._current(query), "merge")]
+
+    def aside(self, query: Query) -> list[dict[str, Any]]:
+        """Return the rows of the quarantine with the bytes of files that leave, and of none that stays."""
+        rows: list[dict[str, Any]] = query(
+            "with gone as (select sha256 from instances where instance_id in (select unnest($ids)))"
+            " select quarantine_id, object_id, key_id from quarantine where sha256 in"
+            " (select sha256 from gone) and sha256 not in (select sha256 from instances where sha256 in"
+            " (select sha256 from gone) and instance_id not in (select unnest($ids))) order by quarantine_id",
+            {"ids": sorted(self.instance_ids)},
+        ).to_pylist()
+        return rows
+
+    def arrived(self, query: Query) -> bool:
+        """Tell whether something came to a series, a study or a person of which nothing was to be left.
+
+        A key that is destroyed takes along all that hangs below it.
+        """
+        found = query(
+            "select 1 from instances where (series_id in (select unnest($series)) or study_id in"
+            " (select unnest($studies)) or subject_id in (select unnest($patients)))"
+            " and instance_id not in (select unnest($instances)) limit 1",
+            {
+                **{table: sorted(ids) for table, ids in self.empty.items()},
+                "instances": sorted(self.instance_ids),
+            },
+        )
+        return bool(found.num_rows)
+
+    def copies(self, query: Query) -> list[str]:
+        """Return the objects of derived copies that were made of what leaves."""
+        rows = query(
+            "select object_id from derived where series_id in (select unnest($ids))"
+            " and object_id is not null",
+            {"ids": sorted(self.series_ids)},
+        )
+        found: list[str] = rows["object_id"].to_pylist()
+        return found
+
+    def cohorts(self, query: Query) -> dict[str, int]:
+        """Return which frozen cohorts lose how many members."""
+        rows = query(
+            "select cohort_id from cohort_members where instance_id in (select unnest($ids))",
+            {"ids": sorted(self.instance_ids)},
+        )
+        return dict(Counter(rows["cohort_id"].to_pylist()))
 
     def _conflicts(self, query: Query) -> set[str]:
         rows = query(

@@ -126,7 +126,7 @@ class Ledger:
     def retired(self, object_id: str, owner: str, before: float) -> bool:
         """Tell whether an object nothing refers to is a former manifest, or of a pack that went before."""
         former = object_id in self.replaced and self.replaced[object_id] in self.finished
-        return former or self.gone.get(owner, before) < before
+        return former or (owner in self.gone and self.gone[owner] <= before)
 
     def open_replacements(self) -> list[Replacement]:
         """Return the replacements whose outcome was never entered."""

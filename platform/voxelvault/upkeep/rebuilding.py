@@ -114,10 +114,10 @@ def rebuild_catalog(
         require_writable(resources)
     resources.log.verify()
     report, action = RebuildReport(dry_run=dry_run), new_id()
-    _log(resources, action, Outcome.INTENT, report)
     if dry_run:
         _survey(resources, report)
         return report
+    _log(resources, action, Outcome.INTENT, report)
     with catalog.anew() as lease:
         # Read under the lease: whatever was committed before it is in, and nothing is meanwhile.
         entries, ledger, packs = _survey(resources, report)

@@ -12,7 +12,6 @@ what its intent in the log says; one that is killed before it has changed nothin
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -30,12 +29,22 @@ from voxelvault.resources import Resources
 from voxelvault.rows import changes
 from voxelvault.storage.layout import DERIVED
 from voxelvault.storage.sealed_objects import SealedObjects
-from voxelvault.upkeep.leaving import Leaving, Query, leaving_instances, leaving_studies
+from voxelvault.upkeep.leaving import Leaving, leaving_instances, leaving_studies
 from voxelvault.upkeep.ledger import Replacement
 from voxelvault.upkeep.rekeying import hang_below, resealed, rewrapped_copies, studies_under
 from voxelvault.upkeep.residue import destroy
 from voxelvault.upkeep.retelling import retold
-from voxelvault.upkeep.rewriting import Rewritten, Row, entries, gone, rewrite, seal, sources_of, swap
+from voxelvault.upkeep.rewriting import (
+    Rewritten,
+    Row,
+    entries,
+    gone,
+    rewrite,
+    seal,
+    sources_of,
+    swap,
+    unchanged,
+)
 from voxelvault.upkeep.turning import hang_keys
 
 _NO_ROLL: Mapping[str, NewSlot] = {}
@@ -148,7 +157,7 @@ def delete_instances(
     keys = sorted({row["key_id"] for row in packs})
     all_of_them = _rows(resources, "key_id", keys)
     stay = [row for row in all_of_them if row["pack_id"] not in leaving.pack_ids]
-    aside = _aside(resources.catalog.query, leaving)
+    aside = leaving.aside(resources.catalog.query)
     plan = _Plan(Kind.INSTANCE_REMOVED, leaving, packs, keys, stay=stay, aside=aside)
     sources = sources_of(resources, packs, asked)
     new_ids = {source.row["pack_id"]: new_id() for source in sources}
@@ -221,7 +230,7 @@ def _delete_studies(
     _check_roll(resources, roll)
     leaving = leaving_studies(resources.catalog.query, column, wanted)
     packs = _rows(resources, "study_id", leaving.named["study"])
-    plan = _Plan(Kind.STUDY_KEY_DESTROYED, leaving, packs, aside=_aside(resources.catalog.query, leaving))
+    plan = _Plan(Kind.STUDY_KEY_DESTROYED, leaving, packs, aside=leaving.aside(resources.catalog.query))
     resources.audit.append(_entries(resources, plan, Outcome.INTENT, plan.ids(), reason))
     return _commit(resources, plan, lambda *_: [], roll)
 
@@ -230,18 +239,6 @@ def _rows(resources: Resources, column: str, ids: Sequence[str] | set[str]) -> l
     found: list[Row] = resources.catalog.query(
         f"select * from packs where {column} in (select unnest($ids)) order by created, pack_id",  # noqa: S608
         {"ids": sorted(ids)},
-    ).to_pylist()
-    return found
-
-
-def _aside(query: Query, leaving: Leaving) -> list[Row]:
-    """Return the rows of the quarantine with the bytes of files that leave, and of none that stays."""
-    found: list[Row] = query(
-        "with gone as (select sha256 from instances where instance_id in (select unnest($ids)))"
-        " select quarantine_id, object_id, key_id from quarantine where sha256 in (select sha256 from gone)"
-        " and sha256 not in (select sha256 from instances where sha256 in (select sha256 from gone)"
-        " and instance_id not in (select unnest($ids))) order by quarantine_id",
-        {"ids": sorted(leaving.instance_ids)},
     ).to_pylist()
     return found
 
@@ -263,7 +260,7 @@ def _commit(
         _check_unchanged(lease, plan)
         # A merge that died may have left a study that stays below a key that goes.
         hang_keys(lease.query, resources.keys)
-        copies, cohorts = _copies(lease, plan.leaving), _cohorts(lease, plan.leaving)
+        copies, cohorts = plan.leaving.copies(lease.query), plan.leaving.cohorts(lease.query)
         found = [*gone([row["pack_id"] for row in plan.packs]), *more(resources, lease, plan)]
         found += retold(lease.query, resources.tags, plan.leaving)
         aside = [{"quarantine_id": row["quarantine_id"]} for row in plan.aside]
@@ -304,25 +301,8 @@ def _check_unchanged(lease: Lease, plan: _Plan) -> None:
     ).to_pylist()
     known = {row["pack_id"]: row["manifest_sha256"] for row in (*plan.packs, *plan.stay)}
     same = {row["pack_id"]: row["manifest_sha256"] for row in rows} == known
-    if not same or _arrived(lease, plan.leaving) or _aside(lease.query, plan.leaving) != plan.aside:
+    if not same or plan.leaving.arrived(lease.query) or plan.leaving.aside(lease.query) != plan.aside:
         raise IntegrityError("somebody added to this study or changed it meanwhile; run it again")
-
-
-def _arrived(lease: Lease, leaving: Leaving) -> bool:
-    """Tell whether something came to a series, a study or a person of which nothing was to be left.
-
-    A key that is destroyed takes along all that hangs below it.
-    """
-    found = lease.query(
-        "select 1 from instances where (series_id in (select unnest($series)) or study_id in"
-        " (select unnest($studies)) or subject_id in (select unnest($patients)))"
-        " and instance_id not in (select unnest($instances)) limit 1",
-        {
-            **{table: sorted(ids) for table, ids in leaving.empty.items()},
-            "instances": sorted(leaving.instance_ids),
-        },
-    )
-    return bool(found.num_rows)
 
 
 def _objects(resources: Resources, plan: _Plan) -> list[str]:
@@ -341,7 +321,8 @@ def _shrunk(resources: Resources, lease: Lease, plan: _Plan) -> list[Change]:
         check_written(resources, new.writer)
         manifest, ref = seal(resources, new, new_keys[new.manifest.study_key_id])
         plan.manifests[new.pack_id] = ref.sha256
-        found += [change for change in swap(lease, new, manifest, ref) if change.mode != "delete"]
+        swapped = swap(lease, new, manifest, ref, unchanged(lease, new))
+        found += [change for change in swapped if change.mode != "delete"]
     for row in plan.stay:
         changed, ref = resealed(resources, row, new_keys[row["key_id"]], plan.written[row["pack_id"]])
         plan.manifests[row["pack_id"]] = ref.sha256
@@ -349,25 +330,6 @@ def _shrunk(resources: Resources, lease: Lease, plan: _Plan) -> list[Change]:
     hang_below(resources, lease, plan.leaving.named["study"], new_keys)
     found += studies_under(lease, new_keys)
     return [*found, *rewrapped_copies(resources, lease, plan.leaving.series_ids, new_keys)]
-
-
-def _copies(lease: Lease, leaving: Leaving) -> list[str]:
-    """Return the objects of derived copies that were made of what leaves."""
-    rows = lease.query(
-        "select object_id from derived where series_id in (select unnest($ids)) and object_id is not null",
-        {"ids": sorted(leaving.series_ids)},
-    )
-    found: list[str] = rows["object_id"].to_pylist()
-    return found
-
-
-def _cohorts(lease: Lease, leaving: Leaving) -> dict[str, int]:
-    """Return which frozen cohorts lose how many members."""
-    rows = lease.query(
-        "select cohort_id from cohort_members where instance_id in (select unnest($ids))",
-        {"ids": sorted(leaving.instance_ids)},
-    )
-    return dict(Counter(rows["cohort_id"].to_pylist()))
 
 
 def finish(resources: Resources, found: Replacement, packs: Mapping[str, Row]) -> None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.catalog.catalog import Lease
 from voxelvault.crypto.streaming_aead import Kind as SealedKind
 from voxelvault.errors import IntegrityError, VoxelVaultError
-from voxelvault.model import ObjectInfo
+from voxelvault.model import ObjectInfo, SealedRef
 from voxelvault.reading.packs import manifest_ref, open_manifest
 from voxelvault.resources import Resources
 from voxelvault.storage.layout import DERIVED, OBJECTS, object_id_of
@@ -71,7 +72,8 @@ def repair(
     """
     # Read before the packs are: what is committed while this process sleeps stays young.
     began = time.time()
-    finished = _finish(resources, ledger, grace)
+    finished = _finish(resources, ledger, grace, began)
+    seen = _seen(resources)
     with resources.catalog.lease() as lease:
         packs = {row["pack_id"]: row for row in lease.query("select * from packs").to_pylist()}
         # By an older catalog, what later ingests stored looks as if it were left behind.
@@ -89,7 +91,7 @@ def repair(
             row["object_id"]
             for row in lease.query("select object_id from quarantine where object_id is not null").to_pylist()
         }
-        referenced = kept | _referenced(resources, packs)
+        referenced = kept | _referenced(resources, packs, seen)
         swept = _sweep(resources, ledger, packs, referenced, began - grace, began - readers)
         swept += _sweep_derived(resources, lease, began - max(grace, COPIES if grace else 0.0))
         turned = settle_turns(resources, lease.query, ledger, began - grace)
@@ -107,13 +109,12 @@ def repair(
     return RepairReport(swept, len(missing) + finished + len(turned))
 
 
-def _finish(resources: Resources, ledger: Ledger, grace: float) -> int:
+def _finish(resources: Resources, ledger: Ledger, grace: float, now: float) -> int:
     """Enter the outcome of each replacement that was committed and then killed; a removal's keys go.
 
     One that may still be at work is left to it, for as long as an ingest is.
     """
-    young = time.time() - grace
-    waiting = [found for found in ledger.open_replacements() if found.since <= young]
+    waiting = [found for found in ledger.open_replacements() if found.since <= now - grace]
     if not waiting:
         return 0
     rows = resources.catalog.query("select * from packs").to_pylist()
@@ -125,7 +126,7 @@ def _finish(resources: Resources, ledger: Ledger, grace: float) -> int:
         else:
             finish(resources, found, packs)
         ledger.finished.add(found.action)
-        ledger.gone.update(dict.fromkeys(found.old, 0.0 if found.kind != Kind.COMPACTED else time.time()))
+        ledger.gone.update(dict.fromkeys(found.old, 0.0 if found.kind != Kind.COMPACTED else now))
         ledger.manifests.update(
             {pack_id: packs[pack_id]["manifest_sha256"] for pack_id in found.new & packs.keys()}
         )
@@ -149,14 +150,31 @@ def _finish_compaction(
     )
 
 
-def _referenced(resources: Resources, packs: Mapping[str, dict[str, object]]) -> set[str]:
+def _seen(resources: Resources) -> dict[str, set[str]]:
+    """Return the objects of each manifest, by its digest: read before others have to wait for the lease.
+
+    One that can't be read is read again under it.
+    """
+    found: dict[str, set[str]] = {}
+    for row in resources.catalog.query("select * from packs").to_pylist():
+        with suppress(VoxelVaultError):
+            found[row["manifest_sha256"]] = _objects(resources, manifest_ref(row))
+    return found
+
+
+def _referenced(
+    resources: Resources, packs: Mapping[str, dict[str, object]], seen: Mapping[str, set[str]]
+) -> set[str]:
     """Return the objects of all packs; one manifest that can't be read stops the repair."""
     found: set[str] = set()
-    for row in packs.values():
-        ref = manifest_ref(row)
+    for ref in map(manifest_ref, packs.values()):
         found.add(ref.object_id)
-        found.update(object_ref.object_id for object_ref in open_manifest(resources, ref).objects())
+        found |= seen.get(ref.sha256) or _objects(resources, ref)
     return found
+
+
+def _objects(resources: Resources, ref: SealedRef) -> set[str]:
+    return {object_ref.object_id for object_ref in open_manifest(resources, ref).objects()}
 
 
 def _sweep(

@@ -129,15 +129,10 @@ def seal(resources: Resources, rewritten: Rewritten, key_id: str) -> tuple[Manif
     return manifest, seal_manifest(resources, manifest, rewritten.pack_id)
 
 
-def swap(lease: Lease, rewritten: Rewritten, manifest: Manifest, ref: SealedRef) -> list[Change]:
-    """Return the changes that put a pack in the place of those it was made of.
-
-    Raises
-    ------
-    IntegrityError
-        Somebody else changed these packs meanwhile.
-    """
-    belongs = _check_unchanged(lease, rewritten)
+def swap(
+    lease: Lease, rewritten: Rewritten, manifest: Manifest, ref: SealedRef, belongs: Mapping[str, str]
+) -> list[Change]:
+    """Return the changes that put a pack in the place of those it was made of: where `unchanged` says."""
     received = _received(lease, rewritten)
     moved = [
         {"instance_id": instance_id, "pack_id": rewritten.pack_id, "received": received[instance_id]}
@@ -162,8 +157,14 @@ def gone(pack_ids: Sequence[str]) -> list[Change]:
     return [change for table in OF_PACK for change in changes(table, rows, "delete")]
 
 
-def _check_unchanged(lease: Lease, rewritten: Rewritten) -> dict[str, str]:
-    """Return the series, study and subject that the packs belong to now."""
+def unchanged(lease: Lease, rewritten: Rewritten) -> dict[str, str]:
+    """Return the series, study and subject that the packs it was made of belong to now.
+
+    Raises
+    ------
+    IntegrityError
+        Somebody else changed these packs meanwhile, or took them away with their key.
+    """
     rows = lease.query(
         "select pack_id, key_id, manifest_sha256, series_id, study_id, subject_id from packs"
         " where pack_id in (select unnest($ids))",
@@ -259,4 +260,5 @@ __all__ = [
     "seal",
     "sources_of",
     "swap",
+    "unchanged",
 ]

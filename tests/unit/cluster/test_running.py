@@ -10,6 +10,7 @@ from cluster_support import FakeClient, double, fail
 import voxelvault as vv
 from voxelvault.cluster.broker import Broker
 from voxelvault.cluster.running import AHEAD, TRIES, ClientCrew
+from voxelvault.cluster.worker import forget
 from voxelvault.crew import Unit
 from voxelvault.errors import NoSpace, VoxelVaultError, WorkerDied
 from voxelvault.model import new_id
@@ -139,3 +140,32 @@ def test_leaving_early_takes_the_rest_back(vault: vv.Vault, client: FakeClient) 
     running.close()
     assert not made._running
     assert len(client.given) < 50
+
+
+def test_an_answer_that_does_not_arrive_is_asked_for_again(vault: vv.Vault, client: FakeClient) -> None:
+    """The worker lives, and what it answered can't be fetched: the unit is made anew, not waited for."""
+    submit, slow = client.submit, []
+
+    def sticky(*arguments: object, **options: object) -> object:
+        future = submit(*arguments, **options)  # type: ignore[arg-type]
+        if len(slow) < 2:
+            slow.append(future)
+            future.result = never  # type: ignore[method-assign]
+        return future
+
+    def never(timeout: float | None = None) -> bytes:
+        raise TimeoutError
+
+    client.submit = sticky  # type: ignore[method-assign,assignment]
+    found = {done.number: done.result for done in crew(vault, client).run(units(6))}
+    assert found == {number: 2 * number for number in range(6)}
+    assert len(client.given) == 8
+
+
+def test_a_worker_that_was_started_again_in_its_place_is_another(vault: vv.Vault, client: FakeClient) -> None:
+    """It has the address of one that died, and not its key: what was under way is sealed to it anew."""
+    made = crew(vault, client)
+    forget(made._broker.session)
+    found = {done.number: done.result for done in made.run(units(6))}
+    assert found == {number: 2 * number for number in range(6)}
+    assert len(client.given) > 6

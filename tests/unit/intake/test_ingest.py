@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import voxelvault as vv
@@ -110,3 +111,27 @@ def test_a_mistyped_codec_stores_and_keeps_nothing(vault: vv.Vault, tmp_path: Pa
 )
 def test_a_query_cannot_hide_what_it_reads(query: str) -> None:
     assert identifies(query)
+
+
+def test_a_header_that_would_fill_the_memory_is_set_aside(
+    vault: vv.Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = inbox(tmp_path, 2)
+    monkeypatch.setattr("voxelvault.dicom.json_model.MAX_CELLS", 300)
+    comments = {"PatientComments": "Doe " * 2_500}
+    paths[0].write_bytes(synthetic.image(np.zeros((4, 4), np.uint8), "OT", attributes=comments))
+    report = vault.ingest(*paths, progress=False)
+    assert [item.reason for item in report.quarantined] == [Reason.HEADER_TOO_LARGE]
+    assert report.stored == 1
+    assert vault.verify(progress=False).ok
+
+
+def test_a_batch_ends_where_headers_fill_the_memory(
+    vault: vv.Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = inbox(tmp_path, 9)
+    monkeypatch.setattr("voxelvault.intake.ingest.BATCH_CELLS", 200)
+    report = vault.ingest(*paths, progress=False)
+    assert (report.found, report.stored, report.interrupted) == (9, 9, False)
+    assert 2 < vault.sql("select count(*) from packs").fetchall()[0][0] < 9
+    assert vault.verify(progress=False).ok

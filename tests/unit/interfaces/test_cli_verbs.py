@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-import voxelvault.intake.ingest
+import voxelvault.intake.here
 from voxelvault.interfaces.cli import app
 from voxelvault.opening import read_settings
 from voxelvault.storage.objects import LocalObjects
@@ -113,14 +113,14 @@ def test_ctrl_c_finishes_the_series_at_hand(
 ) -> None:
     for number, data in enumerate(ct_series(3, series=2)):
         (incoming / f"second-{number}.dcm").write_bytes(data)
-    write_pack = voxelvault.intake.ingest.write_pack
+    write_pack = voxelvault.intake.here.write_pack
 
     def interrupted(*words: Any) -> Any:
         os.kill(os.getpid(), signal.SIGINT)
         return write_pack(*words)
 
     with monkeypatch.context() as patch:
-        patch.setattr(voxelvault.intake.ingest, "write_pack", interrupted)
+        patch.setattr(voxelvault.intake.here, "write_pack", interrupted)
         found = run("--vault", vault, "ingest", incoming, "--json")
     assert found.code == 3
     assert found.json["interrupted"]
