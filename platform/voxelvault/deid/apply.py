@@ -60,6 +60,9 @@ class _Plan(NamedTuple):
     code: str | None
     """Of CID 7050, for an option that is said to be applied only where it was."""
 
+    wanted: bool
+    """The class wants a value."""
+
     loosens: bool
     """A site lets through what the table doesn't."""
 
@@ -214,7 +217,8 @@ class _Rewriter:
         elif tag in palettes.DESCRIPTORS or tag in palettes.SEGMENTED:
             handled = "palette"
         handled = "" if decision.action is Action.REMOVE else handled
-        return _Plan(decision, proper, Tag(tag), handled, code, loosens)
+        wanted = tables.wants_value(tag, self._sop_class, nested)
+        return _Plan(decision, proper, Tag(tag), handled, code, wanted, loosens)
 
     def _made(
         self, plan: _Plan, found: Stored, source: Dataset, place: _Place
@@ -236,7 +240,7 @@ class _Rewriter:
         elif plan.handled == "palette":
             made = self._palette(int(plan.tag), value, source)
         else:
-            made = self._values.make(plan.decision, value, plan.vr, int(plan.tag), encodings)
+            made = self._values.make(plan.decision, value, plan.vr, int(plan.tag), encodings, plan.wanted)
         return None if made is None else _raw(plan.tag, plan.vr, made)
 
     def _sequence(self, plan: _Plan, found: Stored, source: Dataset, place: _Place) -> DataElement | None:

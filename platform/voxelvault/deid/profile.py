@@ -93,7 +93,7 @@ class Profile:
             return site
         row = tables.listed(tag)
         if row is None:
-            return self._unlisted(tag, vr)
+            return self._unlisted(tag, vr, tables.wants_value(tag, sop_class, nested))
         if row.key == "private":
             return self._private(tag, creator)
         return self._listed(row, tag, vr, sop_class, nested)
@@ -122,13 +122,13 @@ class Profile:
                 )
         return Decision(Action.REMOVE, f"{name} private X")
 
-    def _unlisted(self, tag: int, vr: str) -> Decision:
+    def _unlisted(self, tag: int, vr: str, wanted: bool) -> Decision:
         if not tag & 0xFFFF or (public_vr(tag) == "UN" and not tables.public_tag(tag)):
             return Decision(Action.REMOVE, f"{written(tag)} not in any list X")
         said = tables.public_tag(tag) or tables.public_vr_rule(vr)
         name = f"public list {written(tag) if said.key != vr else vr}, {said.why}"
         action = self._dated() if said.action == "S" else _LETTERS[said.action]
-        if action is Action.REMOVE and said.key == vr and tag in tables.filled():
+        if action is Action.REMOVE and said.key == vr and wanted:
             return Decision(Action.DUMMY, f"{name}; a module wants a value D")
         if action is Action.UID and Option.RETAIN_UIDS in self.options:
             action = Action.KEEP

@@ -29,6 +29,7 @@ FILES = (
     "safe-private.csv",
     "required.csv",
     "filled.csv",
+    "storage-classes.csv",
     "public.csv",
     "pseudonyms.csv",
     "schemes.csv",
@@ -169,9 +170,32 @@ def type_of(tag: int, sop_class: str, nested: bool) -> int:
 
 
 @cache
-def filled() -> frozenset[int]:
-    """Return tags outside the table that some module wants with a value."""
-    return frozenset(int(row["tag"], 16) for row in _rows("filled.csv"))
+def _filled() -> dict[tuple[int, bool], frozenset[str]]:
+    names = [_STORAGE + row["sop_class"] for row in _rows("storage-classes.csv")]
+    return {
+        (int(row["tag"], 16), row["nested"] == "1"): frozenset(names[one] for one in _ranges(row["classes"]))
+        for row in _rows("filled.csv")
+    }
+
+
+def _ranges(text: str) -> Iterator[int]:
+    for part in text.split():
+        first, _, last = part.partition("-")
+        yield from range(int(first), int(last or first) + 1)
+
+
+@cache
+def _all_filled() -> frozenset[str]:
+    return frozenset(name for names in _filled().values() for name in names)
+
+
+def wants_value(tag: int, sop_class: str, nested: bool) -> bool:
+    """Tell whether a class wants a value of an attribute outside the table: type 1 or 1C.
+
+    For a class that nobody has told of, what any class wants counts.
+    """
+    classes = _filled().get((tag, nested), frozenset())
+    return sop_class in classes or (bool(classes) and sop_class not in _all_filled())
 
 
 @cache

@@ -79,7 +79,15 @@ class Values:
             Action.DUMMY: self._dummy,
         }
 
-    def make(self, decision: Decision, value: bytes, vr: str, tag: int, encodings: tuple[str, ...]) -> Value:
+    def make(
+        self,
+        decision: Decision,
+        value: bytes,
+        vr: str,
+        tag: int,
+        encodings: tuple[str, ...],
+        wanted: bool = False,
+    ) -> Value:
         """Return what becomes of a value.
 
         Parameters
@@ -94,6 +102,8 @@ class Values:
             Group and element.
         encodings : tuple of str
             Python codecs of the data set (`voxelvault.dicom.charset`).
+        wanted : bool
+            The class wants a value, so that a dummy stands in for one that may not stay.
 
         Returns
         -------
@@ -103,7 +113,7 @@ class Values:
         if decision.action is Action.REPLACE:
             return (decision.value or "").encode() if vr in TEXTS else None
         made = self._actions[decision.action](value, vr, tag, encodings)
-        if not made and value.strip(b"\0 ") and tag in tables.filled():
+        if not made and wanted and value.strip(b"\0 "):
             return dummy(vr, value)
         return made
 
@@ -171,7 +181,7 @@ class Values:
 
     def _clean(self, value: bytes, vr: str, tag: int, encodings: tuple[str, ...]) -> Value:
         if vr == "CS":
-            return self._terms(text_of(value, vr, encodings).strip("\0 "), tag)
+            return self._terms(text_of(value, vr, encodings).strip("\0 "))
         if vr == "UI":
             return self._uid(value, vr, tag, encodings)
         if vr in ("DA", "DT", "TM"):
@@ -189,10 +199,10 @@ class Values:
             made = self._texts[value] = self._context.cleaner.text(value)
         return made
 
-    def _terms(self, text: str, tag: int) -> Value:
+    def _terms(self, text: str) -> Value:
         parts = [part.strip() for part in text.split("\\")]
         kept = [part if is_term(part) else "OTHER" for part in parts]
-        if kept == ["OTHER"] != parts and tag not in tables.filled():
+        if kept == ["OTHER"] != parts:
             return b""
         return "\\".join(kept).encode()
 

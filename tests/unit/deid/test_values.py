@@ -113,12 +113,12 @@ def test_numbers_too_long_to_be_counts_go() -> None:
     assert isinstance(number, bytes)
     assert number.isdigit()
     assert len(number) == 5
-    assert value_of(0x00280008, "IS", b"83517240") == b"0"  # wanted with a value
-    assert value_of(0x00181110, "DS", b"83517240") is None
+    assert value_of(0x00200013, "IS", b"83517240") != b"83517240"  # wanted with a value
+    assert value_of(0x00180095, "DS", b"83517240") is None
     assert value_of(0x00181074, "DS", b"370000000 ") == b"370000000 "
-    assert value_of(0x00181110, "DS", b"3.5173e-4") == b"3.5173e-4"
+    assert value_of(0x00180095, "DS", b"3.5173e-4") == b"3.5173e-4"
     own = Person("subject", ids=frozenset(["4711"]))
-    assert value_of(0x00181110, "DS", b"4711", person=own) is None
+    assert value_of(0x00180095, "DS", b"4711", person=own) is None
     assert value_of(0x00189220, "FD", struct.pack("<d", 1.5)) == struct.pack("<d", 1.5)
     assert value_of(0x00189220, "FD", b"SMITH^J ") is None
 
