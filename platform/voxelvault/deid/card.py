@@ -18,7 +18,6 @@ from voxelvault.deid.receipt import Terms
 
 LIMITS = (
     "Pixels are linkable: the same image in another release, or at its source, can be recognised.",
-    "Times of day are as they were; dates of one patient keep their distances.",
     "Text was cleaned by lists of words and the patient's own values; what neither knows was masked, "
     "so clinical words may be missing.",
     "Burned-in text is found by a text recogniser on the classes at risk. It reads most print; handwriting, "
@@ -28,6 +27,11 @@ LIMITS = (
 )
 """What holds for every release."""
 
+_DATED = (
+    "Times of day are as they were, and dates of one patient keep their distances: a known sequence of "
+    "examinations can be recognised."
+)
+_DATE_OPTIONS = {"113106", "113107"}
 _FACES = {
     "deface": "Faces were removed from head scans where they could be made out.",
     "keep": "Faces in head scans were kept: they can be rendered and recognised.",
@@ -43,6 +47,8 @@ _CONTEXT: Mapping[str, Any] = {
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
     "fileObject": "cr:fileObject",
@@ -62,6 +68,7 @@ _CONTEXT: Mapping[str, Any] = {
     "regex": "cr:regex",
     "repeated": "cr:repeated",
     "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
     "separator": "cr:separator",
     "source": "cr:source",
@@ -151,7 +158,7 @@ def markdown(facts: Facts) -> str:
         "## Who might be recognised by what stayed",
         *_anonymity(facts.anonymity),
         "## Known limits",
-        "\n".join(f"- {_inline(limit)}" for limit in (*LIMITS, *facts.limits)),
+        "\n".join(f"- {_inline(limit)}" for limit in _limits(facts)),
         *_rights(facts),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -178,7 +185,7 @@ def croissant(facts: Facts) -> str:
             f"codes {' '.join(facts.terms.options)}",
             f"smallest class of quasi-identifiers: {facts.anonymity.by_row.smallest}",
         ],
-        "rai:dataLimitations": [*LIMITS, *facts.limits],
+        "rai:dataLimitations": _limits(facts),
     }
     optional = {
         "license": facts.licence,
@@ -250,6 +257,11 @@ def _section(title: str, columns: tuple[str, str], counts: Mapping[str, int]) ->
 def _table(columns: tuple[str, str], counts: Mapping[str, int]) -> str:
     head = f"| {columns[0]} | {columns[1]} |\n|---|---|\n"
     return head + "\n".join(f"| {_inline(name)} | {count} |" for name, count in counts.items())
+
+
+def _limits(facts: Facts) -> list[str]:
+    dated = _DATE_OPTIONS & set(facts.terms.options)
+    return [*LIMITS, *([_DATED] if dated else []), *facts.limits]
 
 
 def _rights(facts: Facts) -> list[str]:

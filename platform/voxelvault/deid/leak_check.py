@@ -27,7 +27,8 @@ from voxelvault.model import Buffer
 DEEPEST = 3
 """Encodings within encodings that are still opened."""
 
-_WINDOW = 4 << 20
+_WINDOW, _OVERLAP = 4 << 20, 4096
+_SHORTEST_PIXELS = 8
 _FOLDED_MOST = 256 << 10
 # In bytes: sixteen-bit pixels of low value read as UTF-16 letters.
 _SHORTEST_WIDE = 16
@@ -103,37 +104,51 @@ class Searcher:
         found |= set(self._texts(part10))
         return tuple(sorted(found, key=lambda hit: (hit.kind, hit.view, hit.tag or 0)))
 
-    def other_file(self, data: Buffer) -> tuple[Hit, ...]:
-        """Search a file of any other kind: JSON, Parquet, NIfTI, names of files."""
-        budget, view = leak_views.Budget(), memoryview(data)
-        found: set[Hit] = set()
-        for start in range(0, max(len(view), 1), _WINDOW):
-            found |= set(self._text(bytes(view[start : start + _WINDOW + 4096]), "raw", 0, budget))
+    def other_file(self, data: Buffer, *, pixels: bool = False) -> tuple[Hit, ...]:
+        """Search a file of any other kind: JSON, Parquet, NIfTI, a chunk of Zarr, names of files.
+
+        Parameters
+        ----------
+        data : bytes-like
+            The whole file; one in gzip is read inflated.
+        pixels : bool
+            Most of it is pixels: then only its first 4 KiB are searched as text.
+
+        Raises
+        ------
+        MalformedDicom
+            It is damaged, or holds more compressed data than can be searched.
+        """
+        budget, found = leak_views.Budget(), set[Hit]()
+        for index, piece in enumerate(leak_views.windows(data, _WINDOW, _OVERLAP)):
+            if not pixels:
+                found |= set(self._text(piece, "raw", 0, budget))
+                continue
+            hits = self._matches(piece, _SHORTEST_PIXELS)
+            found |= {Hit(pattern.needle.kind, "raw") for at, pattern in hits}
+            if index == 0:
+                found |= set(self._text(piece[:_OVERLAP], "raw", 0, budget))
         return tuple(sorted(found, key=lambda hit: (hit.kind, hit.view)))
 
     def _regions(self, part10: Part10, budget: leak_views.Budget) -> Iterator[Hit]:
         places = _Places(part10)
         view = memoryview(part10.data)
         for region in leak_views.regions(part10, *_pixels(part10)):
+            pixels = _is_pixels(part10, region)
             for start in range(region.start, region.stop, _WINDOW):
                 # Windows overlap, so that no value is cut in two.
-                piece = bytes(view[start : min(region.stop, start + _WINDOW + 4096)])
+                stop = min(region.stop, start + _WINDOW + _OVERLAP)
+                piece = bytes(view[start:stop])
                 for at, pattern in self._matches(piece, region.shortest):
                     element = places.at(start + at)
                     if _counts(pattern.needle, element, piece, at):
                         yield Hit(pattern.needle.kind, "raw", element and element.tag)
-                yield from self._within(piece, region, part10, budget)
-
-    def _within(
-        self, piece: bytes, region: leak_views.Region, part10: Part10, budget: leak_views.Budget
-    ) -> Iterator[Hit]:
-        """Search what a piece of a region holds in other encodings; pixels only for streams."""
-        if not region.shortest:
-            yield from self._inner(piece, "", 1, budget)
-            return
-        yield from self._streams(piece, "", 1, budget)
-        if not _is_pixels(part10, region):
-            yield from self._text(leak_views.printable_runs(piece), "raw", 0, budget)
+                for inner in leak_views.inflated(view, start, stop, budget, noise=pixels):
+                    yield from self._text(inner, "inflated", 1, budget)
+                if not region.shortest:
+                    yield from self._decoded(piece, "", 1, budget)
+                elif not pixels:
+                    yield from self._text(leak_views.printable_runs(piece), "raw", 0, budget)
 
     def _text(self, data: bytes, view: str, depth: int, budget: leak_views.Budget) -> Iterator[Hit]:
         """Search bytes that are no data set, and what they decode to."""
@@ -146,13 +161,13 @@ class Searcher:
             yield from self._inner(data, "" if view == "raw" else view, depth + 1, budget)
 
     def _inner(self, data: bytes, outer: str, depth: int, budget: leak_views.Budget) -> Iterator[Hit]:
-        yield from self._streams(data, outer, depth, budget)
+        for inner in leak_views.inflated(data, 0, len(data), budget):
+            yield from self._text(inner, f"{outer}>inflated".lstrip(">"), depth, budget)
+        yield from self._decoded(data, outer, depth, budget)
+
+    def _decoded(self, data: bytes, outer: str, depth: int, budget: leak_views.Budget) -> Iterator[Hit]:
         for name, inner in leak_views.decoded(data):
             yield from self._text(inner, f"{outer}>{name}".lstrip(">"), depth, budget)
-
-    def _streams(self, data: bytes, outer: str, depth: int, budget: leak_views.Budget) -> Iterator[Hit]:
-        for inner in leak_views.inflated(data, budget):
-            yield from self._text(inner, f"{outer}>inflated".lstrip(">"), depth, budget)
 
     def _texts(self, part10: Part10) -> Iterator[Hit]:
         """Search the text of the data set as it reads: folded, squeezed, and by whole words."""

@@ -7,6 +7,8 @@ budget, so no file can make it run long or fill the memory.
 from __future__ import annotations
 
 import binascii
+import gzip
+import io
 import re
 import zlib
 from collections.abc import Iterator
@@ -50,29 +52,72 @@ class Budget:
             raise MalformedDicom("the file holds more compressed data than can be searched; leave it out")
 
 
-def inflated(data: bytes, budget: Budget) -> Iterator[bytes]:
-    """Yield what zlib, gzip and zip streams anywhere in the bytes inflate to."""
-    for match in _STREAM.finditer(data):
-        start, bits = match.start(), zlib.MAX_WBITS | 32
-        if match[0] == b"PK\x03\x04":
-            start += 30 + sum(int.from_bytes(data[start + at : start + at + 2], "little") for at in (26, 28))
-            bits = -zlib.MAX_WBITS
-        out = _inflate(data, start, bits, budget)
-        if len(out) >= 4:
-            yield out
+def inflated(data: Buffer, start: int, stop: int, budget: Budget, *, noise: bool = False) -> Iterator[bytes]:
+    """Yield what zlib, gzip and zip streams that begin between two offsets inflate to.
+
+    Parameters
+    ----------
+    data : bytes-like
+        The streams may run on to its end.
+    start, stop : int
+        Where they begin.
+    budget : Budget
+        Shared by all streams of a file.
+    noise : bool
+        Pixels: what only looks like a stream may inflate to anything, and is no reason to refuse.
+
+    Raises
+    ------
+    MalformedDicom
+        The budget is spent.
+    """
+    with memoryview(data) as view:
+        piece = bytes(view[start:stop])
+        for match in _STREAM.finditer(piece):
+            at, bits = start + match.start(), zlib.MAX_WBITS | 32
+            if match[0] == b"PK\x03\x04":
+                name = match.start() + 26
+                at += 30 + sum(int.from_bytes(piece[one : one + 2], "little") for one in (name, name + 2))
+                bits = -zlib.MAX_WBITS
+            out = _inflate(view, at, bits, budget, noise)
+            if len(out) >= 4:
+                yield out
 
 
-def _inflate(data: bytes, start: int, bits: int, budget: Budget) -> bytes:
+def _inflate(view: memoryview, at: int, bits: int, budget: Budget, noise: bool) -> bytes:
     """Inflate as far as it goes: a stream that breaks has told what came before."""
-    inflater, out, step = zlib.decompressobj(bits), [], 512
-    with memoryview(data) as view, suppress(zlib.error):
+    inflater, out, step, total = zlib.decompressobj(bits), [], 512, 0
+    with suppress(zlib.error):
         # Most places that look like a stream are none: they break within the first bytes.
-        while start < len(data) and not inflater.eof:
-            out.append(inflater.decompress(view[start : start + step], budget.left + 1))
-            budget.spend(len(out[-1]))
-            start, step = start + step, 1 << 18
+        while at < len(view) and not inflater.eof and total <= budget.left:
+            out.append(inflater.decompress(view[at : at + step], budget.left + 1 - total))
+            at, step, total = at + step, 1 << 18, total + len(out[-1])
     whole = b"".join(out)
-    return whole if inflater.eof else whole[:_BROKEN_MOST]
+    if inflater.eof or (total > budget.left and not noise):
+        budget.spend(total)
+        return whole
+    return whole[:_BROKEN_MOST]
+
+
+def windows(data: Buffer, size: int, overlap: int) -> Iterator[bytes]:
+    """Yield a file's content in windows that overlap, a gzip file's inflated; memory stays flat.
+
+    Raises
+    ------
+    MalformedDicom
+        A gzip file is damaged or cut.
+    """
+    view = memoryview(data)
+    read = (
+        io.BytesIO(view).read if view[:3] != b"\x1f\x8b\x08" else gzip.GzipFile(fileobj=io.BytesIO(view)).read
+    )
+    last = b""
+    try:
+        while piece := read(size):
+            yield last + piece
+            last = piece[-overlap:]
+    except (EOFError, OSError, zlib.error):
+        raise MalformedDicom("a compressed file is damaged; write it again") from None
 
 
 def decoded(data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -237,4 +282,5 @@ __all__ = [
     "regions",
     "tells",
     "texts",
+    "windows",
 ]

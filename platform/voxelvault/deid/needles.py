@@ -254,7 +254,7 @@ class _Walk:
     def _component(self, kind: Kind, part: str) -> None:
         folded = fold(part)
         letters = _NOT_ALNUM.sub("", folded)
-        if folded in stop_words() or not letters or (letters.isdecimal() and len(letters) < 6):
+        if {folded, letters} & stop_words() or not letters or (letters.isdecimal() and len(letters) < 6):
             return
         if _size(folded) >= SHORTEST:
             self.values.add(Needle(kind, part))

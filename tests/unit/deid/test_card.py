@@ -71,3 +71,9 @@ def test_what_only_the_publisher_knows_is_asked_for() -> None:
 
 def test_a_release_that_is_a_vault_has_no_set_of_files() -> None:
     assert len(json.loads(croissant(replace(FACTS, pattern="")))["distribution"]) == 1
+
+
+def test_dates_that_stayed_are_a_limit() -> None:
+    dated = replace(FACTS, terms=replace(FACTS.terms, options=("113100", "113107")))
+    assert "Times of day" in markdown(dated)
+    assert "Times of day" not in markdown(FACTS)

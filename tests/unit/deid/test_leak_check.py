@@ -12,12 +12,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGBaseline8Bit
 
+from voxelvault.deid.apply import rewrite
 from voxelvault.deid.leak_check import Hit, Searcher, search
+from voxelvault.deid.model import Context
 from voxelvault.deid.needles import Kind, Needle, Needles, collect
+from voxelvault.deid.person import collect as collect_person
+from voxelvault.deid.profile import profile
+from voxelvault.deid.pseudonym import ProjectPseudonyms, folder_subject
+from voxelvault.deid.text import TextCleaner
+from voxelvault.deid.writing import file_bytes
 from voxelvault.dicom.part10 import parse
 from voxelvault.errors import DicomError, MalformedDicom
 
@@ -196,6 +204,18 @@ def test_other_files_are_searched_as_bytes() -> None:
     assert searcher.other_file(b'{"a": "quisenberry"}') == (Hit(Kind.NAME, "raw"),)
     assert searcher.other_file(b"x" * (5 << 20) + gzip.compress(NAME.encode()))
     assert not searcher.other_file(b"")
+    far = np.random.default_rng(1).bytes(5 << 20) + NAME.encode() + b"\0" + bytes(99)
+    for content in (far, gzip.compress(far, 1)):
+        assert searcher.other_file(content, pixels=True) == (Hit(Kind.NAME, "raw"),)
+    assert not searcher.other_file(gzip.compress(far[: 5 << 20], 1), pixels=True)
+    with pytest.raises(MalformedDicom):
+        searcher.other_file(gzip.compress(far, 1)[:-4], pixels=True)
+
+
+def test_a_stream_is_searched_to_its_end_wherever_it_begins() -> None:
+    long = np.random.default_rng(2).bytes(5 << 20)
+    table = bytes(3 << 20) + zlib.compress(long + NAME.encode(), 1)
+    assert search(file_with(table), NEEDLES)
 
 
 def test_a_bomb_is_neither_inflated_without_end_nor_vouched_for() -> None:
@@ -232,3 +252,23 @@ def test_real_files_hold_their_own_values_and_none_of_others(shared_dicom: Path)
         assert not searcher.file(data)
         if own.values:
             assert search(data, own)
+
+
+def test_real_files_that_were_rewritten_hold_nothing_of_their_own(shared_dicom: Path) -> None:
+    pseudonyms = ProjectPseudonyms(bytes(32), "0" * 32)
+    policy, checked = profile("research"), 0
+    for path in sorted(shared_dicom.rglob("*.dcm"))[3::12]:
+        data = path.read_bytes()
+        try:
+            needles, source = collect(parse(data)), dcmread(io.BytesIO(data), force=True)
+        except DicomError:
+            continue
+        subject = folder_subject(
+            str(source.get("PatientID", "")), "", str(source.get("StudyInstanceUID", ""))
+        )
+        person, days = collect_person([source], subject), pseudonyms.days(subject)
+        cleaner = TextCleaner(person, uid=pseudonyms.uid, days=days)
+        rewritten = rewrite(source, Context(policy, pseudonyms, person, cleaner))
+        assert not search(file_bytes(rewritten), needles.moved(days)), checked
+        checked += 1
+    assert checked > 30
