@@ -129,6 +129,16 @@ def test_one_that_died_costs_nobody_an_image(vault_path: Path, tmp_path: Path, w
         assert vault.verify(progress=False).ok
 
 
+def test_one_that_died_elsewhere_costs_nobody_an_image(vault_path: Path, tmp_path: Path) -> None:
+    """The process that erases had the vault open before, and knows only its own keys."""
+    with open_again(vault_path) as vault:
+        vault.ingest(write(tmp_path / "in", [*A, *B]), progress=False)
+        killed(vault_path, tmp_path, "merge", dies_before_the_catalog)
+        erase_subject(vault.resources, of(vault, B[0])["subject_id"])
+        assert exported(vault, tmp_path / "out") == sorted(map(digest, A))
+        assert vault.verify(progress=False).ok
+
+
 def test_one_whose_keys_alone_came_along_is_made_where_no_catalog_is_left(
     vault_path: Path, tmp_path: Path
 ) -> None:

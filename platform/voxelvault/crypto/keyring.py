@@ -13,7 +13,7 @@ keys makes a new root and a new generation of pages, so that nothing left in key
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import NoReturn
@@ -211,6 +211,11 @@ class KeyRing:
         with self._state.mutex:
             self._state.know(key_id)
             return self._state.tree.place(key_id).parent_id
+
+    def below(self, key_ids: Iterable[str]) -> set[str]:
+        """Return those of the named keys that there are, and all that hang below them."""
+        with self._state.mutex:
+            return self._state.tree.below(key_ids)
 
     def dek(self, key_id: str) -> bytes:
         """Return a key that seals objects itself (`SEALING`), 32 bytes.

@@ -259,7 +259,7 @@ def _commit(
     with resources.catalog.lease() as lease:
         _check_unchanged(lease, plan)
         # A merge that died may have left a study that stays below a key that goes.
-        hang_keys(lease.query, resources.keys)
+        hang_keys(lease.query, resources.keys, plan.keys)
         copies, cohorts = plan.leaving.copies(lease.query), plan.leaving.cohorts(lease.query)
         found = [*gone([row["pack_id"] for row in plan.packs]), *more(resources, lease, plan)]
         found += retold(lease.query, resources.tags, plan.leaving)

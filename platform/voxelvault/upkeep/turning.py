@@ -6,7 +6,7 @@ go back below the subject that the catalog names, for whoever erased the other o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC
 from typing import Any
@@ -24,8 +24,8 @@ from voxelvault.upkeep.lifecycle import turn_event
 Query = Callable[..., pa.Table]
 
 
-def hang_keys(query: Query, keys: KeyRing) -> int:
-    """Stage that each study's keys hang below the subject that the catalog names; return how many did not.
+def hang_keys(query: Query, keys: KeyRing, above: Iterable[str]) -> int:
+    """Stage that studies' keys hang below the subject that the catalog names; return how many did not.
 
     Parameters
     ----------
@@ -33,9 +33,18 @@ def hang_keys(query: Query, keys: KeyRing) -> int:
         Asks the catalog, under its lease.
     keys : KeyRing
         Its `commit` stores what is staged.
+    above : iterable of str
+        Keys below which they may hang.
     """
-    columns = "study_id, subject_id, key_id"
-    rows = query(f"select {columns} from studies union select {columns} from packs").to_pylist()  # noqa: S608
+    # What another process moved before it died counts as well.
+    keys.refresh()
+    rows = query(
+        "with found as (select study_id, subject_id, key_id from studies"
+        " union select study_id, subject_id, key_id from packs)"
+        " select * from found where study_id in"
+        " (select study_id from found where key_id in (select unnest($keys)))",
+        {"keys": sorted(keys.below(above))},
+    ).to_pylist()
     own: dict[str, set[str]] = {}
     for row in rows:
         own.setdefault(row["study_id"], set()).add(row["key_id"])
@@ -68,7 +77,8 @@ def settle_turns(resources: Resources, query: Query, ledger: Ledger, before: flo
     """
     old = [turn for turn in ledger.begun.values() if turn.when.replace(tzinfo=UTC).timestamp() <= before]
     if old:
-        hang_keys(query, resources.keys)
+        whose = {one for turn in old for role in ("subject", "into") for one in turn.ids[role]}
+        hang_keys(query, resources.keys, whose)
         resources.keys.commit()
     return {turn.action: _in_catalog(query, turn) for turn in old}
 
