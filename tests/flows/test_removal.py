@@ -266,7 +266,7 @@ def test_a_catalog_file_that_was_not_seen_keeps_its_key(
     before = counts(vault, "patients", "cohorts")
     with monkeypatch.context() as patch:
         patch.setattr(SealedObjects, "preamble", unanswered)
-        with pytest.raises(Unanswered):
+        with pytest.raises(IntegrityError, match=r"--repair.*did not answer"):
             delete_study(vault.resources, of(vault, "other study")["study_id"])
     assert counts(vault, "patients", "cohorts") == before
     report = verify(vault.resources, VerifyOptions(quick=True, repair=True, grace=0, readers=0))
