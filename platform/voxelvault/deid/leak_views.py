@@ -108,9 +108,8 @@ def windows(data: Buffer, size: int, overlap: int) -> Iterator[bytes]:
         A gzip file is damaged or cut.
     """
     view = memoryview(data)
-    read = (
-        io.BytesIO(view).read if view[:3] != b"\x1f\x8b\x08" else gzip.GzipFile(fileobj=io.BytesIO(view)).read
-    )
+    plain = io.BytesIO(view)
+    read = gzip.GzipFile(fileobj=plain).read if bytes(view[:3]) == b"\x1f\x8b\x08" else plain.read
     last = b""
     try:
         while piece := read(size):
