@@ -251,9 +251,7 @@ class _Rewriter:
         dummies = place.dummies or action is Action.DUMMY
         if action is Action.ZERO:
             items = Sequence()
-        elif dummies:
-            items = Sequence(items[:1])
-        elif action not in _REBUILT:
+        elif not dummies and action not in _REBUILT:
             return None
         below = _Place(place.encodings, place.depth + 1, dummies)
         return DataElement(plan.tag, "SQ", Sequence([self._item(item, below) for item in items]))
@@ -273,7 +271,8 @@ class _Rewriter:
         descriptor = palettes.DESCRIPTORS[tag]
         if descriptor not in source:
             return None
-        return palettes.cut(value, as_bytes(stored(source.get_item(descriptor)), "US") or b"")
+        found = stored(source.get_item(descriptor))
+        return palettes.cut(value, as_bytes(found, "SS" if found.vr == "SS" else "US") or b"")
 
     def _stand_in(self, plan: _Plan, value: bytes, encodings: tuple[str, ...]) -> bytes | None:
         """Return a dummy of the same kind; known terms and mapped UIDs keep the object valid."""

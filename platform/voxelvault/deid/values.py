@@ -19,7 +19,7 @@ from typing import TypeAlias
 from voxelvault.deid import tables
 from voxelvault.deid.dates import cap_age, shift_date, shift_datetime
 from voxelvault.deid.model import Action, Context, Decision
-from voxelvault.deid.normal import TEXTS
+from voxelvault.deid.normal import TEXTS, WORDS
 from voxelvault.dicom.charset import decode
 from voxelvault.dicom.vr import SINGLE
 
@@ -32,13 +32,14 @@ DUMMIES = {
     "DA": b"19000101",
     "DS": b"0",
     "DT": b"19000101000000",
-    "IS": b"0",
+    "IS": b"1",
     "PN": b"ANONYMOUS",
     "TM": b"000000",
     "UR": b"about:blank",
 }
-"""Values that are of their VR and say nothing; other text reads ANONYMIZED, binary is zero."""
+"""Values of a VR that say nothing; other text reads ANONYMIZED, whole numbers are one, others zero."""
 
+_WHOLE = frozenset(["SL", "SS", "SV", "UL", "US", "UV"])
 _LONGEST = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240}
 _NUMBER = rb" *(?:[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)? *"
 _NUMBERS = re.compile(rb"%b(?:\\%b)*[ \0]*" % (_NUMBER, _NUMBER))
@@ -269,7 +270,11 @@ def dummy(vr: str, value: bytes = b"") -> bytes:
         return DUMMIES[vr]
     if vr in ("OB", "UN"):
         return bytes(2)
-    return b"ANONYMIZED" if vr in TEXTS else bytes(len(value) or 8)
+    if vr in TEXTS:
+        return b"ANONYMIZED"
+    size = WORDS.get(vr, 8)  # one, not zero, which no frame or channel is
+    one = b"\1" + bytes(size - 1) if vr in _WHOLE else bytes(size)
+    return one * (len(value) // size or 1)
 
 
 @cache

@@ -133,17 +133,19 @@ def test_terms_are_known_or_put_together_from_known_ones() -> None:
     assert value_of(0x00180022, "CS", b"SMITH ") == b""
 
 
-def test_a_dummy_for_a_sequence_keeps_its_shape_alone() -> None:
+def test_a_dummy_for_a_sequence_keeps_its_shape_and_its_references() -> None:
     source = image("1.2.840.10008.5.1.4.1.1.88.33")
     item = Dataset()
     item.VerifyingObserverName = "Secret^Name"
     item.VerifyingOrganization = "Secret"
+    item.ReferencedSOPInstanceUID = "1.2.3.4.5"
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "Secret", "99SECRET", "Secret"
     item.PurposeOfReferenceCodeSequence = Sequence([code])
     source.VerifyingObserverSequence = Sequence([item, item])
     out = rewritten(reread(source), known=["Secret"]).dataset
-    assert len(out.VerifyingObserverSequence) == 1
+    assert len(out.VerifyingObserverSequence) == 2
+    assert out.VerifyingObserverSequence[1].ReferencedSOPInstanceUID == out.SOPInstanceUID
     assert "Secret" not in str(out)
     assert "SECRET" not in str(out)
     assert (

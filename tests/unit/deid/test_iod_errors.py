@@ -41,7 +41,8 @@ def errors(tool: str, path: Path) -> set[str]:
     """Return the kinds of errors, without values, which differ anyway."""
     run = subprocess.run([tool, str(path)], capture_output=True, check=False, timeout=60)
     lines = (run.stderr + run.stdout).decode("latin-1").splitlines()
-    return {re.sub(r"<[^>]*>|\[[^\]]*\]|\d+ of", "", line) for line in lines if line.startswith("Error")}
+    values = re.compile(r"<[^>]*>|\[[^\]]*\]|\d+ of|[\d.]{3,}")
+    return {values.sub("", line) for line in lines if line.startswith("Error")}
 
 
 def with_pixels(out: Dataset, source: Dataset) -> None:

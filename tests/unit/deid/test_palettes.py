@@ -37,3 +37,11 @@ def test_a_palette_that_spells_goes() -> None:
     assert "GreenPaletteColorLookupTableData" not in out
     source.RedPaletteColorLookupTableData = b"SMITH^JOHN^1950 " + ramp[16:]
     assert "RedPaletteColorLookupTableData" not in rewritten(source).dataset
+
+
+def test_a_descriptor_may_be_signed() -> None:
+    source = image()
+    source.PixelRepresentation = 1
+    source.add_new(0x00283002, "SS", [16, -2048, 16])
+    source.add_new(0x00283006, "OW", bytes(32) + b"hidden")
+    assert rewritten(source).dataset[0x00283006].value == bytes(32)
