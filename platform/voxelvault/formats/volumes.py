@@ -132,8 +132,8 @@ def read_volume(
     if not group.regular and not placeless:
         able = not colour and group.orientation is not None and group.pixel_spacing is not None
         if not (resample and able):
-            other = "pass resample=True to interpolate, or export" if able and not resample else "export"
-            raise GeometryError(f"{group.reason}; {other} it as dicom")
+            offered = "pass resample=True (--resample) to interpolate, or " if able and not resample else ""
+            raise GeometryError(f"{group.reason}; {offered}export it as dicom")
         read, fill = _resampled(series, stack, unit)
         read = _described(read, series, stack, unit, f"interpolated: {group.reason}; {fill:g} outside")
         return replace(read, facts=read.facts | {"FillValue": fill})
