@@ -1,47 +1,42 @@
 """Pictures cleaned: text found and blanked until none is found any more, faces taken off.
 
-Only objects that may hold text are searched; what a scanner measured of a body holds none. Blanked
-frames of JPEG Baseline keep every block that was not touched; any other is stored uncompressed.
+Only objects that may hold text are searched; what a scanner measured of a body holds none. Changed
+frames are written as they came where that loses nothing, else uncompressed.
 
 References
 ----------
-DICOM PS3.15 E.3.1 (clean pixel data), PS3.3 C.7.6.1.1.2 (image type), C.7.6.3 (pixel values).
+DICOM PS3.15 E.3.1 (clean pixel data), PS3.3 C.7.6.3 (pixel values).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.uid import UID
 
+from voxelvault.deid.blanking import black, coded_again, has_spare_bits, values_only
+from voxelvault.deid.burned_in import Box
+from voxelvault.deid.cine import find_everywhere
+from voxelvault.deid.jpeg_blocks import blank_blocks
 from voxelvault.deid.model import Context, Option, Refused, Rewritten
-from voxelvault.deid.pixel_data import PixelData
+from voxelvault.deid.picture_report import thumbnail
+from voxelvault.deid.pixel_data import PixelData, put_codestreams
+from voxelvault.deid.risk import known_banners, may_hold_text, outside_regions
+from voxelvault.deid.showing import shown
+from voxelvault.deid.stripping import strip
 from voxelvault.dicom.decode import DecoderPool
 from voxelvault.dicom.part10 import Part10
 from voxelvault.dicom.read import Header
 
 Frames = npt.NDArray[Any]
-Box = tuple[int, int, int, int, int]
-"""Frame, left, top, right, bottom; in pixels, right and bottom excluded."""
+Place: TypeAlias = tuple[int, int, int, int, int]
+"""Frame, left, top, right, bottom; in pixels, right and bottom excluded. Frame -1 stands for all."""
 
-LOOKS = 4
-"""How often a picture is looked at before it is given up."""
-
-_RISKY_MODALITIES = frozenset(
-    "US IVUS SC XA RF XC ES GM SM OP OPT OPV OT CR DX MG IO PX RG DG DOC HC TG LS DMS BI EPS HD".split()
-)
-_RISKY_CLASSES = ("1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.77.1", "1.2.840.10008.5.1.4.1.1.6")
-_MEASURED = frozenset(["CT", "MR", "PT", "NM", "SEG", "RTDOSE", "REG", "PMAP"])
-
-
-class TextFinder(Protocol):
-    """Finds text in frames that is not harmless."""
-
-    def find(self, frames: Frames, header: Header, harmless: Callable[[str], bool]) -> Sequence[Box]:
-        """Return boxes to be blanked in (frame, row, column[, 3]) stored values."""
+_BY_BLOCKS = frozenset(["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +47,17 @@ class PixelReport:
     ----------
     verdict : str
         ``not_searched``, ``clean`` (nothing was found) or ``blanked``.
-    boxes : tuple of Box
+    boxes : tuple of Place
         What was blanked.
-    before, after : ndarray or None
-        The frames, where something was blanked.
+    before, after : bytes or None
+        PNG thumbnails of the first frame, where something was blanked. They show the patient's own
+        values: for the sealed vault alone.
     """
 
     verdict: str
-    boxes: tuple[Box, ...] = ()
-    before: Frames | None = field(default=None, repr=False)
-    after: Frames | None = field(default=None, repr=False)
+    boxes: tuple[Place, ...] = ()
+    before: bytes | None = field(default=None, repr=False)
+    after: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -72,12 +68,9 @@ class PixelCleaner:
     ----------
     pool : DecoderPool
         Decodes codestreams in child processes.
-    finder : TextFinder
-        Finds text.
     """
 
     pool: DecoderPool
-    finder: TextFinder
 
     def frames(self, part10: Part10, header: Header) -> Frames:
         """Return the stored values of a file, for those who only look.
@@ -110,95 +103,120 @@ class PixelCleaner:
         face : ndarray or None
             (frame, row, column) bool: what is face.
 
+        Returns
+        -------
+        PixelReport
+            For the receipt, and the pictures for a report.
+
         Raises
         ------
         Refused
             They can't be decoded, or text stays readable.
+        MissingExtra
+            They must be searched, and there is no OCR engine.
         """
         pixels = PixelData.of(part10, header)
         searched = may_hold_text(header)
-        if not searched and face is None:
+        if not searched and face is None and not has_spare_bits(pixels, header):
             pixels.pass_on(rewritten.dataset)
             return PixelReport("not_searched")
-        before = pixels.frames(self.pool)
-        after, boxes = before, list[Box]()
+        raw = pixels.frames(self.pool)
+        before = values_only(raw, pixels.spec, header)
+        boxes = self._text(before, pixels, header, context) if searched else []
         if searched:
-            after, boxes = self._blanked(before, header, pixels, context)
             rewritten.applied.add(Option.CLEAN_PIXELS.code)
-        if face is not None:
-            after = _without_face(after, face)
-        if after is before:
+        after = _changed(before, pixels, boxes, face)
+        if np.array_equal(after, raw):
             pixels.pass_on(rewritten.dataset)
         else:
-            pixels.put(rewritten.dataset, after)
-        verdict = "blanked" if boxes else "clean" if searched else "not_searched"
-        return PixelReport(verdict, tuple(boxes), before if boxes else None, after if boxes else None)
+            only_boxes = face is None and np.array_equal(before, raw)
+            _write(after, pixels, boxes if only_boxes else None, rewritten)
+        return _report(before, after, pixels, header, boxes, searched)
 
     def clean_page(self, context: Context) -> Callable[[Frames], Frames]:
-        """Return what cleans one page of a document: (row, column, 3) uint8."""
+        """Return what cleans one page of a document: (row, column, 3) uint8, black where text was."""
 
         def clean(page: Frames) -> Frames:
-            frames, _ = self._until_clean(page[None], Header({}), context, 0)
-            return np.asarray(frames[0])
+            boxes, is_clean = find_everywhere(page[None], 0, context.cleaner.harmless)
+            if not is_clean:
+                raise Refused("pixels_unclean")
+            made = page.copy()
+            for box in boxes:
+                made[box.rows, box.columns] = 0
+            return made
 
         return clean
 
-    def _blanked(
-        self, frames: Frames, header: Header, pixels: PixelData, context: Context
-    ) -> tuple[Frames, list[Box]]:
-        return self._until_clean(frames, header, context, _blank_value(frames, pixels))
-
-    def _until_clean(
-        self, frames: Frames, header: Header, context: Context, value: Any
-    ) -> tuple[Frames, list[Box]]:
-        """Blank what is found, and look again until nothing is."""
-        boxes: list[Box] = []
-        for _ in range(LOOKS):
-            found = self.finder.find(frames, header, context.cleaner.harmless)
-            if not found:
-                return frames, boxes
-            frames = frames.copy() if not boxes else frames
-            for frame, left, top, right, bottom in found:
-                frames[frame, top:bottom, left:right] = value
-            boxes += found
-        raise Refused("pixels_unclean")
+    def _text(self, frames: Frames, pixels: PixelData, header: Header, context: Context) -> list[Box]:
+        """Return what must be blanked in every frame."""
+        rows, columns = frames.shape[1:3]
+        pictures = shown(frames, pixels, header)
+        dark = 0 if pictures.ndim == 4 else black(frames, pixels)
+        boxes, is_clean = find_everywhere(
+            pictures,
+            dark,
+            context.cleaner.harmless,
+            outside_regions(header, rows, columns),
+            known_banners(header, rows, columns),
+        )
+        if not is_clean:
+            raise Refused("pixels_unclean")
+        return boxes
 
 
-def may_hold_text(header: Header) -> bool:
-    """Say whether text may be burned into an object's pixels.
-
-    Parameters
-    ----------
-    header : Header
-        Of an image.
-    """
-    if header.get("BurnedInAnnotation") == "YES":
-        return True
-    sop_class, modality = str(header.get("SOPClassUID") or ""), str(header.get("Modality") or "")
-    if sop_class.startswith(_RISKY_CLASSES) or modality in _RISKY_MODALITIES:
-        return True
-    if modality not in _MEASURED or int(header.get("SamplesPerPixel") or 1) > 1:
-        return True
-    # Dose sheets, screens and pictures of results call themselves derived, secondary ones.
-    return [str(value) for value in header.values("ImageType")[:2]] == ["DERIVED", "SECONDARY"]
-
-
-def _blank_value(frames: Frames, pixels: PixelData) -> Any:
-    """Return black, as the object's pixels code it."""
-    spec = pixels.spec
-    if spec.samples == 3 and pixels.photometric.startswith("YBR"):
-        return np.array([0, 128, 128], frames.dtype)
-    if spec.photometric == "MONOCHROME1":
-        return frames.max()
-    return frames.min() if spec.samples == 1 and spec.photometric == "MONOCHROME2" else 0
-
-
-def _without_face(frames: Frames, face: npt.NDArray[np.bool_]) -> Frames:
-    if frames.shape[:3] != face.shape:
-        raise Refused("face_unmapped")
+def _changed(
+    frames: Frames, pixels: PixelData, boxes: Sequence[Box], face: npt.NDArray[np.bool_] | None
+) -> Frames:
+    if not boxes and face is None:
+        return frames
     made = frames.copy()
-    made[face] = frames.min()
+    fill = black(frames, pixels)
+    for box in boxes:
+        made[:, box.rows, box.columns] = fill
+    if face is not None:
+        if made.shape[:3] != face.shape:
+            raise Refused("face_unmapped")
+        made[face] = frames.min()
     return made
 
 
-__all__ = ["Box", "PixelCleaner", "PixelReport", "TextFinder", "may_hold_text"]
+def _write(frames: Frames, pixels: PixelData, boxes: Sequence[Box] | None, rewritten: Rewritten) -> None:
+    """Write changed frames; `boxes` where nothing else was changed."""
+    coded = _codestreams(frames, pixels, boxes) if pixels.encapsulated else None
+    if coded is None:
+        pixels.put(rewritten.dataset, frames)
+        return
+    rewritten.dataset.file_meta.TransferSyntaxUID = UID(coded[0])
+    put_codestreams(rewritten.dataset, coded[1])
+
+
+def _codestreams(
+    frames: Frames, pixels: PixelData, boxes: Sequence[Box] | None
+) -> tuple[str, list[bytes]] | None:
+    """Code changed frames without a second loss; None where that can't be done in one syntax."""
+    syntax, made = pixels.part10.transfer_syntax, []
+    syntaxes = set()
+    for frame, codestream in zip(frames, pixels.codestreams(), strict=True):
+        blocks = None
+        if boxes and syntax in _BY_BLOCKS:
+            blocks = blank_blocks(strip(syntax, codestream, pixels.spec), boxes, pixels.photometric)
+        one = (syntax, blocks) if blocks else coded_again(frame, syntax, codestream, pixels.spec)
+        if one is None:
+            return None
+        syntaxes.add(one[0])
+        made.append(one[1])
+    return (syntaxes.pop(), made) if len(syntaxes) == 1 else None
+
+
+def _report(
+    before: Frames, after: Frames, pixels: PixelData, header: Header, boxes: Sequence[Box], searched: bool
+) -> PixelReport:
+    if not boxes:
+        return PixelReport("clean" if searched else "not_searched")
+    which = 0 if len(before) == 1 else -1
+    places = tuple((which, box.left, box.top, box.right, box.bottom) for box in boxes)
+    pictures = (thumbnail(shown(frames[:1], pixels, header)[0]) for frames in (before, after))
+    return PixelReport("blanked", places, *pictures)
+
+
+__all__ = ["PixelCleaner", "PixelReport", "Place"]

@@ -52,7 +52,7 @@ def strip(transfer_syntax: str, codestream: bytes, spec: FrameSpec) -> bytes:
 def _jpeg(data: bytes, _spec: FrameSpec) -> bytes:
     """Keep tables, frame and scans; of APPn, what says how colours are coded."""
     kept = bytearray(b"\xff\xd8")
-    for marker, segment in _jpeg_segments(data):
+    for marker, segment in jpeg_segments(data):
         if marker == _ADOBE and segment[4:9] == b"Adobe":
             # Version and flags say nothing that decoding needs; the transform does.
             kept += b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + segment[15:16]
@@ -65,8 +65,24 @@ def _jpeg(data: bytes, _spec: FrameSpec) -> bytes:
     return bytes(kept) + b"\xff\xd9"
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield marker and bytes of each segment between SOI and EOI; a scan comes with its coded data."""
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield marker and bytes of each segment between SOI and EOI; a scan comes with its coded data.
+
+    Parameters
+    ----------
+    data : bytes
+        A JPEG or JPEG-LS codestream.
+
+    Yields
+    ------
+    int, bytes
+        The marker's second byte, and the segment from its marker on.
+
+    Raises
+    ------
+    ValueError, IndexError
+        A segment is where none can be, or the end is missing.
+    """
     if data[:2] != b"\xff\xd8":
         raise ValueError
     at = 2
@@ -217,4 +233,4 @@ _HOW: dict[str, Callable[[bytes, FrameSpec], bytes]] = {
     "8.1": _deflated,
 }
 
-__all__ = ["strip"]
+__all__ = ["jpeg_segments", "strip"]

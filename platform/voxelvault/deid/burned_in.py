@@ -1,0 +1,271 @@
+"""Burned-in text: where it is, and whether any is left.
+
+A frame is looked at enlarged, upright in one window and on its side in another, and at its own size;
+the union of what is found is blanked. Then it is looked at again until nothing more is found. The
+detector finds text upside down and on its side as well; what it finds is read both ways up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from voxelvault.deid.ocr import Picture, Reading, read
+
+Harmless: TypeAlias = Callable[[str], bool]
+
+MOST_ROUNDS = 5
+"""Looks again after blanking before a frame is given up."""
+
+ENLARGED = 600_000
+"""Pixels of a frame up to which it is looked at three times as large; above, twice."""
+
+_SURE = 0.8
+_TALLEST = 64
+"""Short side in pixels of what is taken for text when only a character or two are read."""
+_SMALL = 36
+"""Up to this short side little needs to be read."""
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels, bottom and right excluded."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def rows(self) -> slice:
+        """Its rows."""
+        return slice(self.top, self.bottom)
+
+    @property
+    def columns(self) -> slice:
+        """Its columns."""
+        return slice(self.left, self.right)
+
+
+@dataclass(frozen=True)
+class Look:
+    """One way to look at a frame.
+
+    Attributes
+    ----------
+    scale : int
+        Enlargement.
+    turned : bool
+        On its side.
+    stretched : bool
+        Window from the 1st to the 99th percentile, black and white exchanged; else the full range.
+    """
+
+    scale: int
+    turned: bool = False
+    stretched: bool = False
+
+
+def looks_at(rows: int, columns: int) -> tuple[Look, ...]:
+    """Return how a frame of this size is looked at first."""
+    if rows * columns <= ENLARGED:
+        return Look(3), Look(2, turned=True, stretched=True), Look(1)
+    return Look(2), Look(1, turned=True, stretched=True), Look(1)
+
+
+AGAIN = (Look(2), Look(1, turned=True, stretched=True))
+"""How a frame is looked at after blanking."""
+
+QUICK = (Look(2),)
+"""How each frame of many is looked at, after what all have in common is blanked."""
+
+
+def find_text(
+    frame: np.ndarray[Any, Any],
+    looks: Iterable[Look],
+    harmless: Harmless,
+    outside: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
+) -> list[Box]:
+    """Find text that must not stay.
+
+    Parameters
+    ----------
+    frame : numpy.ndarray
+        (row, column) of any type, larger is brighter or the other way round; or (row, column, 3) uint8.
+    looks : iterable of Look
+        How to look.
+    harmless : callable
+        Says of a string whether it may stay.
+    outside : numpy.ndarray, optional
+        (row, column) bool: where no anatomy is, and whatever looks like text is taken for it.
+
+    Returns
+    -------
+    list of Box
+        Padded; they may overlap.
+    """
+    readings = [reading for look in looks for reading in _readings(frame, look)]
+    harmful = [
+        one for one in readings if _is_text(one, outside) and not (one.score >= _SURE and harmless(one.text))
+    ]
+    # What stands in a line with it, read or not, belongs to it.
+    rest = [one for one in readings if one not in harmful and one.bottom - one.top <= _TALLEST]
+    beside = [one for one in rest if any(_same_line(one, other) for other in harmful)]
+    grey = frame.mean(axis=2) if frame.ndim == 3 else frame
+    return [_grown(_padded(one, frame.shape), one, grey) for one in (*harmful, *beside)]
+
+
+def blank_until_clean(
+    frame: np.ndarray[Any, Any],
+    fill: Any,
+    find: Callable[[np.ndarray[Any, Any], Sequence[Look]], list[Box]],
+    first: Sequence[Look],
+) -> tuple[list[Box], bool]:
+    """Blank text in a frame, in place, and look again until nothing is found.
+
+    Parameters
+    ----------
+    frame : numpy.ndarray
+        As for `find_text`; changed.
+    fill : scalar or sequence
+        The value of blanked pixels.
+    find : callable
+        Finds boxes in a frame by some looks.
+    first : sequence of Look
+        How to look at first; `AGAIN` after that.
+
+    Returns
+    -------
+    list of Box, bool
+        All that was blanked, and whether the last look found nothing.
+    """
+    boxes: list[Box] = []
+    looks = first
+    for _ in range(MOST_ROUNDS):
+        found = find(frame, looks)
+        if not found:
+            return boxes, True
+        for box in found:
+            frame[box.rows, box.columns] = fill
+        boxes += found
+        looks = AGAIN
+    return boxes, False
+
+
+def to_picture(frame: np.ndarray[Any, Any], *, stretched: bool = False) -> Picture:
+    """Return a frame in 8 bits.
+
+    Parameters
+    ----------
+    frame : numpy.ndarray
+        As for `find_text`.
+    stretched : bool
+        From the 1st to the 99th percentile, inverted.
+
+    Returns
+    -------
+    numpy.ndarray
+        (row, column[, 3]) uint8.
+    """
+    if frame.ndim == 3:
+        return 255 - frame if stretched else frame
+    low, high = np.percentile(frame, (1, 99)) if stretched else (frame.min(), frame.max())
+    scaled = np.clip((frame.astype(np.float32) - low) * (255 / max(float(high) - float(low), 1e-6)), 0, 255)
+    picture: Picture = np.rint(scaled).astype(np.uint8)
+    return 255 - picture if stretched else picture
+
+
+def _readings(frame: np.ndarray[Any, Any], look: Look) -> list[Reading]:
+    picture = to_picture(frame, stretched=look.stretched)
+    rows, columns = picture.shape[:2]
+    if look.scale > 1:
+        size = (columns * look.scale, rows * look.scale)
+        picture = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+    if look.turned:
+        picture = np.rot90(picture)
+    readings = read(picture)
+    return [_placed(one, look, columns) for one in readings]
+
+
+def _placed(one: Reading, look: Look, columns: int) -> Reading:
+    """Bring a reading back to the frame's pixels."""
+    top, left, bottom, right = (edge / look.scale for edge in (one.top, one.left, one.bottom, one.right))
+    if look.turned:  # rot90 took (row, column) to (columns - 1 - column, row)
+        top, left, bottom, right = left, columns - bottom, right, columns - top
+    return Reading(top, left, bottom, right, one.text, one.score)
+
+
+def _is_text(one: Reading, outside: np.ndarray[Any, np.dtype[np.bool_]] | None) -> bool:
+    """Tell text from texture by what is read and how large it is."""
+    signs = sum(map(str.isalnum, one.text))
+    short = min(one.bottom - one.top, one.right - one.left)
+    if signs >= 3 and one.score >= (0.3 if short <= _SMALL else 0.7):
+        return True
+    if signs and one.score >= (0.5 if short <= _SMALL else 0.7) and short <= _TALLEST:
+        return True
+    return outside is not None and short <= _TALLEST and bool(outside[_middle(one)])
+
+
+def _middle(one: Reading) -> tuple[int, int]:
+    return int((one.top + one.bottom) / 2), int((one.left + one.right) / 2)
+
+
+def _same_line(one: Reading, other: Reading) -> bool:
+    """Tell whether two readings follow each other closely in a line, standing lines too."""
+    down = min(one.bottom, other.bottom) - max(one.top, other.top)
+    across = min(one.right, other.right) - max(one.left, other.left)
+    high = min(one.bottom - one.top, other.bottom - other.top)
+    wide = min(one.right - one.left, other.right - other.left)
+    return (down > 0.5 * high and across > -1.5 * high) or (across > 0.5 * wide and down > -1.5 * wide)
+
+
+def _padded(one: Reading, shape: tuple[int, ...]) -> Box:
+    """Return the box with a margin: glyphs reach over the edges that a detector draws, ends most."""
+    high, wide = one.bottom - one.top, one.right - one.left
+    short = min(high, wide, 40)
+    along, across = max(4, 1.2 * short), max(3, 0.4 * short)
+    down, right = (across, along) if wide >= high else (along, across)
+    return Box(
+        max(0, int(one.top - down)),
+        max(0, int(one.left - right)),
+        min(shape[0], int(np.ceil(one.bottom + down))),
+        min(shape[1], int(np.ceil(one.right + right))),
+    )
+
+
+def _grown(box: Box, one: Reading, grey: np.ndarray[Any, Any]) -> Box:
+    """Widen a box while ink of the text crosses its edges, by the text's height at most."""
+    core = grey[int(one.top) : int(one.bottom) + 1, int(one.left) : int(one.right) + 1]
+    if not core.size:
+        return box
+    paper = float(np.median(core))
+    ink = max((float(core.min()), float(core.max())), key=lambda value: abs(value - paper))
+    near = 0.5 * abs(ink - paper)
+    edges, most = list(box), int(min(one.bottom - one.top, one.right - one.left, 40)) + 1
+    for side, last in enumerate((0, 0, *grey.shape)):
+        for _ in range(most):
+            if edges[side] == last or not _crosses(grey, edges, side, ink, near):
+                break
+            edges[side] += 1 if side > 1 else -1
+    top, left, bottom, right = edges
+    return Box(
+        max(0, top - 2), max(0, left - 2), min(grey.shape[0], bottom + 2), min(grey.shape[1], right + 2)
+    )
+
+
+def _crosses(grey: np.ndarray[Any, Any], edges: list[int], side: int, ink: float, near: float) -> bool:
+    """Say whether the outermost line of pixels inside an edge holds ink."""
+    top, left, bottom, right = edges
+    line = (
+        grey[top, left:right],
+        grey[top:bottom, left],
+        grey[bottom - 1, left:right],
+        grey[top:bottom, right - 1],
+    )
+    return bool((np.abs(line[side] - ink) < near).any())
+
+
+__all__ = ["AGAIN", "QUICK", "Box", "Look", "blank_until_clean", "find_text", "looks_at", "to_picture"]
