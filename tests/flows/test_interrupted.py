@@ -218,6 +218,27 @@ def test_a_repair_never_sweeps_what_an_ingest_at_work_needs(
     assert vault.verify(progress=False).ok
 
 
+def test_a_repair_never_sweeps_what_is_about_to_be_kept_aside(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from voxelvault.intake import commit as room
+
+    seal = room.seal_aside
+
+    def overtaken(*arguments: Any) -> Any:
+        sealed = seal(*arguments)
+        assert repaired(vault).swept > 0
+        return sealed
+
+    folder = write(tmp_path / "in", [hostile()["nested 10,000 deep"]])
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "seal_aside", overtaken)
+        with pytest.raises(StorageError, match="run it again"):
+            vault.ingest(folder, progress=False)
+    assert len(vault.ingest(folder, progress=False).quarantined) == 1
+    assert vault.verify(progress=False).ok
+
+
 def test_a_repair_that_slept_sweeps_nothing_written_meanwhile(
     vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

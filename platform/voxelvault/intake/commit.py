@@ -6,7 +6,7 @@ so the same patient never gets two ids, and a file that both bring is stored onc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -149,6 +149,7 @@ def commit_batch(
     with resources.catalog.lease() as lease:
         for draft in drafts:
             check_written(resources, draft.writer)
+        _check_there(resources, [row["object_id"] for _, row in sealed if "object_id" in row])
         directory = Directory(lease.query, [draft.newcomer() for draft in drafts])
         for draft in drafts:
             _commit_draft(resources, directory, draft, done)
@@ -174,9 +175,13 @@ def check_written(resources: Resources, writer: Wrote) -> None:
     StorageError
         Some are gone.
     """
-    for ref in writer.written:
+    _check_there(resources, [ref.object_id for ref in writer.written])
+
+
+def _check_there(resources: Resources, object_ids: Iterable[str]) -> None:
+    for object_id in object_ids:
         try:
-            resources.objects.size(resources.sealed.name(ref.object_id))
+            resources.objects.size(resources.sealed.name(object_id))
         except ObjectMissing:
             raise StorageError(
                 "a repair swept what this run had written, as if it were left behind; run it again"
