@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voxelvault.training.drawing import item_generator, seeded, shuffled
@@ -23,6 +23,7 @@ from voxelvault.training.patches import (
 SIDES = st.tuples(*[st.integers(1, 40)] * 3)
 
 
+@settings(deadline=None)
 @given(SIDES, SIDES, st.integers(0, 1 << 30))
 def test_a_patch_lies_inside_or_the_volume_lies_inside_it(
     shape: tuple[int, ...], size: tuple[int, ...], seed: int
@@ -97,6 +98,7 @@ def test_a_patch_about_a_voxel_near_the_border_stays_inside() -> None:
     assert centred_start((1, 1, 1), (3, 3, 3), (7, 3, 1)) == (-2, 0, 1)
 
 
+@settings(deadline=None)
 @given(SIDES, SIDES, st.tuples(*[st.integers(-50, 50)] * 3))
 def test_what_is_cut_is_what_padding_first_would_give(
     shape: tuple[int, ...], size: tuple[int, ...], start: tuple[int, ...]
