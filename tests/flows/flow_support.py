@@ -20,6 +20,8 @@ from voxelvault.vault import Vault
 
 _VARIABLES = ("VOXELVAULT", "VOXELVAULT_KEY", "VOXELVAULT_CHECKPOINT")
 
+FLOWS = Path(__file__).parent
+
 FRAME = np.arange(64, dtype=np.uint16).reshape(8, 8)
 
 
@@ -92,7 +94,8 @@ def python(code: str, *arguments: object, under: Sequence[str] = (), **options: 
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=dict(os.environ),
+        # `dying` is for children.
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(FLOWS), os.environ.get("PYTHONPATH", "")])},
         **options,
     )
 
@@ -100,6 +103,14 @@ def python(code: str, *arguments: object, under: Sequence[str] = (), **options: 
 def copy_vault(source: Path, target: Path) -> Path:
     """Copy a vault as a file manager would."""
     return Path(shutil.copytree(source, target))
+
+
+def settled(home: Path, place: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Copy a vault with the configuration that opens it, and use that; return where the vault is."""
+    shutil.copytree(home / "vault", place / "vault")
+    shutil.copytree(home / "config", place / "config")
+    patch.setenv("VOXELVAULT_CONFIG_HOME", str(place / "config"))
+    return place / "vault"
 
 
 def open_again(path: Path, **options: Any) -> Vault:
@@ -121,12 +132,9 @@ def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def vault_path(pattern: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty vault of the test's own."""
-    shutil.copytree(pattern / "vault", tmp_path / "vault")
-    shutil.copytree(pattern / "config", tmp_path / "config")
-    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "config"))
     for name in _VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    return tmp_path / "vault"
+    return settled(pattern, tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from flow_support import counts, digest, open_again, person_file, rows, write
+from flow_support import counts, digest, open_again, person_file, rows, settled, write
 
 import voxelvault as vv
 from voxelvault.testing.synthetic import hostile
@@ -140,10 +140,7 @@ class Life:
     @classmethod
     def begin(cls, scene: Scene, place: Path, patch: pytest.MonkeyPatch) -> Life:
         """Copy a scene to a place of its own."""
-        shutil.copytree(scene.home / "vault", place / "vault")
-        shutil.copytree(scene.home / "config", place / "config")
-        patch.setenv("VOXELVAULT_CONFIG_HOME", str(place / "config"))
-        return cls(scene, place / "vault")
+        return cls(scene, settled(scene.home, place, patch))
 
     def check(self, told: list[str]) -> None:
         """After a kill: what was there or told is there, once; a repair leaves nothing; then it is done.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flow_support import counts, exported, open_again, person_file, python, rows, write
+from flow_support import counts, exported, open_again, person_file, python, rows, settled, write
 
 import voxelvault as vv
 from voxelvault.testing.synthetic import CODESTREAMS, compressed, ct_series, hostile, structured_report
@@ -26,15 +25,12 @@ SLICES = 4
 def piecemeal(pattern: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A vault whose series came image by image, with a version, codestreams, an SR and a bad file."""
     home = tmp_path_factory.mktemp("piecemeal")
-    shutil.copytree(pattern / "vault", home / "vault")
-    shutil.copytree(pattern / "config", home / "config")
     parts = [[data] for data in ct_series(SLICES, 16, 16, series=1, seed=0)]
     parts += [[person_file(study=7, instance=n, pixel=n)] for n in (1, 2)]
     parts += [[person_file(study=7, instance=2, pixel=9)], [hostile()["nested 10,000 deep"]]]
     parts += [[compressed(next(iter(CODESTREAMS))), structured_report()]]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VOXELVAULT_CONFIG_HOME", str(home / "config"))
-        with vv.open(home / "vault") as vault:
+        with vv.open(settled(pattern, home, patch)) as vault:
             for number, files in enumerate(parts):
                 vault.ingest(write(home / f"{number}", files), progress=False)
     return home
@@ -42,10 +38,7 @@ def piecemeal(pattern: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def path(piecemeal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(piecemeal / "vault", tmp_path / "vault")
-    shutil.copytree(piecemeal / "config", tmp_path / "config")
-    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "config"))
-    return tmp_path / "vault"
+    return settled(piecemeal, tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -173,22 +166,13 @@ def test_a_changed_pack_is_left_as_it_is(many: Vault, monkeypatch: pytest.Monkey
 
 
 DIES = """
-import os, signal, sys, voxelvault as vv
+import sys, voxelvault as vv
+from dying import dies_before
 from voxelvault.catalog.lease import DuckLakeLease
 from voxelvault.audit.log import AuditLog
 from voxelvault.storage.objects import LocalObjects
-left = int(sys.argv[2])
-def counted(work):
-    def call(*arguments, **named):
-        global left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return work(*arguments, **named)
-    return call
 with vv.open(sys.argv[1]) as vault:
-    for owner, name in ((LocalObjects, "put"), (DuckLakeLease, "commit"), (AuditLog, "append")):
-        setattr(owner, name, counted(getattr(owner, name)))
+    dies_before(int(sys.argv[2]), (LocalObjects, "put"), (DuckLakeLease, "commit"), (AuditLog, "append"))
     vault.compact(progress=False)
 """
 

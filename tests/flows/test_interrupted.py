@@ -152,24 +152,15 @@ def test_kill_9_anywhere_often(vault_path: Path, tmp_path: Path, seed: int) -> N
 
 
 DIES = """
-import os, signal, sys, voxelvault as vv
+import sys, voxelvault as vv
+from dying import dies_before
 from voxelvault.storage.objects import LocalObjects
 from voxelvault.catalog.lease import DuckLakeLease
-from voxelvault.audit.log import AuditLog
-left = int(sys.argv[3])
-def counted(work):
-    def call(*arguments, **named):
-        global left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return work(*arguments, **named)
-    return call
 with vv.open(sys.argv[1]) as vault:
-    for owner, name in ((LocalObjects, "put"), (LocalObjects, "replace"), (DuckLakeLease, "commit")):
-        setattr(owner, name, counted(getattr(owner, name)))
+    writes = (LocalObjects, "put"), (LocalObjects, "replace"), (DuckLakeLease, "commit")
+    left = dies_before(int(sys.argv[3]), *writes)
     vault.ingest(sys.argv[2], progress=False)
-print("done", left)
+print("done", left())
 """
 
 

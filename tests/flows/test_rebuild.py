@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_support import copy_vault, digest, exported, open_again, person_file, python, rows, write
+from flow_support import copy_vault, digest, exported, open_again, person_file, python, rows, settled, write
 
 import voxelvault as vv
 from voxelvault.catalog.ducklake import DuckLakeCatalog
@@ -68,23 +68,34 @@ def of(vault: Vault, file: bytes) -> dict[str, Any]:
 def lived(pattern: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A vault to which everything happened."""
     home = tmp_path_factory.mktemp("lived")
-    shutil.copytree(pattern / "vault", home / "vault")
-    shutil.copytree(pattern / "config", home / "config")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VOXELVAULT_CONFIG_HOME", str(home / "config"))
-        with vv.open(home / "vault") as vault:
+        with vv.open(settled(pattern, home, patch)) as vault:
             fill(vault, home)
             report = vault.verify(progress=False)
             assert report.ok, report.failures
     return home
 
 
+@pytest.fixture(scope="module")
+def brief(pattern: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A vault to which little happened: two people, a file in quarantine, a cohort."""
+    home = tmp_path_factory.mktemp("brief")
+    with pytest.MonkeyPatch.context() as patch:
+        with vv.open(settled(pattern, home, patch)) as vault:
+            files = [person_file(), person_file(instance=2, pixel=2), person_file("C", study=22)]
+            vault.ingest(write(home / "in", [*files, hostile()["nested 10,000 deep"]]), progress=False)
+            vault.select("Modality = 'CT'").freeze("cts")
+    return home
+
+
 @pytest.fixture
 def path(lived: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(lived / "vault", tmp_path / "vault")
-    shutil.copytree(lived / "config", tmp_path / "config")
-    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "config"))
-    return tmp_path / "vault"
+    return settled(lived, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def short(brief: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return settled(brief, tmp_path, monkeypatch)
 
 
 def tables(vault: Vault) -> dict[str, list[str]]:
@@ -124,8 +135,11 @@ def test_every_table_comes_out_the_same(path: Path, tmp_path: Path) -> None:
         assert vault.cohort("cts").erased.members > 0
 
 
-@pytest.mark.parametrize("how", ["missing", "cut"])
-def test_without_a_catalog_what_no_manifest_tells_is_named(path: Path, tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize(("how", "of_whom"), [("missing", "path"), ("cut", "short")])
+def test_without_a_catalog_what_no_manifest_tells_is_named(
+    request: pytest.FixtureRequest, tmp_path: Path, how: str, of_whom: str
+) -> None:
+    path: Path = request.getfixturevalue(of_whom)
     with open_again(path) as vault:
         before, files = tables(vault), exported(vault, tmp_path / "before")
     if how == "missing":
@@ -147,7 +161,8 @@ def test_without_a_catalog_what_no_manifest_tells_is_named(path: Path, tmp_path:
         assert vault.verify(progress=False).ok
 
 
-def test_it_wants_something_older_to_vouch_for_the_log(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_wants_something_older_to_vouch_for_the_log(short: Path) -> None:
+    path = short
     resources = open_vault(path, Ways(), anew=True)
     note = resources.log.checkpoint()
     close_vault(resources)
@@ -180,57 +195,49 @@ def unanswered(patch: pytest.MonkeyPatch, works: int) -> Iterator[None]:
         yield
 
 
-def test_a_network_that_fails_loses_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_fails_loses_nothing(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was not seen is not called lost: the present catalog stays."""
-    with open_again(path) as vault:
+    with open_again(short) as vault:
         before = tables(vault)
-    with unanswered(monkeypatch, 3), pytest.raises(vv.errors.Unanswered):
-        rebuilt(path)
-    with open_again(path) as vault:
+    with unanswered(monkeypatch, 1), pytest.raises(vv.errors.Unanswered):
+        rebuilt(short)
+    with open_again(short) as vault:
         assert tables(vault) == before
 
 
 def test_what_comes_in_before_the_lease_is_in(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     anew, late = DuckLakeCatalog.anew, person_file("LATE", study=99)
 
     def overtaken(catalog: DuckLakeCatalog) -> Any:
-        with open_again(path) as other:
+        with open_again(short) as other:
             other.ingest(write(tmp_path / "late", [late]), progress=False)
         return anew(catalog)
 
     monkeypatch.setattr(DuckLakeCatalog, "anew", overtaken)
-    assert rebuilt(path).complete
-    with open_again(path) as vault:
+    assert rebuilt(short).complete
+    with open_again(short) as vault:
         assert of(vault, late)["sha256"] == digest(late)
         assert vault.verify(progress=False, quick=True).ok
 
 
 DIES = """
-import os, signal, sys
+import sys
+from dying import dies_before
 from voxelvault.opening import Ways, open_vault
 from voxelvault.upkeep.rebuilding import rebuild_catalog
 from voxelvault.catalog.lease import DuckLakeLease
 from voxelvault.catalog.catalog_file import CatalogFile
-left = int(sys.argv[2])
-def counted(work):
-    def call(*arguments, **named):
-        global left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return work(*arguments, **named)
-    return call
 resources = open_vault(sys.argv[1], Ways(), anew=True)
-for owner, name in ((DuckLakeLease, "commit"), (CatalogFile, "install")):
-    setattr(owner, name, counted(getattr(owner, name)))
+dies_before(int(sys.argv[2]), (DuckLakeLease, "commit"), (CatalogFile, "install"))
 rebuild_catalog(resources)
 """
 
 
-@pytest.mark.parametrize("left", [4])
-def test_kill_9_leaves_the_present_catalog(path: Path, tmp_path: Path, left: int) -> None:
+@pytest.mark.parametrize("left", [3])
+def test_kill_9_leaves_the_present_catalog(short: Path, left: int) -> None:
+    path = short
     with open_again(path) as vault:
         before = tables(vault)
     child = python(DIES, path, left)
@@ -244,8 +251,9 @@ def test_kill_9_leaves_the_present_catalog(path: Path, tmp_path: Path, left: int
         assert tables(vault) == before
 
 
-def test_yesterday_s_catalog_resurrects_nothing(path: Path, tmp_path: Path) -> None:
+def test_yesterday_s_catalog_resurrects_nothing(short: Path, tmp_path: Path) -> None:
     """Neither repair nor rebuild brings back what was erased since, though the catalog has its rows."""
+    path = short
     old = copy_vault(path, tmp_path / "old")
     with open_again(path) as vault:
         (row,) = rows(vault, "select study_id from studies where StudyInstanceUID = " + f"'{uid(22)}'")

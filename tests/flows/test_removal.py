@@ -21,6 +21,7 @@ from flow_support import (
     python,
     rows,
     series_uid,
+    settled,
     write,
 )
 
@@ -58,11 +59,8 @@ BATCHES = (("one", "two"), ("newer two", "other series"), ("other study", "other
 def people(pattern: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A vault of two people with a cohort and bricks."""
     home = tmp_path_factory.mktemp("people")
-    shutil.copytree(pattern / "vault", home / "vault")
-    shutil.copytree(pattern / "config", home / "config")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VOXELVAULT_CONFIG_HOME", str(home / "config"))
-        with vv.open(home / "vault") as vault:
+        with vv.open(settled(pattern, home, patch)) as vault:
             for number, names in enumerate(BATCHES):
                 files = [FILES[name] for name in names]
                 vault.ingest(write(home / f"{number}", files), progress=False)
@@ -74,10 +72,7 @@ def people(pattern: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def path(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(people / "vault", tmp_path / "vault")
-    shutil.copytree(people / "config", tmp_path / "config")
-    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "config"))
-    return tmp_path / "vault"
+    return settled(people, tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -275,28 +270,19 @@ def test_a_catalog_file_that_was_not_seen_keeps_its_key(
 
 
 DIES = """
-import os, signal, sys, voxelvault as vv
+import sys, voxelvault as vv
+from dying import dies_before
 from voxelvault.storage.objects import LocalObjects
 from voxelvault.catalog.lease import DuckLakeLease
-from voxelvault.audit.log import AuditLog
 from voxelvault.crypto.keyring import KeyRing
 from voxelvault.upkeep.removal import delete_instances, delete_study
-left = int(sys.argv[4])
-def counted(work):
-    def call(*arguments, **named):
-        global left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return work(*arguments, **named)
-    return call
 with vv.open(sys.argv[1]) as vault:
-    for owner, name in ((LocalObjects, "put"), (LocalObjects, "delete"), (DuckLakeLease, "commit"),
-                        (DuckLakeLease, "compact"), (KeyRing, "destroy")):
-        setattr(owner, name, counted(getattr(owner, name)))
-    verb = {"instance": lambda: delete_instances(vault.resources, [sys.argv[3]]),
-            "study": lambda: delete_study(vault.resources, sys.argv[3])}[sys.argv[2]]
-    verb()
+    calls = (LocalObjects, "put"), (LocalObjects, "delete"), (DuckLakeLease, "commit")
+    dies_before(int(sys.argv[4]), *calls, (DuckLakeLease, "compact"), (KeyRing, "destroy"))
+    if sys.argv[2] == "instance":
+        delete_instances(vault.resources, [sys.argv[3]])
+    else:
+        delete_study(vault.resources, sys.argv[3])
 """
 
 

@@ -215,7 +215,8 @@ def erase_subject(
 ) -> RemovalReport:
     """Take all studies of a subject away and destroy its key, and those of subjects merged into it.
 
-    Files in quarantine are nobody's yet: look through `quarantine list` for more of this person.
+    Files in quarantine are nobody's yet, but for those with the very bytes of one that leaves: look
+    through `quarantine list` for more of this person.
 
     Parameters and exceptions are those of `delete_instances`.
     """

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 from few_keys import FewKeys
 
+from sleepy_objects import Sleepy
 from voxelvault.audit.events import Event, Kind
 from voxelvault.audit.log import AuditLog
 from voxelvault.audit.shelf import CHECKPOINT
@@ -113,35 +113,6 @@ def test_the_same_log_goes_on_after_a_failure(keys: FewKeys) -> None:
         objects.left = -1
         log.append(events(300))
     assert log.verify().size == log.size
-
-
-class Sleepy(MemoryObjects):
-    """Falls asleep before one write, with its lock lost meanwhile, while somebody else is at work."""
-
-    def __init__(self, objects: MemoryObjects, at: int, meanwhile: Callable[[], object]) -> None:
-        super().__init__(objects._objects)
-        self.left, self.meanwhile = at, meanwhile
-
-    @contextmanager
-    def lock(self, name: str, timeout: float) -> Iterator[None]:
-        yield
-
-    def _nap(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self.meanwhile()
-
-    def swap(self, name: str, data: Buffer, expected: str | None) -> str:
-        self._nap()
-        return super().swap(name, data, expected)
-
-    def put(self, name: str, parts: Iterable[Buffer]) -> None:
-        self._nap()
-        super().put(name, parts)
-
-    def delete(self, name: str) -> None:
-        self._nap()
-        super().delete(name)
 
 
 @pytest.mark.parametrize("size", [1, 200, 600])

@@ -2,51 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-
 import pytest
 
+from sleepy_objects import Sleepy
 from voxelvault.crypto.hybrid import PrivateKey
 from voxelvault.crypto.keyring import KeyRing, Role
 from voxelvault.crypto.providers.env import EnvProvider
 from voxelvault.errors import LockTimeout
-from voxelvault.model import Buffer, ObjectInfo, new_id
+from voxelvault.model import new_id
 from voxelvault.storage.objects import MemoryObjects
 
 TOML = b"format = 1\n"
-
-
-class Sleepy(MemoryObjects):
-    """Falls asleep before its n-th step, its lock lost meanwhile, and others are at work."""
-
-    left = 0
-    meanwhile: Callable[[], object]
-
-    @contextmanager
-    def lock(self, name: str, timeout: float) -> Iterator[None]:
-        yield
-
-    def _nap(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self.meanwhile()
-
-    def swap(self, name: str, data: Buffer, expected: str | None) -> str:
-        self._nap()
-        return super().swap(name, data, expected)
-
-    def put(self, name: str, parts: Iterable[Buffer]) -> None:
-        self._nap()
-        super().put(name, parts)
-
-    def delete(self, name: str) -> None:
-        self._nap()
-        super().delete(name)
-
-    def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        self._nap()
-        return super().list(prefix)
 
 
 @pytest.mark.parametrize("rotate", [False, True])
@@ -58,7 +24,7 @@ def test_a_sleeper_changes_no_keys_that_others_made(rotate: bool) -> None:
         objects, vault_id = MemoryObjects(), new_id()
         key = EnvProvider({"VOXELVAULT_KEY": PrivateKey.generate().text()})
         KeyRing.create(objects, vault_id, TOML, [key.slot()], providers=[key]).close()
-        sleepy = Sleepy(objects._objects)
+        sleepy = Sleepy(objects)
         ring = KeyRing.open(sleepy, vault_id, TOML, [key])
         other = KeyRing.open(objects, vault_id, TOML, [key])
         made: list[str] = []
