@@ -210,7 +210,7 @@ class _Rewriter:
         handled = "value"
         if proper == "SQ":
             handled = "sequence"
-        elif tag in coded.VALUES or tag in (coded.DESIGNATOR, coded.VERSION):
+        elif tag in coded.VALUES or tag in (coded.DESIGNATOR, coded.VERSION, coded.MEANING):
             handled = "code" if decision.action is Action.CLEAN else "value"
         elif decision.value == tables.STANDARD:
             handled = "profile"
@@ -289,9 +289,12 @@ class _Rewriter:
 
     def _code(self, tag: int, vr: str, value: bytes, source: Dataset, encodings: tuple[str, ...]) -> bytes:
         text = text_of(value, vr, encodings).strip("\0 ")
-        designator = text_of(_plain(source, coded.DESIGNATOR), "SH", encodings).strip("\0 ")
         if not text:
             return b""
+        designator = text_of(_plain(source, coded.DESIGNATOR), "SH", encodings)
+        if tag == coded.MEANING:
+            code = text_of(_plain(source, 0x00080100), "SH", encodings)
+            return (text if coded.means(text, code, designator) else self._values.text(text)[:64]).encode()
         if tag == coded.DESIGNATOR:
             return (
                 text if coded.is_public_scheme(text) or self._values.text(text) == text else "99OTHER"

@@ -16,7 +16,7 @@ from voxelvault.deid import tables
 VALUES = frozenset([0x00080100, 0x00080119, 0x00080120])
 """Code Value, Long Code Value, URN Code Value."""
 
-DESIGNATOR, VERSION = 0x00080102, 0x00080103
+DESIGNATOR, VERSION, MEANING = 0x00080102, 0x00080103, 0x00080104
 
 PUBLIC_ROOTS = ("1.2.840.10008.", "2.16.840.1.113883.6.", "2.16.840.1.113883.5.")
 """Roots of UIDs that name a coding scheme (HL7's registry beside the standard's own)."""
@@ -47,15 +47,22 @@ _PERMUTED = (
 
 
 @cache
-def _concepts() -> dict[str, frozenset[str]]:
-    """Return the codes that pydicom's dictionaries of the standard's context groups hold."""
+def _concepts() -> dict[str, dict[str, str]]:
+    """Return meaning by code of the context groups that pydicom holds, by coding scheme."""
     from pydicom.sr import _concepts_dict
 
-    concepts: dict[str, dict[str, dict[str, object]]] = _concepts_dict.concepts  # type: ignore[assignment]
+    concepts: dict[str, dict[str, dict[str, tuple[str, object]]]]
+    concepts = _concepts_dict.concepts  # type: ignore[assignment]
     return {
-        scheme: frozenset(code for codes in keywords.values() for code in codes)
+        scheme: {code: said[0] for codes in keywords.values() for code, said in codes.items()}
         for scheme, keywords in concepts.items()
     }
+
+
+def means(meaning: str, value: str, designator: str) -> bool:
+    """Tell whether a code meaning is the one that the standard gives to the code."""
+    known = _concepts().get(designator, {}).get(value)
+    return known is not None and known.casefold() == meaning.casefold()
 
 
 def is_public_scheme(designator: str) -> bool:
@@ -81,7 +88,7 @@ def is_public_code(value: str, designator: str) -> bool:
     pattern, check = tables.schemes()[designator]
     if pattern and pattern.fullmatch(value):
         return _CHECKS[check](value)
-    return value in _concepts().get(designator, ())
+    return value in _concepts().get(designator, {})
 
 
 def verhoeff(digits: str) -> bool:
@@ -103,6 +110,7 @@ _CHECKS = {"": lambda value: True, "verhoeff": verhoeff, "luhn": luhn}
 
 __all__ = [
     "DESIGNATOR",
+    "MEANING",
     "PUBLIC_ROOTS",
     "VALUES",
     "VERSION",
@@ -110,5 +118,6 @@ __all__ = [
     "is_public_scheme",
     "is_version",
     "luhn",
+    "means",
     "verhoeff",
 ]

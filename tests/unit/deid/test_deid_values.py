@@ -107,6 +107,19 @@ def test_codes_of_public_schemes_stay_and_others_are_keyed() -> None:
     assert coded("Secret", "99LOCAL") == (Hashes().other("Secret"), "99OTHER")
 
 
+def test_the_standards_own_meaning_of_a_code_stays() -> None:
+    def meaning(value: str, text: str) -> str:
+        item = Dataset()
+        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", text
+        source = image()
+        source.AnatomicRegionSequence = Sequence([item])
+        return str(rewritten(reread(source)).dataset.AnatomicRegionSequence[0].CodeMeaning)
+
+    assert meaning("121008", "Person Observer Name") == "Person Observer Name"
+    assert meaning("121008", "Secret") == "XXX"
+    assert meaning("121009", "Person Observer Name") == "XXX XXX XXX"
+
+
 def test_numbers_too_long_to_be_counts_go() -> None:
     assert value_of(0x00200012, "IS", b"12") == b"12"
     number = value_of(0x00200012, "IS", b"83517240")
