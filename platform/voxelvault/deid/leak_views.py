@@ -29,6 +29,10 @@ _BROKEN_MOST = 64 << 10
 _STREAM = re.compile(rb"\x1f\x8b\x08|\x78[\x01\x5e\x9c\xda]|PK\x03\x04", re.DOTALL)
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{6,}(?:\r?\n[A-Za-z0-9+/_-]{4,})*")
 _HEX = re.compile(rb"[0-9A-Fa-f]{8,}|(?:(?:\\x|0x|%)?[0-9A-Fa-f]{2}[ :,-]?){4,}")
+_ESCAPE = re.compile(
+    rb"\\u(?P<json>[0-9A-Fa-f]{4})|&#(?:x(?P<hex>[0-9A-Fa-f]{1,6})|(?P<decimal>\d{1,7}));"
+    rb"|(?P<bytes>(?:%[0-9A-Fa-f]{2}){2,}|(?:=[0-9A-F]{2}){2,})"
+)
 _NOT_HEX = re.compile(rb"\\x|0x|[^0-9A-Fa-f]")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _PRINTABLE = bytes(range(32, 127)) + b"\t\r\n" + bytes(range(0xA0, 0x100))
@@ -131,6 +135,17 @@ def decoded(data: bytes) -> Iterator[tuple[str, bytes]]:
     pieces = [piece for match in _HEX.finditer(data) for piece in _from_hex(match[0])]
     if pieces:
         yield "hex", b"\0\0\n".join(pieces)
+    if _ESCAPE.search(data):
+        yield "escaped", _ESCAPE.sub(_unescaped, data)
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    """Return the character of one escape of JSON, XML, a URL or quoted-printable, in UTF-8."""
+    if match["bytes"]:
+        return bytes.fromhex(match["bytes"].translate(None, b"%=").decode())
+    digits = match["json"] or match["hex"]
+    number = int(digits, 16) if digits else int(match["decimal"])
+    return chr(number).encode("utf-8", "replace") if number < 0x110000 else b"?"
 
 
 def _from_base64(run: bytes) -> Iterator[bytes]:

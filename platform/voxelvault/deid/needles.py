@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from datetime import date, timedelta
 from enum import StrEnum
@@ -20,6 +20,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
+from voxelvault.deid.model import Option
 from voxelvault.dicom import charset
 from voxelvault.dicom.part10 import Dataset, Element, Part10
 from voxelvault.model import Buffer
@@ -77,6 +78,12 @@ _BY_TAG: dict[int, Kind] = {
     ),
 }
 
+_RETAINED = {
+    Option.RETAIN_FULL_DATES: Kind.DATE,
+    Option.RETAIN_DEVICE: Kind.DEVICE,
+    Option.RETAIN_INSTITUTION: Kind.INSTITUTION,
+    Option.RETAIN_UIDS: Kind.UID,
+}
 # UIDs of classes, syntaxes, coding schemes and makes: they name no study, file or machine.
 _PUBLIC_UIDS = _tags(
     "00020002 00020010 00020012 00020100 00041510 00041512 00080016 0008001A 0008001B 0008010C 00080117"
@@ -139,6 +146,22 @@ class Needles:
         arrived = {_other_day(text, days) for kind, text in self.values if kind is Kind.DATE}
         kept = (n for n in self.values if n.kind not in (Kind.DATE, Kind.BIRTH) or n.text not in arrived)
         return Needles(frozenset(kept), self.short, self.charsets)
+
+
+def searched(needles: Needles, options: Set[Option], days: int) -> Needles:
+    """Return what no file may hold under the options in force.
+
+    Parameters
+    ----------
+    needles : Needles
+        Of all sources of one patient.
+    options : set of Option
+        What they retain may stay.
+    days : int
+        The patient's shift of dates (`Pseudonyms.days`); used where dates are moved.
+    """
+    kept = needles.without(_RETAINED[option] for option in options if option in _RETAINED)
+    return kept.moved(days) if Option.RETAIN_MODIFIED_DATES in options else kept
 
 
 def collect(source: Part10) -> Needles:
@@ -254,7 +277,11 @@ class _Walk:
     def _component(self, kind: Kind, part: str) -> None:
         folded = fold(part)
         letters = _NOT_ALNUM.sub("", folded)
-        if {folded, letters} & stop_words() or not letters or (letters.isdecimal() and len(letters) < 6):
+        if (
+            {folded, letters} & stop_words()
+            or _is_nothing(letters)
+            or (letters.isdecimal() and len(letters) < 6)
+        ):
             return
         if _size(folded) >= SHORTEST:
             self.values.add(Needle(kind, part))
@@ -273,7 +300,7 @@ class _Walk:
     def _text(self, kind: Kind, value: str) -> None:
         folded = fold(value)
         letters = _NOT_ALNUM.sub("", folded)
-        if _size(letters) < SHORTEST or len(set(letters)) < 2 or folded in stop_words():
+        if _size(letters) < SHORTEST or _is_nothing(letters) or folded in stop_words():
             return
         if all(word in stop_words() or len(word) < SHORTEST for word in _WORD.findall(folded)):
             if not any(map(str.isdecimal, letters)):
@@ -282,6 +309,11 @@ class _Walk:
 
     def _raw(self, element: Element) -> bytes:
         return bytes(self._data[element.start : element.stop])
+
+
+def _is_nothing(letters: str) -> bool:
+    """Tell whether there is nothing, or one character over and over, as in XXXXX and 0000."""
+    return not letters or (len(letters) >= SHORTEST and len(set(letters)) < 2)
 
 
 def _size(text: str) -> int:
@@ -322,4 +354,15 @@ def variants(needle: Needle) -> Iterator[str]:
 
 _SPELLED = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "ø": "oe", "å": "aa", "æ": "ae"})
 
-__all__ = ["Kind", "Needle", "Needles", "SHORTEST", "collect", "date_forms", "fold", "stop_words", "variants"]
+__all__ = [
+    "Kind",
+    "Needle",
+    "Needles",
+    "SHORTEST",
+    "collect",
+    "date_forms",
+    "fold",
+    "searched",
+    "stop_words",
+    "variants",
+]

@@ -20,6 +20,21 @@ def test_every_kind_says_what_it_carries() -> None:
     assert set(ALLOWED) == set(Kind)
 
 
+def test_who_opened_a_ledger_is_told_by_ids_and_what_was_signed_by_digest() -> None:
+    opened = Event(
+        kind=Kind.LEDGER_OPENED,
+        who="a",
+        purpose="IRB-2031",
+        ids={"project": (ID,), "request": (ID,), "approver": (ID, ID)},
+        counts={"batches": 2, "rows": 3, "pseudonyms": 0},
+        digests={"request": DIGEST, "statement": DIGEST, "second": DIGEST},
+        codes={"maps": ("patients", "uids")},
+    )
+    assert decode_leaf(0, encode_leaf(opened, WHEN, NONCE)).kind == Kind.LEDGER_OPENED
+    with pytest.raises(UsageError):
+        Event(kind=Kind.LEDGER_OPENED, who="a", text="PAT-1 is P0X7")
+
+
 def test_the_bytes_of_a_leaf_do_not_change() -> None:
     event = Event(
         kind=Kind.INGEST,

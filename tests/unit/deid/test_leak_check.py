@@ -12,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 from voxelvault.deid.apply import rewrite
-from voxelvault.deid.leak_check import Hit, Searcher, search
+from voxelvault.deid.leak_check import DEEPEST, Hit, Searcher, search
 from voxelvault.deid.model import Context
 from voxelvault.deid.needles import Kind, Needle, Needles, collect
 from voxelvault.deid.person import collect as collect_person
@@ -84,6 +86,10 @@ def _zip(data: bytes) -> bytes:
     return out.getvalue()
 
 
+def _hex(data: bytes) -> bytes:
+    return data.hex().encode()
+
+
 def _misaligned(data: bytes) -> bytes:
     return b"x" + base64.b64encode(b"no" + data)
 
@@ -124,6 +130,30 @@ def test_a_value_is_found_in_every_encoding(encoding: str, value: str, filler: b
     found = search(file_with(filler + b"\0" + planted + b"\0" + filler), NEEDLES)
     assert found, encoding
     assert all(value not in repr(hit) for hit in found)
+
+
+@given(
+    st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=7, max_size=20),
+    st.sampled_from(["utf-8", "utf-16-le", "utf-16-be"]),
+    st.lists(st.sampled_from([zlib.compress, gzip.compress, base64.b64encode, _hex]), max_size=DEEPEST),
+    st.binary(max_size=40),
+)
+def test_any_name_in_any_nesting_is_found(
+    name: str, codec: str, layers: list[Callable[[bytes], bytes]], around: bytes
+) -> None:
+    planted = f"Name: {name};".encode(codec)
+    for layer in layers:
+        planted = layer(planted)
+    needles = Needles(frozenset([Needle(Kind.NAME, name.title())]))
+    assert search(file_with(around + b"\0" + planted + b"\0" + around), needles)
+
+
+@pytest.mark.parametrize(
+    "text", [r"Zs\u00f3fi", "Zs&#243;fi", "Zs&#xF3;fi", "Zs%C3%B3fi", "Zs=C3=B3fi", r"\u005A\u0053\u00d3fi"]
+)
+def test_escapes_of_json_xml_and_urls_are_read(text: str) -> None:
+    assert Searcher(NEEDLES).other_file(f'{{"a": "{text}"}}'.encode())
+    assert search(file_with(SeriesDescription=text), NEEDLES)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from voxelvault.deid.needles import Kind, Needle, Needles, collect, date_forms, fold, stop_words
+from voxelvault.deid.model import Option
+from voxelvault.deid.needles import Kind, Needle, Needles, collect, date_forms, fold, searched, stop_words
 from voxelvault.dicom.part10 import parse
 
 
@@ -102,6 +103,21 @@ def test_a_day_on_which_another_comes_to_lie_is_left_out() -> None:
     needles = needles_of(source(StudyDate="20040119", ContentDate="20040109"))
     assert texts(needles.moved(-10), Kind.DATE) == {"20040119"}
     assert texts(needles.moved(-11), Kind.DATE) == {"20040119", "20040109"}
+
+
+def test_the_options_in_force_say_what_is_searched_for() -> None:
+    needles = needles_of(
+        source(
+            StudyDate="20040119",
+            StationName="RACK0815",
+            InstitutionName="St. Elsewhere",
+            PatientID="MRN0042187",
+        )
+    )
+    left = searched(needles, {Option.RETAIN_DEVICE, Option.RETAIN_INSTITUTION, Option.RETAIN_FULL_DATES}, -5)
+    assert {needle.kind for needle in left.values} == {Kind.ID}
+    assert searched(needles, {Option.CLEAN_DESCRIPTORS}, -5) == needles
+    assert searched(needles, {Option.RETAIN_MODIFIED_DATES}, 0).values < needles.values
 
 
 def test_needles_of_several_files_join() -> None:
