@@ -34,6 +34,8 @@ imagecodecs: Any = _typed_too_narrowly
 _HTJ2K_LOSSLESS, _HTJ2K_RPCL = "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202"
 _WHOLE_WORDS = frozenset(["1.2.840.10008.1.2.5", "1.2.840.10008.1.2.8.1"])
 """Codings of whole bytes, whatever the values use of them."""
+_LOSSY = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 53, 55, 81))
+_REVERSIBLE_OR_NOT = frozenset(["1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.203"])
 
 
 def black(frames: Pixels, pixels: PixelData) -> Any:
@@ -93,6 +95,20 @@ def values_only(frames: Pixels, spec: FrameSpec, header: Header) -> Pixels:
     return signed
 
 
+def is_lossy(pixels: PixelData) -> bool:
+    """Say whether frames were coded with a loss: then bits above the values are overshoot, and hide nothing.
+
+    Parameters
+    ----------
+    pixels : PixelData
+        The frames.
+    """
+    syntax = pixels.part10.transfer_syntax
+    if syntax not in _REVERSIBLE_OR_NOT:
+        return syntax in _LOSSY
+    return not _is_reversible(pixels.codestreams()[0])
+
+
 def has_spare_bits(pixels: PixelData, header: Header) -> bool:
     """Say whether frames are coded with room for more bits than their values use.
 
@@ -109,6 +125,8 @@ def has_spare_bits(pixels: PixelData, header: Header) -> bool:
         True where only decoding shows what the room holds.
     """
     spec = pixels.spec
+    if is_lossy(pixels):
+        return False
     if spec.floating or spec.bits_allocated == 1 or spec.bits_stored == spec.bits_allocated:
         return False
     if not pixels.encapsulated:
@@ -116,6 +134,13 @@ def has_spare_bits(pixels: PixelData, header: Header) -> bool:
     if pixels.part10.transfer_syntax in _WHOLE_WORDS:
         return True
     return any(_precision(one) > spec.bits_stored for one in pixels.codestreams())
+
+
+def _is_reversible(codestream: bytes) -> bool:
+    try:
+        return coding_style(codestream).reversible
+    except DicomError:
+        return False
 
 
 def _precision(codestream: bytes) -> int:
@@ -161,12 +186,8 @@ _Encoder = Callable[[Pixels, FrameSpec], bytes]
 
 def _lossless(syntax: str, codestream: bytes) -> tuple[str, _Encoder | None]:
     name = syntax.removeprefix("1.2.840.10008.1.2.")
-    if name in ("4.91", "4.203"):
-        try:
-            if not coding_style(codestream).reversible:
-                return syntax, None
-        except DicomError:
-            return syntax, None
+    if syntax in _REVERSIBLE_OR_NOT and not _is_reversible(codestream):
+        return syntax, None
     return (_HTJ2K_LOSSLESS if syntax == _HTJ2K_RPCL else syntax), _ENCODERS.get(name)
 
 
@@ -252,4 +273,4 @@ _ENCODERS: dict[str, _Encoder] = {
     "8.1": _deflated,
 }
 
-__all__ = ["black", "coded_again", "has_spare_bits", "rle_frame", "values_only"]
+__all__ = ["black", "coded_again", "has_spare_bits", "is_lossy", "rle_frame", "values_only"]

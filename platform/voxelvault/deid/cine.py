@@ -62,7 +62,36 @@ def find_everywhere(
     for before, frame in pairwise(frames):
         if not np.array_equal(before, frame):
             is_clean = search(frame, QUICK) and is_clean
-    return boxes, is_clean
+    return outermost(boxes), is_clean
 
 
-__all__ = ["find_everywhere"]
+def outermost(boxes: Sequence[Box]) -> list[Box]:
+    """Return the boxes that lie in no other one, each once.
+
+    Parameters
+    ----------
+    boxes : sequence of Box
+        In any order.
+
+    Returns
+    -------
+    list of Box
+        They cover what all cover.
+    """
+    kept: list[Box] = []
+    for box in sorted(set(boxes), key=lambda one: (one.top - one.bottom) * (one.right - one.left)):
+        if not any(_within(box, other) for other in kept):
+            kept.append(box)
+    return sorted(kept)
+
+
+def _within(box: Box, other: Box) -> bool:
+    return (
+        other.top <= box.top
+        and other.left <= box.left
+        and box.bottom <= other.bottom
+        and box.right <= other.right
+    )
+
+
+__all__ = ["find_everywhere", "outermost"]

@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.uid import UID
 
-from voxelvault.deid.blanking import black, coded_again, has_spare_bits, values_only
+from voxelvault.deid.blanking import black, coded_again, has_spare_bits, is_lossy, values_only
 from voxelvault.deid.burned_in import Box
 from voxelvault.deid.cine import find_everywhere
 from voxelvault.deid.jpeg_blocks import blank_blocks
 from voxelvault.deid.model import Context, Option, Refused, Rewritten
+from voxelvault.deid.overlays import put_overlays
 from voxelvault.deid.picture_report import thumbnail
 from voxelvault.deid.pixel_data import PixelData, put_codestreams
 from voxelvault.deid.risk import known_banners, may_hold_text, outside_regions
@@ -119,9 +120,11 @@ class PixelCleaner:
         searched = may_hold_text(header)
         if not searched and face is None and not has_spare_bits(pixels, header):
             pixels.pass_on(rewritten.dataset)
+            put_overlays(part10, None, pixels.spec, rewritten, context)
             return PixelReport("not_searched")
         raw = pixels.frames(self.pool)
-        before = values_only(raw, pixels.spec, header)
+        put_overlays(part10, raw, pixels.spec, rewritten, context)
+        before = raw if is_lossy(pixels) else values_only(raw, pixels.spec, header)
         boxes = self._text(before, pixels, header, context) if searched else []
         if searched:
             rewritten.applied.add(Option.CLEAN_PIXELS.code)
