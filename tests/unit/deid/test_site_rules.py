@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from pydicom.dataset import Dataset
 
@@ -230,3 +233,10 @@ def test_recipe_lines_that_cannot_be_honoured_are_told_by_number() -> None:
     for line in ("KEEP except:Patient", "KEEP startswith:Nothing", "KEEP contains:(", "REMOVE", "KEEP A b"):
         with pytest.raises(RulesRefused):
             read_deid(f"%header\n{line}")
+
+
+def test_the_guide_s_rules_are_read() -> None:
+    guide = Path(__file__).resolve().parents[3] / "docs" / "guide" / "deid-rules.md"
+    block = re.search(r"```toml\n(.*?)```", guide.read_text(), re.DOTALL)
+    assert block is not None
+    assert len(read_toml(block[1]).rules) == 3
