@@ -53,7 +53,7 @@ def _jpeg(data: bytes, _spec: FrameSpec) -> bytes:
     """Keep tables, frame and scans; of APPn, what says how colours are coded."""
     kept = bytearray(b"\xff\xd8")
     for marker, segment in jpeg_segments(data):
-        if marker == _ADOBE and segment[4:9] == b"Adobe":
+        if marker == _ADOBE and segment[4:9] == b"Adobe" and len(segment) >= 16:
             # Version and flags say nothing that decoding needs; the transform does.
             kept += b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00" + segment[15:16]
         elif marker == _JFIF and segment[4:9] == b"JFIF\0":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from voxelvault.deid.model import Refused, Rewritten
@@ -139,3 +141,11 @@ def test_bytes_behind_the_last_frame_and_above_the_stored_bits_are_gone() -> Non
     pixels = bytes(found.data[found.pixels.start : found.pixels.stop])
     assert len(pixels) == stop - start
     assert not any(byte & 0xF0 for byte in pixels[1::2])
+
+
+def test_a_short_adobe_segment_tells_no_transform_and_goes() -> None:
+    out = io.BytesIO()
+    Image.new("L", (16, 16), 90).save(out, "JPEG")
+    plain = strip("1.2.840.10008.1.2.4.50", out.getvalue(), FrameSpec(16, 16))
+    short = plain[:2] + b"\xff\xee\x00\x0cAdobe" + bytes(5) + plain[2:]
+    assert strip("1.2.840.10008.1.2.4.50", short, FrameSpec(16, 16)) == plain
