@@ -206,11 +206,22 @@ def date_forms(day: str) -> frozenset[str]:
     return frozenset(forms)
 
 
-@lru_cache(maxsize=1)
 def stop_words() -> frozenset[str]:
     """Return words that are names of people and also words of any header, folded."""
+    return _listed()[1]
+
+
+def nobodys_words() -> frozenset[str]:
+    """Return the words that stand where no name is known; a name made of them is nobody's."""
+    return _listed()[0]
+
+
+@lru_cache(maxsize=1)
+def _listed() -> tuple[frozenset[str], frozenset[str]]:
     text = files("voxelvault.deid").joinpath("stop_words.txt").read_text("utf-8")
-    return frozenset(word for line in text.splitlines() if not line.startswith("#") for word in line.split())
+    _, *parts = re.split(r"^#.*$", text, flags=re.MULTILINE)
+    nobodys, names_too = (frozenset(part.split()) for part in parts)
+    return nobodys, nobodys | names_too
 
 
 class _Walk:
@@ -291,7 +302,7 @@ class _Walk:
     def _joined(self, kind: Kind, tokens: list[str]) -> None:
         """Add family and given name written together, which are no word even where each one is."""
         family, given = tokens[0], tokens[1]
-        if all(fold(token) in stop_words() for token in tokens) or _size(family + given) < SHORTEST:
+        if all(fold(token) in nobodys_words() for token in tokens) or _size(family + given) < SHORTEST:
             return
         for separator in ("", " ", "^", ", ", ",", "_"):
             pairs = (family + separator + given, given + separator + family)
@@ -362,6 +373,7 @@ __all__ = [
     "collect",
     "date_forms",
     "fold",
+    "nobodys_words",
     "searched",
     "stop_words",
     "variants",

@@ -38,6 +38,13 @@ def test_a_name_counts_by_component_token_and_joined() -> None:
     assert {"Okonkwo", "Chidi", "Emeka", "Okonkwo^Chidi", "Chidi Okonkwo", "OkonkwoChidi"} <= found
 
 
+def test_given_and_family_name_together_count_where_each_is_a_common_word() -> None:
+    found = texts(needles_of(source(PatientName="Long^Brown")), Kind.NAME)
+    assert "Long" not in found
+    assert {"Long Brown", "Brown, Long", "LongBrown"} <= found
+    assert not needles_of(source(PatientName="Test^Patient")).values
+
+
 def test_short_components_are_kept_apart() -> None:
     needles = needles_of(source(PatientName="Wu^Li"))
     assert needles.short == {"wu", "li"}
