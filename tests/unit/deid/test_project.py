@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
@@ -17,6 +18,7 @@ from voxelvault.deid.approving import ENROL, Approval, Request
 from voxelvault.deid.ledger import map_csv, open_batches, seal_batch
 from voxelvault.deid.project import Project, open_project
 from voxelvault.deid.project_shelf import FolderShelf, SealedShelf, Shelf, only_project, projects_in
+from voxelvault.deid.receipt import verify_release
 from voxelvault.deid.stored_project import StoredProject
 from voxelvault.errors import (
     IntegrityError,
@@ -396,3 +398,21 @@ def test_inside_a_vault_nothing_stands_in_clear_and_nothing_moves() -> None:
     assert len(projects_in(objects)) == 2
     with pytest.raises(UsageError, match="2 projects"):
         only_project(objects)
+
+
+def test_what_version_1_stored_still_opens() -> None:
+    golden = json.loads((Path(__file__).parents[2] / "golden" / "deid_project.json").read_text())
+    stored = Project.from_data(golden["project"].encode())
+    pseudonyms = open_project(stored, CUSTODIAN).pseudonyms()
+    assert pseudonyms.uid(golden["uid"][0]) == golden["uid"][1]
+    assert pseudonyms.patient(golden["patient"][0]) == golden["patient"][1]
+    assert pseudonyms.days(golden["days"][0]) == golden["days"][1]
+    asked = Request.from_data(golden["request"].encode())
+    approvals = [Approval.from_data(one.encode()) for one in golden["approvals"]]
+    private = PrivateKey(bytes.fromhex(golden["request_seed"]))
+    secret = approving.ledger_key(stored, asked, private, approvals)
+    batch = (golden["batch_id"], bytes.fromhex(golden["batch"]))
+    assert open_batches(stored, asked, secret, [batch]) == {"patients": {"MRN 1": "P1"}}
+    found = verify_release(golden["receipts"].encode(), [("a.dcm", b"a")], stored.signing)
+    assert found.ok
+    assert found.refused == 1
