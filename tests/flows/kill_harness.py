@@ -106,17 +106,18 @@ def _count(at: int) -> None:
     for name in ("fsync", "link", "replace", "rename", "unlink", "mkdir"):
         setattr(os, name, _counted(getattr(os, name), at))
     AuditLog.append = _counted(AuditLog.append, at)  # type: ignore[method-assign]
-    held = CatalogFile.held
+    locked, pull = CatalogFile.locked, CatalogFile.pull
 
     @contextmanager
     def stepping(hold: AbstractContextManager[None]) -> Iterator[None]:
         with hold:
             _step(at)
             yield
-            # The engine has just committed, attached or detached.
+            # The engine has just committed, to its private copy.
             _step(at)
 
-    CatalogFile.held = lambda self: stepping(held(self))  # type: ignore[method-assign]
+    CatalogFile.locked = lambda self: stepping(locked(self))  # type: ignore[method-assign]
+    CatalogFile.pull = _counted(pull, at)  # type: ignore[method-assign]
 
 
 def _tell(pipe: int, *lines: str) -> None:

@@ -13,8 +13,14 @@ from pathlib import Path
 
 import pytest
 from disk_replay import Call, Disk, calls, command, lay_out
+from flow_support import open_again
 from kill_harness import harness
 from lives import VERBS, Life, Scene, scenes
+
+from voxelvault.catalog.ducklake import DuckLakeCatalog
+from voxelvault.crypto.keyring import KeyRing
+from voxelvault.dicom.columns import load_tags
+from voxelvault.storage.objects import LocalObjects
 
 __all__ = ["scenes"]  # a fixture
 
@@ -149,6 +155,65 @@ def test_the_power_goes_during_an_ingest(
     scenes: dict[str, Scene], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lose_power("ingest", scenes["ingest"], tmp_path, monkeypatch, random.Random(3), 1, 1)
+
+
+_COMMITS = """
+import os, sys
+from datetime import datetime
+import pyarrow as pa
+import voxelvault as vv
+from voxelvault.catalog.catalog import Change
+with vv.open(sys.argv[1]) as vault:
+    catalog = vault.resources.catalog
+    def commit(to, number):
+        # Long and hard to compress: the engine writes it in several pieces.
+        row = {"conflict_id": f"{number:032x}", "kind": os.urandom(9000).hex(), "found": datetime(2026, 1, 1)}
+        to.commit([Change("conflicts", pa.Table.from_pylist([row]), "insert")])
+        os.write(1, f"told {number}\\n".encode())
+    for number in range(3):
+        commit(catalog, number)
+    with catalog.lease() as lease:
+        for number in range(3, 6):
+            commit(lease, number)
+"""
+
+
+def test_the_catalog_opens_whenever_the_power_goes(
+    pattern: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each call that touches its folder, of commits alone and several in one lease."""
+    live, after = tmp_path / "live", LocalObjects(tmp_path / "after")
+    for name in ("vault", "config"):
+        shutil.copytree(pattern / name, live / name)
+    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(live / "config"))
+    disk, folder, seen = Disk(live), str(live / "vault" / "catalog"), set()
+    line = [*command(tmp_path / "trace"), sys.executable, "-c", _COMMITS, str(live / "vault")]
+    subprocess.run(line, check=True, stdout=subprocess.PIPE)
+    with open_again(live / "vault") as vault:
+        for call in calls(tmp_path / "trace"):
+            if not disk.play(call):
+                continue
+            for dice in (None, *map(random.Random, range(5))):
+                left = disk.after_power_loss(dice)
+                files = {path: data for path, data in left.items() if path.startswith(f"{folder}/lake")}
+                shape = (len(disk.told), *sorted(files.items()))
+                if shape not in seen:
+                    seen.add(shape)
+                    _opens(files, after, vault.resources.keys, len(disk.told))
+    assert len(disk.told) == 6
+    assert len(seen) > 6
+
+
+def _opens(files: dict[str, bytes | None], after: LocalObjects, keys: KeyRing, told: int) -> None:
+    shutil.rmtree(after.root, ignore_errors=True)
+    (after.root / "catalog").mkdir(parents=True)
+    for path, data in files.items():
+        (after.root / "catalog" / Path(path).name).write_bytes(data or b"")
+    catalog = DuckLakeCatalog.open(after, keys, load_tags())
+    found = catalog.query("select conflict_id from conflicts order by 1").column(0).to_pylist()
+    catalog.close()
+    assert told <= len(found) <= told + 1
+    assert found == [f"{number:032x}" for number in range(len(found))]
 
 
 @pytest.mark.long

@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 
 from voxelvault.catalog.catalog import Change, CommitInfo, MaintenanceReport
-from voxelvault.catalog.catalog_file import CatalogFile
+from voxelvault.catalog.catalog_file import CatalogFile, LocalDocument, NoDocument
 from voxelvault.catalog.ducklake_sql import (
     DATA,
     EXTENSIONS,
@@ -31,10 +31,10 @@ from voxelvault.catalog.ducklake_sql import (
     flush,
     head,
 )
-from voxelvault.catalog.engine import Connection, connect, translated
+from voxelvault.catalog.engine import Connection, connect, one_thread, translated
 from voxelvault.catalog.lease import CatalogKeys, DuckLakeLease, sweep
 from voxelvault.catalog.readers import Params, Readers
-from voxelvault.catalog.remote_file import RemoteCatalogFile
+from voxelvault.catalog.remote_document import RemoteDocument
 from voxelvault.catalog.schema import Table, schema
 from voxelvault.catalog.user_sql import UserSession
 from voxelvault.crypto.key_tree import Role
@@ -67,7 +67,11 @@ class DuckLakeCatalog:
         self._keys = keys
         self._tables = tables
         self._read_only = read_only
-        self._file = CatalogFile(objects) if hasattr(objects, "root") else RemoteCatalogFile(objects)
+        root = getattr(objects, "root", None)
+        self._folder = None if root is None else Path(root)
+        self._file = CatalogFile(
+            RemoteDocument(objects) if self._folder is None else LocalDocument(objects, self._folder)
+        )
         paths_key = keys.sub_key(keys.keys_of(Role.PATHS)[0], "catalog-paths")
         self._files = SealedFileSystem(objects, keys, vault_id=keys.vault_id, paths_key=paths_key)
         self._guard = threading.Lock()
@@ -103,7 +107,7 @@ class DuckLakeCatalog:
         with objects.lock(LEASE, _WAIT):
             # The keys are durable before a file depends on them.
             keys.commit()
-            if not catalog._file.exists():
+            if catalog._file.present() is None:
                 catalog._make()
         return catalog
 
@@ -199,16 +203,15 @@ class DuckLakeCatalog:
     def rebuild(self) -> MaintenanceReport:
         """Write the catalog anew under a fresh key, so that the old key opens nothing current."""
         self._may_write()
-        with self._objects.lock(LEASE, _WAIT), self._file.held():
-            self._file.pull()
-            old = tuple(self._keys.keys_of(Role.CATALOG))
-            key_id, new = self._keys.new_key(Role.CATALOG), self._file.beside()
+        with self._objects.lock(LEASE, _WAIT):
+            before, old = self._file.pull(), tuple(self._keys.keys_of(Role.CATALOG))
+            key_id, new = self._keys.new_key(Role.CATALOG), self._file.fresh()
             with translated("rebuild its file"):
                 connection = self._writer_instance()
                 try:
                     self._copy_database(connection, self._file.path, new, _password(self._keys.dek(key_id)))
                     self._keys.commit()
-                    self._file.install(new)
+                    self._file.install(new, before)
                 finally:
                     self._file.drop(new)
         return MaintenanceReport((), (), old)
@@ -221,20 +224,18 @@ class DuckLakeCatalog:
         """
         self._may_write()
         with self._objects.lock(LEASE, _WAIT):
+            before = self._file.present()
             self._keys.new_key(Role.CATALOG)
             self._keys.commit()
             other = DuckLakeCatalog(self._objects, self._keys, self._tables, read_only=False)
-            other._file = CatalogFile(self._objects)
-            other._file.path = self._file.beside()
+            other._file = CatalogFile(NoDocument())
             try:
                 other._make()
                 with other._attached() as lease:
                     yield lease
-                with self._file.locked():
-                    self._file.install(other._file.path)
+                self._file.install(other._file.path, before)
             finally:
                 other.close()
-                self._file.drop(other._file.path)
 
     def close(self) -> None:
         """Let go of files and memory."""
@@ -251,18 +252,19 @@ class DuckLakeCatalog:
     def _may_write(self) -> None:
         if self._read_only:
             raise NoPermission("the vault was opened read-only: open it for writing")
-        if self._file.local:
-            require_local(self._file.path.parent)
+        if self._folder is not None:
+            require_local(self._folder)
 
     def _make(self) -> None:
-        new, connection = self._file.beside(), self._writer_instance()
+        new, connection = self._file.fresh(), self._writer_instance()
         dek = self._keys.dek(self._keys.keys_of(Role.CATALOG)[-1])
         try:
             with translated("make its file"):
                 attach(connection, LAKE, new, _password(dek))
                 create_tables(connection, self._tables, self._keys.vault_id)
+                flush(connection)
                 connection.execute(f"DETACH {LAKE}")
-                self._file.install(new)
+                self._file.install(new, None)
         finally:
             self._file.drop(new)
 
@@ -275,13 +277,12 @@ class DuckLakeCatalog:
         with self._guard:
             if self._writer is None:
                 self._writer = self._instance()
+                one_thread(self._writer)
             return self._writer
 
     def _attached_writer(self) -> Connection:
-        self._file.state()
         connection = self._writer_instance()
-        # After a crash, attaching replays the journal into the file.
-        with self._file.held(), translated("open its file"):
+        with translated("open its file"):
             self._file.pull()
             self._with_known_key(lambda password: attach(connection, LAKE, self._file.path, password))
         self._file.flush = partial(flush, connection)
@@ -290,7 +291,7 @@ class DuckLakeCatalog:
     def _detach_writer(self, connection: Connection) -> None:
         self._file.flush = None
         try:
-            with self._file.held(), translated("close its file"):
+            with translated("close its file"):
                 connection.execute(f"DETACH {LAKE}")
         except CatalogError:
             # A broken instance would hold the file for good: drop it.
@@ -310,8 +311,8 @@ class DuckLakeCatalog:
                     use(_password(self._keys.dek(key_id)))
                     return
         raise IntegrityError(
-            "the catalog file opens with none of the vault's keys: restore the newest catalog/, or write it "
-            "anew with `voxelvault verify --rebuild-catalog`"
+            "the catalog file opens with none of the vault's keys, so it is damaged or not this vault's: "
+            "restore the newest catalog/, or write it anew with `voxelvault verify --rebuild-catalog`"
         )
 
     def _reading(self) -> Readers:

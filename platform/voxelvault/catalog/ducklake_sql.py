@@ -48,15 +48,18 @@ def metadata(alias: str) -> str:
 
 
 def attach(connection: Connection, alias: str, path: Path, password: str, *, read_only: bool = False) -> None:
-    """Attach a catalog file, made if it is not there, under a name."""
+    """Attach a catalog file, made if it is not there, under a name.
+
+    What is committed to it is in the file only once it was flushed: there is no journal.
+    """
     options = [f"DATA_PATH '{DATA}'", f"META_ENCRYPTION_KEY '{password}'", f"META_BLOCK_SIZE {BLOCK}"]
-    if read_only:
-        options.append("READ_ONLY")
+    # It is a private copy, so a journal, and an fsync of it at each commit, would serve nobody.
+    options.append("READ_ONLY" if read_only else "META_RECOVERY_MODE 'no_wal_writes'")
     connection.execute(f"ATTACH {literal(f'ducklake:{path}')} AS {quoted(alias)} ({', '.join(options)})")
 
 
 def flush(connection: Connection) -> None:
-    """Bring what was committed from the journal into the attached catalog file."""
+    """Bring what was committed into the attached catalog file."""
     connection.execute(f"CHECKPOINT {metadata(LAKE)}")
 
 

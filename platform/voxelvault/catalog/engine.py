@@ -69,6 +69,22 @@ def connect(extensions: Sequence[str], *, spill: Path | None = None) -> Connecti
     return connection
 
 
+def one_thread(connection: Connection) -> None:
+    """Let an instance work without threads: a commit takes a third less of the processor."""
+    connection.execute("SET threads=1")
+
+
+@contextmanager
+def all_threads(connection: Connection) -> Iterator[None]:
+    """Let an instance use every core for a long piece of work."""
+    before = connection.execute("SELECT current_setting('threads')").fetchall()[0][0]
+    connection.execute("RESET threads")
+    try:
+        yield
+    finally:
+        connection.execute(f"SET threads={before}")
+
+
 def extension_file(package: str) -> Path:
     """Return the extension inside an installed wheel.
 
@@ -169,11 +185,20 @@ def translated(doing: str, failure: Callable[[], VoxelVaultError | None] | None 
         if ours is None and "No space left" in str(error):
             ours = StorageError("the disk is full: free some space, then run again")
         ours = ours or CatalogError(
-            f"the catalog could not {doing} ({safe_message(error)}): run `voxelvault verify`"
+            f"the catalog could not {doing} ({safe_message(error)}): {_advice(error)}"
         )
     else:
         return
     raise ours from None
+
+
+def _advice(error: duckdb.Error) -> str:
+    if isinstance(error, _ABOUT_THE_TEXT):
+        return "run `voxelvault verify`"
+    return (
+        "run `voxelvault verify`; if that ends like this, the catalog file is damaged: "
+        "write it anew with `voxelvault verify --rebuild-catalog`"
+    )
 
 
 def interrupted(error: BaseException) -> bool:
@@ -189,10 +214,12 @@ def interrupted(error: BaseException) -> bool:
 
 __all__ = [
     "Connection",
+    "all_threads",
     "connect",
     "extension_file",
     "interrupted",
     "literal",
+    "one_thread",
     "private_folder",
     "quoted",
     "safe_message",

@@ -24,7 +24,7 @@ from voxelvault.catalog.ducklake_sql import (
     metadata,
     set_digest,
 )
-from voxelvault.catalog.engine import Connection, bound, quoted, translated
+from voxelvault.catalog.engine import Connection, all_threads, bound, quoted, translated
 from voxelvault.catalog.readers import Params
 from voxelvault.catalog.schema import Table
 from voxelvault.crypto.key_tree import Role
@@ -140,8 +140,9 @@ class DuckLakeLease:
     def compact(self, grace: float) -> None:
         """Rewrite what has deleted rows, join small files, forget states older than the grace period."""
         self.let_go()
-        for call in compactions(self._tables, grace):
-            self.transaction(partial(self._run, call))
+        with all_threads(self._connection):
+            for call in compactions(self._tables, grace):
+                self.transaction(partial(self._run, call))
         for call in expirations(grace):
             with self._file.locked(), translated("expire former states", self._files.failures.take):
                 self._run(call)

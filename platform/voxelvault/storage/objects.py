@@ -61,14 +61,14 @@ class LocalObjects:
     def put(self, name: str, parts: Iterable[Buffer]) -> None:
         """Create an object; see `ObjectStore.put`. A part may be a reused buffer: it is written at once."""
         path = self._path(name)
-        with _storage_errors(name), self._temporary(path, parts) as temporary:
+        with storage_errors(name), self._temporary(path, parts) as temporary:
             _link_once(temporary, path)
         self._sync_folder(path)
 
     def replace(self, name: str, data: Buffer) -> None:
         """Create or atomically replace a document."""
         path = self._path(name)
-        with _storage_errors(name), self._temporary(path, [data]) as temporary:
+        with storage_errors(name), self._temporary(path, [data]) as temporary:
             os.replace(temporary, path)
         self._sync_folder(path)
 
@@ -90,12 +90,12 @@ class LocalObjects:
 
     def get(self, name: str) -> bytes:
         """Return the whole object; `ObjectMissing` if there is none."""
-        with _storage_errors(name), open(self._path(name), "rb", buffering=0) as file:
+        with storage_errors(name), open(self._path(name), "rb", buffering=0) as file:
             return file.readall()
 
     def read_into(self, name: str, start: int, out: memoryview) -> None:
         """Fill `out` with bytes from `start` on; `IntegrityError` when the object ends too soon."""
-        with _storage_errors(name):
+        with storage_errors(name):
             fd = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 filled = _pread(fd, start, out.cast("B"))
@@ -106,13 +106,13 @@ class LocalObjects:
 
     def size(self, name: str) -> int:
         """Return the length in bytes; `ObjectMissing` if there is none."""
-        with _storage_errors(name):
+        with storage_errors(name):
             return os.stat(self._path(name)).st_size
 
     def delete(self, name: str) -> None:
         """Remove an object; no error when it is not there."""
         path = self._path(name)
-        with _storage_errors(name):
+        with storage_errors(name):
             try:
                 os.unlink(path)
             except (FileNotFoundError, NotADirectoryError):
@@ -132,7 +132,7 @@ class LocalObjects:
         """Hold the named lock across threads and processes; see `ObjectStore.lock`."""
         path = f"{self.root}/{LOCKS}/{check_name(name)}"
         with ExitStack() as held:
-            with _storage_errors(f"{LOCKS}/{name}"):
+            with storage_errors(f"{LOCKS}/{name}"):
                 os.makedirs(os.path.dirname(path), exist_ok=True)
                 held.enter_context(locks.hold(path, name, timeout))
             yield
@@ -146,7 +146,7 @@ class LocalObjects:
             Seconds since the epoch; younger files may belong to a writer at work and stay.
         """
         swept = 0
-        with _storage_errors("temporary files"):
+        with storage_errors("temporary files"):
             for folder, _, files in os.walk(self.root):
                 for path in (os.path.join(folder, f) for f in files if f.startswith(_TEMPORARY)):
                     with suppress(FileNotFoundError):
@@ -195,7 +195,7 @@ class LocalObjects:
         """Make the entry of `path` in its folder durable."""
         if not self.durable:
             return
-        with _storage_errors("the vault's folder"):
+        with storage_errors("the vault's folder"):
             fd = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 _sync(fd)
@@ -216,7 +216,7 @@ class LocalObjects:
                     yield ObjectInfo(name, status.st_size, status.st_mtime)
 
     def _scan(self, folder: str) -> Sequence[os.DirEntry[str]]:
-        with _storage_errors(folder or "the vault's folder"):
+        with storage_errors(folder or "the vault's folder"):
             try:
                 with os.scandir(f"{self.root}/{folder}") as entries:
                     return sorted(entries, key=lambda entry: entry.name)
@@ -383,7 +383,7 @@ _REFUSALS: dict[int, tuple[type[StorageError], str]] = {
 
 
 @contextmanager
-def _storage_errors(name: str) -> Iterator[None]:
+def storage_errors(name: str) -> Iterator[None]:
     """Turn the operating system's refusals into ours.
 
     The original is cut off (`from None`): it names the vault's folder, which may name a person.
@@ -412,4 +412,4 @@ def _too_short(name: str) -> IntegrityError:
     return IntegrityError(f"{name} ends too soon: run `voxelvault verify`, and restore it from a backup")
 
 
-__all__ = ["LocalObjects", "MemoryObjects", "is_network_fs", "require_local"]
+__all__ = ["LocalObjects", "MemoryObjects", "is_network_fs", "require_local", "storage_errors"]

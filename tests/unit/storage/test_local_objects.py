@@ -407,4 +407,10 @@ def test_a_link_that_was_made_and_answered_with_a_refusal_counts(
 
 
 def test_public_names() -> None:
-    assert set(module.__all__) == {"LocalObjects", "MemoryObjects", "is_network_fs", "require_local"}
+    assert set(module.__all__) == {
+        "LocalObjects",
+        "MemoryObjects",
+        "is_network_fs",
+        "require_local",
+        "storage_errors",
+    }
