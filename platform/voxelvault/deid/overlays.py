@@ -16,7 +16,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from voxelvault.deid.cine import find_everywhere
-from voxelvault.deid.model import Context, Option, Refused, Rewritten
+from voxelvault.deid.model import Action, Context, Option, Refused, Rewritten
 from voxelvault.dicom.part10 import Part10
 from voxelvault.model import FrameSpec
 
@@ -65,6 +65,9 @@ def put_overlays(
         return 0
     blanked = 0
     for group in GROUPS:
+        decision = context.policy.decide(group << 16 | 0x3000, "OW", None, "", False)
+        if decision.action is not Action.CLEAN:  # a site's rule
+            continue
         planes = _planes(part10, group, words, spec)
         if planes is None:
             continue

@@ -104,11 +104,12 @@ class Profile:
             return Decision(Action.REMOVE, f"{name} basic X")
         letters = {option: row.options[option] for option in sorted(self.options) if option in row.options}
         shifted = Option.RETAIN_MODIFIED_DATES
-        if letters.get(shifted) == "C" and vr not in OPAQUE:
+        opaque = vr in OPAQUE and row.key != "60xx3000"  # planes are drawn and looked at
+        if letters.get(shifted) == "C" and not opaque:
             return Decision(Action.SHIFT, f"{name} {shifted} C")
         for letter, action in (("K", Action.KEEP), ("C", Action.CLEAN)):
             option = next((option for option, said in letters.items() if said == letter), None)
-            if option is not None and not (action is Action.CLEAN and vr in OPAQUE):
+            if option is not None and not (action is Action.CLEAN and opaque):
                 return Decision(action, f"{name} {option} {letter}")
         return resolved(row.basic, name, tables.type_of(tag, sop_class, nested))
 

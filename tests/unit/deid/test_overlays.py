@@ -13,6 +13,7 @@ from voxelvault.deid import burned_in
 from voxelvault.deid.model import Context, Option, Refused, Rewritten
 from voxelvault.deid.ocr import Reading
 from voxelvault.deid.overlays import put_overlays
+from voxelvault.deid.profile import profile
 from voxelvault.dicom.part10 import Part10, parse
 from voxelvault.model import FrameSpec
 from voxelvault.testing import synthetic
@@ -29,13 +30,8 @@ class _Cleaner:
         return text == "L"
 
 
-class _Policy:
-    def __init__(self, *options: Option) -> None:
-        self.options = frozenset(options)
-
-
 def _context(*options: Option) -> Context:
-    return Context(_Policy(*options), None, None, _Cleaner())  # type: ignore[arg-type]
+    return Context(profile("basic", options), None, None, _Cleaner())  # type: ignore[arg-type]
 
 
 def _element(tag: int, vr: bytes, value: bytes) -> bytes:

@@ -7,6 +7,7 @@ import pytest
 from deid_support import CT
 from voxelvault.deid.model import Action, Option
 from voxelvault.deid.profile import profile
+from voxelvault.deid.recipes_ctp import read_ctp
 from voxelvault.deid.site_rules import read_toml
 from voxelvault.errors import UsageError
 
@@ -85,3 +86,12 @@ def test_decisions_name_the_row() -> None:
     decision = profile().decide(0x0008103E, "LO", None, CT, False)
     assert decision.rule == "E.1-1 (0008,103E) clean_descriptors C"
     assert profile("basic").edition == "2026d"
+
+
+def test_overlays_are_cleaned_with_graphics_unless_a_site_says_otherwise() -> None:
+    assert action(0x60003000, "OW", Option.CLEAN_GRAPHICS) is Action.CLEAN
+    assert action(0x60023000, "OW") is Action.REMOVE
+    assert action(0x50003000, "OW", Option.CLEAN_GRAPHICS) is Action.REMOVE
+    rules = read_ctp('<script><r en="T" t="overlays">Remove overlays</r></script>')
+    policy = profile("basic", [Option.CLEAN_GRAPHICS], rules)
+    assert policy.decide(0x60003000, "OW", None, CT, False).action is Action.REMOVE
