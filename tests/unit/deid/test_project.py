@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import voxelvault as vv
 from voxelvault.crypto.hybrid import PrivateKey
 from voxelvault.crypto.key_tree import Role
 from voxelvault.deid import approving, enrolment
@@ -416,3 +417,18 @@ def test_what_version_1_stored_still_opens() -> None:
     found = verify_release(golden["receipts"].encode(), [("a.dcm", b"a")], stored.signing)
     assert found.ok
     assert found.refused == 1
+
+
+def test_a_project_inside_a_real_vault_outlives_a_rotation(tmp_path: Path) -> None:
+    with vv.create(tmp_path / "vault", key_file=tmp_path / "key") as vault:
+        resources = vault.resources
+        stored = StoredProject(SealedShelf(resources.objects, resources.keys, MADE.project_id))
+        stored.create(MADE)
+        resources.keys.rotate()
+        resources.keys.commit()
+    with vv.open(tmp_path / "vault", key_file=tmp_path / "key") as vault:
+        resources = vault.resources
+        assert only_project(resources.objects) == MADE.project_id
+        again = StoredProject(SealedShelf(resources.objects, resources.keys, MADE.project_id))
+        assert again.open(CUSTODIAN).key == OPENED.key
+        assert vault.verify().ok
