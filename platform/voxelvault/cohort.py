@@ -16,6 +16,7 @@ from voxelvault.cohorts import combining, parts
 from voxelvault.cohorts.selecting import Chosen, Closable, Parameters
 from voxelvault.derived.face import Cacheable
 from voxelvault.errors import VaultClosed
+from voxelvault.releasing.face import Releasable
 from voxelvault.resources import Resources
 from voxelvault.training.face import Trainable
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from voxelvault.series import Series
 
 
-class Selection(Trainable, Cacheable):
+class Selection(Trainable, Cacheable, Releasable):
     """Series that were asked for; found at the first use, and the same from then on.
 
     Made by `vault.select`. `a & b`, `a | b` and `a - b` are selections again.

@@ -71,6 +71,7 @@ def create_vault(
     residency: str = "",
     catalog: str = EMBEDDED,
     memory_kib: int = MEMORY_KIB,
+    who: str | None = None,
 ) -> Created:
     """Make a vault in an empty or new folder, or in object storage.
 
@@ -90,6 +91,8 @@ def create_vault(
         `embedded`, or the address of a PostgreSQL database; public.
     memory_kib : int
         Argon2id memory of a passphrase slot.
+    who : str, optional
+        Who stands in the log instead of this account.
 
     Raises
     ------
@@ -126,7 +129,7 @@ def create_vault(
     with ExitStack() as opened:
         made = chosen.create(objects, keys, tags)
         opened.callback(made.close)
-        resources = _resources(settings, objects, keys, made, audit, tags, purpose)
+        resources = _resources(settings, objects, keys, made, audit, tags, purpose, who)
         opened.callback(resources.pool.close)
         audit.append([_event(resources, Kind.VAULT_CREATED)])
         remember(Pins(), settings.vault_id, audit, keys.number)
@@ -164,6 +167,7 @@ def open_vault(
     checkpoint: str | None = None,
     accept: bool = False,
     anew: bool = False,
+    who: str | None = None,
 ) -> Resources:
     """Open a vault; never makes one, and asks for a passphrase only at a terminal.
 
@@ -183,6 +187,8 @@ def open_vault(
         Take an older copy that was put back; an entry of its own.
     anew : bool
         Leave the catalog unopened, to write it anew: keys and log are checked all the same.
+    who : str, optional
+        Who stands in the log instead of this account.
 
     Raises
     ------
@@ -217,7 +223,7 @@ def open_vault(
         open_catalog = chosen.unopened if anew else chosen.open
         catalog = open_catalog(objects, keys, tags, read_only=not writable)
         opened.callback(catalog.close)
-        resources = _resources(settings, objects, keys, catalog, audit, tags, purpose)
+        resources = _resources(settings, objects, keys, catalog, audit, tags, purpose, who)
         resources = replace(resources, log=log, read_only=not writable, vouched=vouched)
         opened.callback(resources.pool.close)
         if accept:
@@ -388,6 +394,7 @@ def _resources(
     audit: AuditLog,
     tags: Tags,
     purpose: str | None,
+    who: str | None,
 ) -> Resources:
     return Resources(
         settings,
@@ -400,7 +407,7 @@ def _resources(
         OwnerPolicy(),
         DecoderPool(),
         tags,
-        _who(),
+        who or _who(),
         purpose,
     )
 

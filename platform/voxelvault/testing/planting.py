@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from ahocorasick_rs import BytesAhoCorasick
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
@@ -186,7 +187,7 @@ def _newer(made: Dataset, planter: Planter, table: Sequence[Row]) -> None:
 
 UNLISTED = (
     *("ScanOptions", "SequenceName", "SequenceVariant", "SoftwareVersions", "ManufacturerModelName"),
-    *("RetrieveURL", "ProtocolName", "FilterType", "ConvolutionKernel", "CollimatorType", "GridName"),
+    *("RetrieveURL", "ProtocolName", "FilterType", "ConvolutionKernel", "CollimatorType"),
     *("BodyPartExamined", "ViewPosition", "PhotometricInterpretation", "Manufacturer"),
     *(
         "DerivationDescription",
@@ -388,14 +389,16 @@ def left(data: bytes, planted: Iterable[Planted], kept: Iterable[str] = (), move
     allowed = set(kept)
     planted = list(planted)
     arrived = {_moved(one.value, moved) for one in planted if moved and len(one.value) == 8}
-    views = b"\0".join(_views(data)).upper()
-    return [
-        one
-        for one in planted
-        if not (one.kept_by & allowed)
-        and one.value not in arrived
-        and any(form in views for form in _forms(one.value))
-    ]
+    wanted = [one for one in planted if not (one.kept_by & allowed) and one.value not in arrived]
+    forms = [(form, one) for one in wanted for form in _forms(one.value)]
+    if not forms:
+        return []
+    searcher = BytesAhoCorasick([form for form, _ in forms])
+    hits: dict[Planted, None] = {}
+    for view in _views(data):
+        for number, _, _ in searcher.find_matches_as_indexes(view.upper(), overlapping=True):
+            hits[forms[number][1]] = None
+    return list(hits)
 
 
 def _moved(day: str, days: int) -> str:

@@ -61,7 +61,7 @@ class FileProvider:
         KeyUnavailable
             There is no usable key file.
         """
-        return NewSlot(self.name, self._must_read().public_key(), label)
+        return NewSlot(self.name, self.private_key().public_key(), label)
 
     def recipient_text(self) -> str:
         """Return the public key to hand over to whoever sends a vault.
@@ -71,7 +71,7 @@ class FileProvider:
         KeyUnavailable
             There is no usable key file.
         """
-        return public_text(recipient_key(self._must_read()).public_key())
+        return public_text(recipient_key(self.private_key()).public_key())
 
     def create_next(self, label: str = "") -> NewSlot:
         """Write the key's successor beside it and return its slot; `promote` follows.
@@ -116,7 +116,14 @@ class FileProvider:
     def _next(self) -> Path:
         return self._path.with_name(self._path.name + ".next")
 
-    def _must_read(self) -> PrivateKey:
+    def private_key(self) -> PrivateKey:
+        """Return the key that the file holds.
+
+        Raises
+        ------
+        KeyUnavailable
+            There is no usable key file.
+        """
         key = self._read(self._path)
         if key is None:
             raise KeyUnavailable(_NONE)

@@ -16,6 +16,7 @@ from voxelvault.interfaces.cli.added_verbs import Root
 from voxelvault.interfaces.cli.audit import audit
 from voxelvault.interfaces.cli.command import Session
 from voxelvault.interfaces.cli.compact import compact
+from voxelvault.interfaces.cli.deidentify import deidentify
 from voxelvault.interfaces.cli.demo import demo
 from voxelvault.interfaces.cli.export import export
 from voxelvault.interfaces.cli.info import info
@@ -73,7 +74,23 @@ def cli(ctx: click.Context, /, **options: object) -> None:
     ctx.obj = Session(**options)  # type: ignore[arg-type]
 
 
-for _verb in (init, ingest, sql, show, export, verify, compact, quarantine, info, audit, keys, lab, demo):
+_VERBS = (
+    init,
+    ingest,
+    sql,
+    show,
+    export,
+    deidentify,
+    verify,
+    compact,
+    quarantine,
+    info,
+    audit,
+    keys,
+    lab,
+    demo,
+)
+for _verb in _VERBS:
     cli.add_command(_verb)
 
 

@@ -1,0 +1,218 @@
+"""One file de-identified: every part in its order, and the written bytes searched before they leave.
+
+References
+----------
+DICOM PS3.15 E.1.1 (de-identifier).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+from voxelvault.deid import conformance
+from voxelvault.deid.apply import rewrite
+from voxelvault.deid.classes import DOCUMENTS, Content, content_of
+from voxelvault.deid.documents import put_document
+from voxelvault.deid.faces.finding import face_on, touches
+from voxelvault.deid.faces.mask import FaceMask
+from voxelvault.deid.leak_check import Searcher
+from voxelvault.deid.model import Context, Option, Refused, Rewritten
+from voxelvault.deid.pixels import PixelCleaner, PixelReport
+from voxelvault.deid.waveforms import put_samples
+from voxelvault.deid.writing import file_bytes
+from voxelvault.dicom.part10 import Part10, parse
+from voxelvault.dicom.read import Header, frame_spec, number_of_frames
+from voxelvault.errors import DicomError
+
+_CONTOURS, _CONTOUR_DATA = ("ROIContourSequence", "ContourSequence"), "ContourData"
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """What is to be done about the faces of one study.
+
+    Parameters
+    ----------
+    masks : mapping of str to FaceMask
+        By FrameOfReferenceUID, as it came.
+    remove : bool
+        Take them off; else they stay.
+    """
+
+    masks: Mapping[str, FaceMask] = field(default_factory=dict)
+    remove: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One file as it is released.
+
+    Parameters
+    ----------
+    data : bytes
+        The file.
+    study_uid, series_uid, sop_uid : str
+        Its new UIDs.
+    actions : mapping of str to int
+        Elements per action.
+    verdicts : mapping of str to str
+        What the checks found: `pixels`, `faces`, `leaks`.
+    pixels : PixelReport or None
+        What was blanked.
+    """
+
+    data: bytes = field(repr=False)
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    actions: Mapping[str, int]
+    verdicts: Mapping[str, str]
+    pixels: PixelReport | None = field(default=None, repr=False)
+
+
+def deidentify(
+    data: bytes, context: Context, searcher: Searcher, pixels: PixelCleaner, faces: Faces
+) -> Result:
+    """De-identify one file.
+
+    Parameters
+    ----------
+    data : bytes
+        The file as it came.
+    context : Context
+        Policy, pseudonyms, person and cleaner.
+    searcher : Searcher
+        The second reader, with the patient's values.
+    pixels : PixelCleaner
+        Looks for text in pictures.
+    faces : Faces
+        Of the file's study.
+
+    Returns
+    -------
+    Result
+        The new file, searched.
+
+    Raises
+    ------
+    Refused
+        It can't be released, and why; a leak that was found among them.
+    """
+    part10, source = _read(data)
+    header = Header.from_part10(part10)
+    content = content_of(str(header.get("SOPClassUID") or ""))
+    rewritten = rewrite(source, context)
+    verdicts: dict[str, str] = {"faces": _face_verdict(header, faces)}
+    report = None
+    if content is Content.IMAGE:
+        report = _put_pixels(part10, header, source, rewritten, context, pixels, faces, verdicts)
+    elif content is Content.WAVEFORM:
+        put_samples(source, rewritten.dataset)
+    elif content in DOCUMENTS:
+        vertices = put_document(
+            content, source, rewritten, context.policy.options, pixels.clean_page(context)
+        )
+        if faces.remove and any(touches(mask, vertices) for mask in faces.masks.values()):
+            raise Refused("face_unmapped")
+    elif faces.remove:
+        _require_no_face(source, faces)
+    conformance.mark(rewritten, rewritten.applied)
+    made = file_bytes(rewritten)
+    _search(made, searcher)
+    verdicts["leaks"] = "none"
+    actions = {str(action): count for action, count in rewritten.counts.items()}
+    return Result(made, *_uids(rewritten.dataset), actions, verdicts, report)
+
+
+def _read(data: bytes) -> tuple[Part10, Dataset]:
+    """Read a file with both parsers; what either can't read to its end is refused."""
+    try:
+        part10 = parse(data)
+        return part10, dcmread(io.BytesIO(data), force=True)
+    except (
+        DicomError,
+        InvalidDicomError,
+        EOFError,
+        OSError,
+        ValueError,
+        NotImplementedError,
+        RecursionError,
+    ):
+        raise Refused("data_set_malformed") from None
+
+
+def _put_pixels(
+    part10: Part10,
+    header: Header,
+    source: Dataset,
+    rewritten: Rewritten,
+    context: Context,
+    pixels: PixelCleaner,
+    faces: Faces,
+    verdicts: dict[str, str],
+) -> PixelReport | None:
+    if part10.pixels is None:
+        return None
+    try:
+        spec, count = frame_spec(header), number_of_frames(header)
+    except DicomError:
+        raise Refused("pixels_undecodable") from None
+    face = face_on(faces.masks, header, (count, spec.rows, spec.columns)) if faces.remove else None
+    report = pixels.put(part10, header, rewritten, context, face)
+    verdicts["pixels"] = report.verdict
+    if face is not None or verdicts["faces"] == "none":
+        rewritten.applied.add(Option.CLEAN_FACES.code) if face is not None else None
+    return report
+
+
+def _face_verdict(header: Header, faces: Faces) -> str:
+    if str(header.get("FrameOfReferenceUID") or "") not in faces.masks:
+        return "none"
+    return "removed" if faces.remove else "kept"
+
+
+def _require_no_face(source: Dataset, faces: Faces) -> None:
+    """Refuse contours and surfaces that trace the face."""
+    import numpy as np
+
+    for contour in _contours(source):
+        points = np.asarray(contour, dtype=float)
+        if points.size % 3 == 0 and any(
+            touches(mask, points.reshape(-1, 3)) for mask in faces.masks.values()
+        ):
+            raise Refused("face_unmapped")
+
+
+def _contours(source: Dataset) -> list[Any]:
+    return [
+        contour.get(_CONTOUR_DATA) or []
+        for region in source.get(_CONTOURS[0]) or []
+        for contour in region.get(_CONTOURS[1]) or []
+    ]
+
+
+def _search(made: bytes, searcher: Searcher) -> None:
+    try:
+        found = searcher.file(made)
+    except DicomError:
+        raise Refused("data_set_malformed") from None
+    if found:
+        raise Refused("leak_found")
+
+
+def _uids(dataset: Dataset) -> tuple[str, str, str]:
+    keywords = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    study, series, sop = (str(dataset.get(keyword) or "") for keyword in keywords)
+    if not (study and series and sop):
+        raise Refused("uid_missing")
+    return study, series, sop
+
+
+__all__ = ["Faces", "Result", "deidentify"]

@@ -1,0 +1,307 @@
+"""`deidentify`: releases, and what proves them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from voxelvault.errors import UsageError
+from voxelvault.interfaces.cli.command import PARTLY, Session, pass_session, verb
+from voxelvault.interfaces.cli.output import emit, shown
+
+OPTIONS = (
+    *("clean_pixels", "clean_visual_features", "clean_graphics", "clean_structured", "clean_descriptors"),
+    *("retain_full_dates", "retain_modified_dates", "retain_patient_characteristics", "retain_device"),
+    *("retain_uids", "retain_safe_private", "retain_institution"),
+)
+"""Values of `voxelvault.deid.model.Option`, which is not imported for a `--help`."""
+
+_FILE = click.Path(path_type=Path)
+
+SHOWN = 20
+"""Refused files that are listed."""
+
+
+class _Releases(click.Group):
+    """A group whose first word, when it is no verb of its own, is a folder to be released."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands:
+            args = ["release", *args]
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, "-h", "--help"):
+            args = ["release", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("deidentify", cls=_Releases)
+def deidentify() -> None:
+    """De-identify into a release of its own; prove it, and open what reverses it.
+
+    \b
+    voxelvault deidentify SRC --to DST                       a folder, without a vault
+    voxelvault --vault V deidentify --all --out RELEASE      of a vault, into a vault
+    """  # noqa: D301
+
+
+@verb(
+    "release",
+    "voxelvault deidentify /data/dicom --to /data/released --faces deface",
+    "voxelvault deidentify /data/dicom --to /data/released --project /keys/study-7 --map /keys/map.json",
+    "voxelvault --vault ~/vault deidentify --all --out ~/release --faces deface",
+    "voxelvault --vault ~/vault deidentify --cohort \"Modality = 'CT'\" --out ~/files --format dicom",
+)
+@click.argument("source", required=False, type=click.Path(path_type=Path))
+@click.option("--to", "target", type=click.Path(path_type=Path), metavar="DIR", help="Of a folder SOURCE.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="PLACE", help="Of a vault's series.")
+@click.option("--cohort", metavar="SQL", help="Series of the vault, by a condition.")
+@click.option("--study", metavar="UID", help="One study of the vault.")
+@click.option("--all", "everything", is_flag=True, help="Every series of the vault.")
+@click.option(
+    "--profile",
+    type=click.Choice(["research", "basic"]),
+    default="research",
+    show_default=True,
+    help="basic obeys the table to the letter; research keeps cleaned descriptors and moved dates.",
+)
+@click.option(
+    "--option", "options", multiple=True, type=click.Choice(OPTIONS), help="Beside those; repeat it."
+)
+@click.option(
+    "--rules", type=click.Path(path_type=Path), metavar="FILE", help="A site's own rules: TOML, CTP or deid."
+)
+@click.option(
+    "--faces",
+    type=click.Choice(["deface", "refuse", "keep"]),
+    help="Where a face can be made out; else it asks.",
+)
+@click.option("--project", metavar="PLACE", help="Folder of a project, or the id of one inside the vault.")
+@click.option(
+    "--map",
+    "map_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What became of what; re-identifies.",
+)
+@click.option("--issuer", default="", help="Of patient ids whose header names none.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["vault", "dicom"]),
+    default="vault",
+    help="Of a vault's release.",
+)
+@pass_session
+def release(
+    session: Session,
+    source: Path | None,
+    target: Path | None,
+    out: Path | None,
+    cohort: str | None,
+    study: str | None,
+    everything: bool,
+    profile: str,
+    options: Sequence[str],
+    rules: Path | None,
+    faces: str | None,
+    project: str | None,
+    map_file: Path | None,
+    issuer: str,
+    format_: str,
+    as_json: bool,
+) -> int:
+    """De-identify a folder SOURCE into another, or a vault's series into a release.
+
+    A release is signed for: `deidentify verify` holds it against its receipts. What can't be cleaned
+    is left out and listed (exit code 3). Run it again to go on after an interruption.
+    """
+    from voxelvault.releasing.deidentify import Rules
+
+    chosen = Rules(profile, _options(options), _site_rules(rules), faces)
+    if source is not None:
+        if target is None or out or cohort or study or everything:
+            raise UsageError(
+                "a folder is released with --to DIR, and without --out, --cohort, --study or --all"
+            )
+        made = _of_folder(source, target, chosen, project, map_file, issuer)
+    else:
+        if out is None or bool(cohort) + bool(study) + everything != 1:
+            raise UsageError(
+                "say what to release: a folder with --to, or one of --all, --study, --cohort with --out"
+            )
+        made = _of_vault(session, out, chosen, project, map_file, format_, cohort, study)
+    _tell(made, map_file, as_json)
+    return 0 if made.complete else PARTLY
+
+
+def _of_folder(
+    source: Path, target: Path, rules: Any, project: str | None, map_file: Path | None, issuer: str
+) -> Any:
+    from voxelvault.display.progress import Progress
+    from voxelvault.releasing.deidentify import Extras, release_folder
+    from voxelvault.releasing.originals import FolderOriginals
+    from voxelvault.releasing.projects import using
+
+    if not source.is_dir():
+        raise UsageError("there is no folder of that name to de-identify; check the path")
+    if target.resolve().is_relative_to(source.resolve()) or source.resolve().is_relative_to(target.resolve()):
+        raise UsageError("source and release must not lie within one another; choose another folder")
+    mine = using(project)
+    with Progress("look", shown=None) as looked:
+        originals = FolderOriginals(source, issuer, looked.advance)
+    with Progress("deidentify", len(originals)) as bar:
+        return release_folder(originals, target, rules, mine, Extras(map_file, advance=bar.advance))
+
+
+def _of_vault(
+    session: Session,
+    out: Path,
+    rules: Any,
+    project: str | None,
+    map_file: Path | None,
+    format_: str,
+    cohort: str | None,
+    study: str | None,
+) -> Any:
+    with session.open() as vault:
+        selection = (
+            vault.select(cohort) if cohort else vault.select(uids=[study]) if study else vault.select()
+        )
+        return selection.release(out, rules, format=format_, project=project, map_file=map_file)
+
+
+def _options(names: Sequence[str]) -> Sequence[Any]:
+    from voxelvault.deid.model import Option
+
+    return tuple(Option(name) for name in names)
+
+
+def _site_rules(path: Path | None) -> Any:
+    from voxelvault.releasing.site import site_rules
+
+    return None if path is None else site_rules(path)
+
+
+def _tell(made: Any, map_file: Path | None, as_json: bool) -> None:
+    lines = [str(made), f"in {made.path}; signed by {made.signer}"]
+    if made.recovery_code:
+        lines.append(f"recovery code of the release, shown once: {made.recovery_code}")
+    if made.one_time:
+        lines.append("the pseudonyms' key was for this run alone: name a --project to make the same again")
+    if map_file is not None:
+        lines.append("the map re-identifies everybody in the release: keep it apart, or delete it")
+    for place, reason in made.report.places[:SHOWN]:
+        lines.append(f"  left out: {shown(place)}: {reason}")
+    if len(made.report.places) > SHOWN:
+        lines.append(f"  and {len(made.report.places) - SHOWN} more")
+    document = {
+        "path": made.path,
+        "files": made.report.found,
+        "released": made.report.released,
+        "blanked": made.report.blanked,
+        "refused": dict(made.report.refused),
+        "left_out": [{"file": place, "reason": reason} for place, reason in made.report.places],
+        "signer": made.signer,
+        "complete": made.complete,
+        "interrupted": made.interrupted,
+    }
+    emit(document, lines, as_json)
+
+
+@verb(
+    "verify",
+    "voxelvault deidentify verify /data/released",
+    "voxelvault deidentify verify ~/release --signer 5f0c…",
+)
+@click.argument("place", type=click.Path(path_type=Path))
+@click.option("--signer", metavar="HEX", help="The project's public key, as its custodian handed it over.")
+@pass_session
+def verify(session: Session, place: Path, signer: str | None, as_json: bool) -> int:
+    """Hold a release against its receipts; no key of the project is needed.
+
+    Of a folder every file is read; of a vault too, which opens with a key of the release.
+    """
+    found = _verified(session, place, _signer(signer))
+    lines = [
+        f"{found.files} files as signed for, {found.refused} were left out, profile {found.terms.profile}"
+        if found.ok
+        else "NOT as signed for",
+        f"signed by {found.signer.hex()}"
+        + ("" if signer else ": compare it with what its custodian told you"),
+    ]
+    for name in ("changed", "missing", "extra", "reordered"):
+        lines += [f"  {name}: {shown(path)}" for path in getattr(found, name)[:SHOWN]]
+    emit({"ok": found.ok, **_plain(found)}, lines, as_json)
+    return 0 if found.ok else 1
+
+
+def _verified(session: Session, place: Path, signer: bytes | None) -> Any:
+    from voxelvault.releasing.places import verify_folder, verify_vault
+    from voxelvault.storage.layout import VAULT_TOML
+
+    if not (place / VAULT_TOML).exists():
+        return verify_folder(place, signer)
+    import voxelvault
+
+    with voxelvault.open(place, key_file=session.key_file, passphrase=session.passphrase()) as vault:
+        return verify_vault(vault.resources, signer)
+
+
+def _signer(text: str | None) -> bytes | None:
+    try:
+        return None if text is None else bytes.fromhex(text)
+    except ValueError:
+        raise UsageError("a signer is a public key in hexadecimal; copy it whole") from None
+
+
+def _plain(found: Any) -> dict[str, Any]:
+    names = ("files", "refused", "changed", "missing", "extra", "reordered")
+    return {
+        **{name: getattr(found, name) for name in names},
+        "signer": found.signer.hex(),
+        "profile": found.terms.profile,
+    }
+
+
+@verb(
+    "explain",
+    "voxelvault deidentify explain StudyDescription",
+    "voxelvault deidentify explain 0019,xx0C --creator 'SIEMENS MR HEADER'",
+)
+@click.argument("tag")
+@click.option("--creator", help="Of a private element.")
+@click.option("--profile", type=click.Choice(["research", "basic"]), default="research", show_default=True)
+@click.option("--option", "options", multiple=True, type=click.Choice(OPTIONS))
+@click.option("--rules", type=click.Path(path_type=Path), metavar="FILE", help="A site's own rules.")
+@pass_session
+def explain(
+    session: Session,
+    tag: str,
+    creator: str | None,
+    profile: str,
+    options: Sequence[str],
+    rules: Path | None,
+    as_json: bool,
+) -> int:
+    """Say what becomes of an element, which rule decides, and what each option would change."""
+    from voxelvault.deid.explain import explain as explained
+    from voxelvault.deid.explain import title
+    from voxelvault.deid.profile import profile as made
+
+    own = [made(profile, _options(options), _site_rules(rules))] if options or rules else []
+    found = explained(tag, creator, policies=own)
+    emit([str(one) for one in found], [title(tag, creator), *map(str, found)], as_json)
+    return 0
+
+
+for _verb in (release, verify, explain):
+    deidentify.add_command(_verb)
+
+__all__ = ["deidentify"]

@@ -1,0 +1,234 @@
+"""The verb: a vault's series, or a folder, de-identified into a new vault or a new folder.
+
+What a release is made with (rules, project, what to do about faces) is decided before anything is
+read; what was made is signed for, described, and tells nothing of its source.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from voxelvault.deid.model import Option
+from voxelvault.deid.pixels import PixelCleaner
+from voxelvault.deid.profile import Profile, SiteRules, profile
+from voxelvault.deid.receipt import Terms
+from voxelvault.dicom.decode import DecoderPool
+from voxelvault.errors import UsageError
+from voxelvault.intake.interrupt import interruptible
+from voxelvault.model import new_id
+from voxelvault.releasing.originals import Originals
+from voxelvault.releasing.places import FolderPlace, ReleasePlace, VaultPlace
+from voxelvault.releasing.progress import Progress
+from voxelvault.releasing.projects import PathLike, Using
+from voxelvault.releasing.run import Maps, Report, Steps, run
+from voxelvault.releasing.study import CHOICES, Outcome, Settings
+
+MAP_WRITTEN, ONE_TIME = "map_written", "one_time_project"
+"""Notes in the receipts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How to de-identify.
+
+    Parameters
+    ----------
+    preset : str
+        ``research`` (the default) or ``basic``.
+    options : sequence of Option
+        Beside those of the preset.
+    site : SiteRules, optional
+        A site's own rules.
+    faces : {"deface", "refuse", "keep"} or None
+        What to do where a face can be made out; without, that is an error which asks.
+    """
+
+    preset: str = "research"
+    options: Sequence[Option] = ()
+    site: SiteRules | None = None
+    faces: str | None = None
+
+    def profile(self) -> Profile:
+        """Return the rules in force.
+
+        Raises
+        ------
+        UsageError
+            Unknown ones, or options that exclude each other.
+        """
+        if self.faces not in (None, *CHOICES):
+            raise UsageError(f"faces is one of {', '.join(CHOICES)}; choose one")
+        return profile(self.preset, self.options, self.site)
+
+
+@dataclass(slots=True)
+class ReleaseReport:
+    """A release, and what became of every file.
+
+    Attributes
+    ----------
+    path : Path
+        Where it lies.
+    report : Report
+        Files released and refused, with reasons.
+    signer : str
+        Public key of the project's signatures, hexadecimal: hand it over beside the release.
+    one_time : bool
+        The project's key was for this run alone: nobody can make the same pseudonyms again.
+    recovery_code : str or None
+        Of a release that is a vault and was just made: shown once, and kept nowhere.
+    interrupted : bool
+        Ctrl-C ended it: the same call goes on.
+    """
+
+    path: Path
+    report: Report
+    signer: str
+    one_time: bool = False
+    recovery_code: str | None = field(default=None, repr=False)
+    interrupted: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Nothing that is a patient's object was refused or left."""
+        return self.report.complete and not self.interrupted
+
+    def __str__(self) -> str:
+        return str(self.report) + (", interrupted: run it again to go on" if self.interrupted else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What else a release may write, and tell along the way.
+
+    Parameters
+    ----------
+    map_file : Path, optional
+        Which path, UID and patient became which: re-identifies.
+    picture : callable
+        Takes each outcome, for a report of what was blanked.
+    advance : callable
+        Progress: called with the number of files done.
+    """
+
+    map_file: Path | None = None
+    picture: Callable[[Outcome], object] = lambda outcome: None
+    advance: Callable[[int], object] = lambda files: None
+
+
+def release_folder(
+    originals: Originals, out: PathLike, rules: Rules, mine: Using, extras: Extras | None = None
+) -> ReleaseReport:
+    """De-identify into a folder of plain DICOM files, with a DICOMDIR, receipts and a card.
+
+    Parameters
+    ----------
+    originals : Originals
+        What to release.
+    out : path
+        New or empty, or an unfinished release that goes on.
+    rules : Rules
+        How.
+    mine : Using
+        The project.
+    extras : Extras, optional
+        What else to write.
+
+    Raises
+    ------
+    UsageError
+        A place or a choice that can't be; or a face can be made out, and `rules.faces` is None.
+    """
+    place = FolderPlace(Path(out).expanduser())
+    return _release(originals, place, rules, mine, extras or Extras())
+
+
+def release_vault(
+    originals: Originals, out: PathLike, rules: Rules, mine: Using, extras: Extras | None = None
+) -> ReleaseReport:
+    """De-identify into a vault of its own, with its own root key; parameters as `release_folder`.
+
+    The vault is closed again; it opens with its key file in the user's configuration, or with the
+    recovery code that the report shows once.
+    """
+    with VaultPlace(Path(out).expanduser()) as place:
+        return _release(originals, place, rules, mine, extras or Extras())
+
+
+def _release(
+    originals: Originals, place: ReleasePlace, rules: Rules, mine: Using, extras: Extras
+) -> ReleaseReport:
+    chosen = rules.profile()
+    _check_map(place.path, extras.map_file)
+    notes = [MAP_WRITTEN] if extras.map_file else []
+    progress = Progress(place.shelf, _terms(chosen, mine, notes))
+    report, interrupted, maps = _run(originals, place, chosen, rules, mine, progress, extras)
+    if extras.map_file is not None:
+        _write_map(extras.map_file, maps)
+    if not interrupted:
+        place.finish(progress, mine, chosen, rules.faces or "")
+    return ReleaseReport(
+        place.path,
+        report,
+        mine.opened.project.signing.hex(),
+        mine.one_time,
+        place.recovery_code,
+        interrupted,
+    )
+
+
+def _run(
+    originals: Originals,
+    place: ReleasePlace,
+    chosen: Profile,
+    rules: Rules,
+    mine: Using,
+    progress: Progress,
+    extras: Extras,
+) -> tuple[Report, bool, Maps]:
+    """Do it; return the report, whether Ctrl-C ended it, and what became of what."""
+    maps: dict[str, dict[str, str | None]] = {"paths": {}, "uids": {}, "patients": {}}
+
+    def record(pairs: Maps) -> None:
+        if mine.keeps_ledger and mine.stored is not None:
+            mine.stored.record(mine.opened, pairs)
+        for name, found in pairs.items() if extras.map_file else ():
+            maps[name].update(found)
+
+    settings = Settings(chosen, mine.opened.pseudonyms(), rules.faces)
+    with DecoderPool() as pool, interruptible() as stop:
+        steps = Steps(record, extras.picture, extras.advance, stop.is_set)
+        report = run(originals, place.target, settings, PixelCleaner(pool), progress, steps)
+        for refused, _ in originals.refused if extras.map_file else ():
+            maps["paths"][refused] = None
+        return report, stop.is_set(), maps
+
+
+def _terms(chosen: Profile, mine: Using, notes: Sequence[str]) -> Terms:
+    every = tuple([*notes, ONE_TIME] if mine.one_time else notes)
+    code = version("voxelvault")
+    return Terms(new_id(), chosen.name, chosen.digest, chosen.edition, chosen.codes, code, every)
+
+
+def _check_map(release: Path, map_file: Path | None) -> None:
+    if map_file is None:
+        return
+    if map_file.resolve().is_relative_to(release.resolve()):
+        raise UsageError("the map re-identifies: write it elsewhere than into the release")
+    if map_file.exists():
+        raise UsageError("there is a file in the map's place; choose another name")
+
+
+def _write_map(place: Path, maps: Maps) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(maps, file, ensure_ascii=False, indent=1)
+
+
+__all__ = ["Extras", "ReleaseReport", "Rules", "release_folder", "release_vault"]

@@ -1,0 +1,93 @@
+"""A vault's series released: one decision, one entry of intent in its log, and one of what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from voxelvault.audit.about import about
+from voxelvault.audit.events import Event, Kind, Outcome
+from voxelvault.errors import UsageError
+from voxelvault.policy.access import Request, require
+from voxelvault.releasing.deidentify import Extras, ReleaseReport, Rules, release_folder, release_vault
+from voxelvault.releasing.originals import VaultOriginals
+from voxelvault.releasing.projects import PathLike, Using, using
+from voxelvault.resources import Resources
+
+FORMATS = ("vault", "dicom")
+
+
+def deidentify(
+    resources: Resources,
+    series_ids: Sequence[str],
+    out: PathLike,
+    rules: Rules,
+    *,
+    format: str = "vault",
+    project: PathLike | None = None,
+    key_file: PathLike | None = None,
+    cohort_id: str | None = None,
+    extras: Extras | None = None,
+) -> ReleaseReport:
+    """De-identify series of an open vault.
+
+    Parameters
+    ----------
+    resources : Resources
+        The open vault.
+    series_ids : sequence of str
+        Opaque ids.
+    out : path
+        New or empty; or an unfinished release, which goes on.
+    rules : Rules
+        How.
+    format : {"vault", "dicom"}
+        A vault of its own, or a folder of files.
+    project, key_file : path, optional
+        Whose pseudonyms; see `voxelvault.releasing.projects.using`.
+    cohort_id : str, optional
+        The cohort that the series are of, for the log.
+    extras : Extras, optional
+        Progress and pictures; no map, which takes two approvers.
+
+    Raises
+    ------
+    PolicyDenied, AuditError
+        Then nothing was read.
+    UsageError
+        See `release_folder`; or a map was asked for.
+    """
+    extras = extras or Extras()
+    if format not in FORMATS:
+        raise UsageError(f"a release is made as one of {', '.join(FORMATS)}; choose one")
+    if extras.map_file is not None:
+        raise UsageError("from a vault, two approvers open what became of what: see `deidentify ledger`")
+    asked = tuple(series_ids)
+    require(resources.policy, Request(Kind.RELEASE_MADE, asked, resources.purpose, resources.who))
+    chosen, mine = rules.profile(), using(project, resources, key_file)
+    entry = about(_event(resources, mine, rules, chosen.digest, format), asked, cohort_id)
+    resources.audit.append([replace(entry, outcome=Outcome.INTENT)])
+    make = release_vault if format == "vault" else release_folder
+    try:
+        made = make(VaultOriginals(resources, asked), out, rules, mine, extras)
+    except BaseException:
+        resources.audit.append([replace(entry, outcome=Outcome.FAILED)])
+        raise
+    counts = {"files": made.report.released, "refused": sum(made.report.refused.values())}
+    outcome = Outcome.OK if made.complete else Outcome.PARTIAL
+    resources.audit.append([replace(entry, outcome=outcome, counts={**entry.counts, **counts})])
+    return made
+
+
+def _event(resources: Resources, mine: Using, rules: Rules, policy: str, format: str) -> Event:
+    return Event(
+        kind=Kind.RELEASE_MADE,
+        who=resources.who,
+        purpose=resources.purpose,
+        ids={"project": (mine.opened.project.project_id,), "custodian": (mine.opened.custodian_id,)},
+        digests={"policy": policy},
+        codes={"profile": (rules.preset,), "format": (format,), "options": tuple(rules.options)},
+    )
+
+
+__all__ = ["FORMATS", "deidentify"]

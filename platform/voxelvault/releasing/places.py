@@ -1,0 +1,246 @@
+"""A release's place from the first file to the signature: a folder, or a vault of its own.
+
+While it isn't whole, it keeps how far it has come; when it is, receipts and card lie in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from voxelvault.audit.events import Event, Kind
+from voxelvault.crypto.ways import Ways
+from voxelvault.deid import card
+from voxelvault.deid.card import FileOf
+from voxelvault.deid.profile import Profile
+from voxelvault.deid.project_shelf import FolderShelf, SealedShelf, Shelf, only_project
+from voxelvault.deid.receipt import Receipt, Refusal, Verification, issue, verify_release
+from voxelvault.errors import IntegrityError, ObjectMissing, UsageError
+from voxelvault.files import replace_file
+from voxelvault.model import Buffer, new_id
+from voxelvault.opening import close_vault, create_vault, open_vault
+from voxelvault.releasing.facts import facts, folder_headers, vault_headers
+from voxelvault.releasing.originals import VaultOriginals
+from voxelvault.releasing.progress import Progress
+from voxelvault.releasing.projects import Using
+from voxelvault.releasing.targets import FolderTarget, Target, VaultTarget, require_empty
+from voxelvault.resources import Resources
+from voxelvault.storage.layout import VAULT_TOML
+from voxelvault.storage.objects import LocalObjects
+
+UNFINISHED = ".release"
+"""Folder of what a release that isn't whole yet has come to."""
+
+RECEIPTS, CARD, CROISSANT = "receipts.jsonl", "README.md", "croissant.json"
+
+MAKER = "release"
+"""Who stands in a release's own log: nobody's account."""
+
+
+class ReleasePlace(Protocol):
+    """Where a release is made."""
+
+    path: Path
+    recovery_code: str | None
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where progress is kept."""
+
+    @property
+    def target(self) -> Target:
+        """Takes the files."""
+
+    def finish(self, progress: Progress, mine: Using, chosen: Profile, faces: str) -> None:
+        """Sign for what was released, and describe it."""
+
+
+class FolderPlace:
+    """A folder of plain files.
+
+    Parameters
+    ----------
+    path : Path
+        New or empty, or an unfinished release.
+
+    Raises
+    ------
+    UsageError
+        It holds something else.
+    """
+
+    recovery_code: str | None = None
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._unfinished = path / UNFINISHED
+        if not self._unfinished.exists():
+            require_empty(path)
+        self._unfinished.mkdir(parents=True, exist_ok=True)
+        self.shelf: Shelf = FolderShelf(LocalObjects(self._unfinished))
+        self._files = FolderTarget(path)
+        self.target: Target = self._files
+
+    def finish(self, progress: Progress, mine: Using, chosen: Profile, faces: str) -> None:
+        """Write receipts and card; take the traces of the making away."""
+        document = _signed(progress, mine)
+        replace_file(self.path / RECEIPTS, document)
+        told = facts(
+            folder_headers(self.path),
+            progress.terms,
+            chosen.options,
+            refused=_refused(progress),
+            faces=faces,
+            files=[_file_of(RECEIPTS, document)],
+            pattern="**/*.dcm",
+        )
+        replace_file(self.path / CARD, card.markdown(told).encode())
+        replace_file(self.path / CROISSANT, card.croissant(told).encode())
+        shutil.rmtree(self._unfinished)
+        self._files.close()
+
+
+class VaultPlace:
+    """A vault of its own.
+
+    Parameters
+    ----------
+    path : Path
+        A new or empty folder, or an unfinished release.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recovery_code: str | None = None
+        self._resources = self._open()
+        self.shelf: Shelf = SealedShelf(self._resources.objects, self._resources.keys, self._release_id())
+        self.target: Target = VaultTarget(self._resources)
+
+    def __enter__(self) -> VaultPlace:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        close_vault(self._resources)
+
+    def _open(self) -> Resources:
+        if (self.path / VAULT_TOML).exists():
+            return open_vault(self.path, Ways(None, None), who=MAKER)
+        made = create_vault(self.path, Ways(None, None), who=MAKER)
+        self.recovery_code = made.recovery_code
+        return made.resources
+
+    def _release_id(self) -> str:
+        try:
+            found = only_project(self._resources.objects)
+        except ObjectMissing:
+            return new_id()
+        shelf = SealedShelf(self._resources.objects, self._resources.keys, found)
+        if RECEIPTS in shelf.names(""):
+            raise UsageError("this vault is a release that is whole; choose another place")
+        return found
+
+    def finish(self, progress: Progress, mine: Using, chosen: Profile, faces: str) -> None:
+        """Seal receipts and card in the release, and enter it in its log."""
+        document = _signed(progress, mine)
+        told = facts(
+            vault_headers(self._resources),
+            progress.terms,
+            chosen.options,
+            refused=_refused(progress),
+            faces=faces,
+            files=[_file_of(RECEIPTS, document)],
+            pattern="",
+        )
+        self.shelf.put(CARD, card.markdown(told).encode())
+        self.shelf.put(CROISSANT, card.croissant(told).encode())
+        self.shelf.put(RECEIPTS, document)
+        counts = {
+            "files": sum(isinstance(entry, Receipt) for entry in progress.entries),
+            "refused": _refused(progress),
+        }
+        self._resources.audit.append(
+            [
+                Event(
+                    kind=Kind.RELEASE_MADE,
+                    who=self._resources.who,
+                    counts=counts,
+                    digests={"policy": chosen.digest, "receipts": hashlib.sha256(document).hexdigest()},
+                )
+            ]
+        )
+
+
+def _signed(progress: Progress, mine: Using) -> bytes:
+    document = issue(progress.terms, progress.entries, mine.opened.signing_key)
+    if mine.stored is not None:
+        mine.stored.keep_receipts(progress.terms.release_id, document)
+    return document
+
+
+def _refused(progress: Progress) -> int:
+    return sum(isinstance(entry, Refusal) for entry in progress.entries)
+
+
+def _file_of(name: str, data: bytes) -> FileOf:
+    return FileOf(name, "application/jsonl", hashlib.sha256(data).hexdigest(), len(data))
+
+
+def verify_folder(folder: Path, signer: bytes | None = None) -> Verification:
+    """Hold a folder against the receipts in it; no key is needed.
+
+    Parameters
+    ----------
+    folder : Path
+        The release.
+    signer : bytes, optional
+        The project's public key, got from elsewhere.
+
+    Raises
+    ------
+    IntegrityError
+        There are no receipts, or they were changed.
+    """
+    place = folder / RECEIPTS
+    if not place.exists():
+        raise IntegrityError("the folder holds no receipts: it is no release, or was cut; ask for it again")
+
+    def files() -> Iterator[tuple[str, Buffer]]:
+        for path in sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.dcm")):
+            yield path, (folder / path).read_bytes()
+
+    return verify_release(place.read_bytes(), files(), signer)
+
+
+def verify_vault(resources: Resources, signer: bytes | None = None) -> Verification:
+    """Hold an open release against the receipts sealed in it; parameters as `verify_folder`."""
+    shelf = SealedShelf(resources.objects, resources.keys, only_project(resources.objects))
+    try:
+        document = shelf.get(RECEIPTS)[0]
+    except ObjectMissing:
+        raise IntegrityError("this vault holds no receipts: it is no release, or an unfinished one") from None
+    return verify_release(document, _vault_files(resources), signer)
+
+
+def _vault_files(resources: Resources) -> Iterator[tuple[str, Buffer]]:
+    rows = resources.catalog.query(
+        "select i.instance_id, s.StudyInstanceUID || '/' || s.SeriesInstanceUID || '/' || i.SOPInstanceUID"
+        " || '.dcm' as path from instances i join series s using (series_id) where not i.superseded"
+    ).to_pylist()
+    paths = {row["instance_id"]: row["path"] for row in rows}
+    originals = (
+        (paths[original.place], original)
+        for subject in VaultOriginals(resources).subjects()
+        for study in subject.studies
+        for original in study
+    )
+    for path, original in sorted(originals, key=lambda one: one[0]):
+        yield path, original.read()
+
+
+__all__ = ["FolderPlace", "ReleasePlace", "VaultPlace", "verify_folder", "verify_vault"]

@@ -1,0 +1,205 @@
+"""Which project a release has its pseudonyms of: in the vault, in a folder, or for one run alone."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from voxelvault.audit.events import Event, Kind
+from voxelvault.config import config_home
+from voxelvault.crypto.hybrid import PrivateKey
+from voxelvault.crypto.providers.file import FileProvider
+from voxelvault.deid.approver import ApproverPublic
+from voxelvault.deid.enrolment import make
+from voxelvault.deid.project import OpenProject, open_project
+from voxelvault.deid.project_shelf import FolderShelf, SealedShelf, only_project, projects_in
+from voxelvault.deid.stored_project import StoredProject
+from voxelvault.errors import ObjectMissing, UsageError
+from voxelvault.files import write_new
+from voxelvault.resources import Resources
+from voxelvault.storage.objects import LocalObjects
+
+PathLike = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Using:
+    """A project that is open, and where it is stored; nowhere, if it is for one run alone."""
+
+    opened: OpenProject = field(repr=False)
+    stored: StoredProject | None = None
+
+    @property
+    def one_time(self) -> bool:
+        """Its key is gone after the run."""
+        return self.stored is None
+
+    @property
+    def keeps_ledger(self) -> bool:
+        """Pairs of old and new values are kept, sealed to the approvers."""
+        return self.stored is not None and bool(self.opened.project.ledger)
+
+
+def custodian_file() -> Path:
+    """Return where this user's key as a custodian is, unless another file is named."""
+    return config_home() / "keys" / "custodian.key"
+
+
+def custodian(path: PathLike | None = None, *, make_one: bool = False) -> PrivateKey:
+    """Return this user's key as a custodian.
+
+    Parameters
+    ----------
+    path : path, optional
+        Key file; by default `custodian_file()`.
+    make_one : bool
+        Make it if it isn't there.
+
+    Raises
+    ------
+    KeyUnavailable
+        There is no usable key file.
+    """
+    place = Path(path or custodian_file()).expanduser()
+    if make_one and not place.exists():
+        FileProvider(place).create()
+    return FileProvider(place).private_key()
+
+
+def stored(project: PathLike | None, resources: Resources | None) -> StoredProject:
+    """Return a project where it lies.
+
+    Parameters
+    ----------
+    project : path or str, optional
+        A folder, or the id of a project inside the vault; by default the vault's only one.
+    resources : Resources, optional
+        The open vault.
+
+    Raises
+    ------
+    ObjectMissing
+        There is none.
+    UsageError
+        The vault holds several, or no vault is open.
+    """
+    if resources is not None and (project is None or str(project) in projects_in(resources.objects)):
+        project_id = only_project(resources.objects) if project is None else str(project)
+        return StoredProject(SealedShelf(resources.objects, resources.keys, project_id))
+    if project is None:
+        raise UsageError("name the project: --project FOLDER, or open the vault that holds it")
+    return StoredProject(FolderShelf(LocalObjects(Path(project).expanduser())))
+
+
+def using(
+    project: PathLike | None, resources: Resources | None = None, key_file: PathLike | None = None
+) -> Using:
+    """Open the project of a release.
+
+    Parameters
+    ----------
+    project : path or str, optional
+        As `stored` takes it. Without one, a vault's only project, which is made if there is none;
+        without a vault, a project for this run alone.
+    resources : Resources, optional
+        The open vault.
+    key_file : path, optional
+        The custodian's key file.
+
+    Raises
+    ------
+    KeyUnavailable
+        The key is no custodian's of the project.
+    """
+    if project is None and resources is None:
+        key = PrivateKey.generate()
+        return Using(open_project(make({"one-time": key.public_key()}), key))
+    try:
+        found = stored(project, resources)
+    except ObjectMissing:
+        if project is not None or resources is None:
+            raise
+        found = create(None, resources)
+    return Using(found.open(custodian(key_file)), found)
+
+
+def create(
+    folder: PathLike | None,
+    resources: Resources | None = None,
+    *,
+    approvers: dict[str, ApproverPublic] | None = None,
+    key_file: PathLike | None = None,
+) -> StoredProject:
+    """Make a project, its maker the first custodian.
+
+    Parameters
+    ----------
+    folder : path, optional
+        A new or empty one; without it, the project is sealed inside the vault.
+    resources : Resources, optional
+        The open vault; the making is entered in its log.
+    approvers : dict of str to ApproverPublic, optional
+        By label, at least two; without any, no ledger is kept.
+    key_file : path, optional
+        The custodian's key file; made if need be.
+
+    Raises
+    ------
+    UsageError
+        One approver alone, or neither folder nor vault.
+    ObjectExists
+        A project is there already.
+    """
+    if folder is None and resources is None:
+        raise UsageError("say where the project lies: --project FOLDER, or open a vault for it")
+    made = make({"custodian": custodian(key_file, make_one=True).public_key()}, approvers)
+    if folder is not None:
+        place = Path(folder).expanduser()
+        place.mkdir(parents=True, exist_ok=True)
+        found = StoredProject(FolderShelf(LocalObjects(place)))
+    else:
+        assert resources is not None  # noqa: S101 - checked above
+        found = StoredProject(SealedShelf(resources.objects, resources.keys, made.project_id))
+    if resources is not None:
+        counts = {"custodians": len(made.custodians), "approvers": len(made.approvers)}
+        resources.audit.append(
+            [
+                Event(
+                    kind=Kind.PROJECT_MADE,
+                    who=resources.who,
+                    purpose=resources.purpose,
+                    ids={"project": (made.project_id,)},
+                    counts=counts,
+                )
+            ]
+        )
+    found.create(made)
+    return found
+
+
+def approver_file(path: PathLike) -> ApproverPublic:
+    """Read an approver's public key from a file."""
+    return ApproverPublic.from_text(Path(path).expanduser().read_text("ascii").strip())
+
+
+def new_approver(path: PathLike) -> str:
+    """Write a new approver's secret key to a file of its owner's; return the public one as text."""
+    from voxelvault.deid.approver import ApproverKey
+
+    key, place = ApproverKey.generate(), Path(path).expanduser()
+    write_new(place, [key.text().encode() + b"\n"])
+    place.chmod(0o600)
+    return key.public().text()
+
+
+__all__ = [
+    "Using",
+    "approver_file",
+    "create",
+    "custodian",
+    "custodian_file",
+    "new_approver",
+    "stored",
+    "using",
+]

@@ -1,0 +1,223 @@
+"""A release made: patient by patient, study by study, each whole or not at all, and every one told.
+
+The order of a study's steps: rewritten and searched; its pairs into the ledger; its files into their
+place, read again and compared; its receipts kept. Killed anywhere, the next run goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from voxelvault.deid.model import REASONS
+from voxelvault.deid.pixels import PixelCleaner
+from voxelvault.deid.receipt import Receipt, Refusal
+from voxelvault.errors import IntegrityError
+from voxelvault.releasing.originals import Original, Originals, Subject
+from voxelvault.releasing.progress import Entry, Progress
+from voxelvault.releasing.study import Outcome, Settings, Whose, release, whose
+from voxelvault.releasing.targets import Released, Target
+
+Maps = Mapping[str, Mapping[str, str | None]]
+LEAK = "leak_found"
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of every file.
+
+    Attributes
+    ----------
+    found, released, blanked : int
+        Files to do; released, in this run and before; of those, with something blanked.
+    studies, patients : int
+        That were done in this run.
+    refused : Counter
+        Files by the code of the reason (`voxelvault.deid.model.REASONS`).
+    places : list of (str, str)
+        Where each refused file lies, and why: may name a patient, shown to the caller, never logged.
+    """
+
+    found: int = 0
+    released: int = 0
+    blanked: int = 0
+    studies: int = 0
+    patients: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    places: list[tuple[str, str]] = field(default_factory=list, repr=False)
+
+    @property
+    def complete(self) -> bool:
+        """True when nothing that is a patient's object was refused."""
+        return not any(reason in REASONS for reason in self.refused)
+
+    def __str__(self) -> str:
+        parts = [f"{self.released} of {self.found} files released, {self.patients} patients"]
+        parts += [f"{self.blanked} with something blanked"] if self.blanked else []
+        parts += [f"{count} {reason}" for reason, count in sorted(self.refused.items())]
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """What a run hands on beside the files.
+
+    Parameters
+    ----------
+    record : callable
+        Takes the pairs of a study, before its files are in place.
+    picture : callable
+        Takes each outcome with what was blanked, for a report.
+    advance : callable
+        Called with the number of files done.
+    stop : callable
+        Says whether to end after the study at hand.
+    """
+
+    record: Callable[[Maps], object] = lambda maps: None
+    picture: Callable[[Outcome], object] = lambda outcome: None
+    advance: Callable[[int], object] = lambda files: None
+    stop: Callable[[], bool] = lambda: False
+
+
+def run(
+    originals: Originals,
+    target: Target,
+    settings: Settings,
+    pixels: PixelCleaner,
+    progress: Progress,
+    steps: Steps | None = None,
+) -> Report:
+    """Release everything there is.
+
+    Parameters
+    ----------
+    originals : Originals
+        What to release.
+    target : Target
+        Where it goes.
+    settings : Settings
+        By which rules.
+    pixels : PixelCleaner
+        Looks for text in pictures.
+    progress : Progress
+        What was done before, and what is done now.
+    steps : Steps, optional
+        What else happens.
+
+    Raises
+    ------
+    UsageError
+        A face can be made out, and nobody said what to do about faces; what was released stays.
+    IntegrityError
+        A file is not what was written; its study is not in the receipts.
+    """
+    one = _Run(target, settings, pixels, progress, steps or Steps())
+    report = one.report
+    report.found = len(originals) + len(originals.refused)
+    for place, reason in originals.refused:
+        report.refused[reason] += 1
+        report.places.append((place, reason))
+    for subject in originals.subjects():
+        if one.steps.stop():
+            break
+        one.patient(subject)
+    receipts = [entry for entry in progress.entries if isinstance(entry, Receipt)]
+    report.released = len(receipts)
+    report.blanked = sum(bool(entry.boxes) for entry in receipts)
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a run works with."""
+
+    target: Target
+    settings: Settings
+    pixels: PixelCleaner
+    progress: Progress
+    steps: Steps
+    report: Report = field(default_factory=Report)
+
+    def patient(self, subject: Subject) -> None:
+        """Release a patient's studies, those that aren't done."""
+        known: Whose | None = None
+        for study in subject.studies:
+            if not self.steps.stop() and not self._is_done(study):
+                known = known or whose(subject, self.settings)
+                self._study(release(study, known, self.settings, self.pixels), subject)
+            self.steps.advance(len(study))
+        self.report.patients += known is not None
+
+    def _is_done(self, study: Sequence[Original]) -> bool:
+        done, digest = self.progress.sources, self.settings.pseudonyms.digest
+        return bool(done) and all(digest(original.read()) in done for original in study)
+
+    def _study(self, outcomes: Iterable[Outcome], subject: Subject) -> None:
+        study = _Study(self.target, self.settings.pseudonyms.patient(subject.subject), self.progress.paths)
+        try:
+            for outcome in outcomes:
+                study.take(outcome)
+                self.steps.picture(outcome)
+            study.stop_at_leaks()
+            self.steps.record(study.pairs)
+            study.settle()
+        except BaseException:
+            self.target.drop()
+            raise
+        self.progress.add([entry for _, entry in study.done])
+        self.report.studies += 1
+        for original, entry in study.done:
+            if isinstance(entry, Refusal):
+                self.report.refused[entry.reason] += 1
+                self.report.places.append((original.place, entry.reason))
+
+
+class _Study:
+    """One study on its way: what was done to each file, and what became of which value."""
+
+    def __init__(self, target: Target, patient: str, taken: Collection[str]) -> None:
+        self._target, self._patient, self._taken = target, patient, taken
+        self._paths: set[str] = set()
+        self.done: list[tuple[Original, Entry]] = []
+        self.pairs: dict[str, dict[str, str | None]] = {"patients": {}, "uids": {}, "paths": {}}
+
+    def take(self, outcome: Outcome) -> None:
+        """Take one file, or the reason why there is none."""
+        self.done.append((outcome.original, self._entry(outcome)))
+
+    def _entry(self, outcome: Outcome) -> Entry:
+        result, place = outcome.result, outcome.original.place
+        self.pairs["paths"][place] = None
+        if result is None:
+            return Refusal(outcome.source, outcome.reason)
+        file = Released(result.study_uid, result.series_uid, result.sop_uid, result.data)
+        if file.path in self._paths or file.path in self._taken:
+            return Refusal(outcome.source, "uid_twice")
+        self._paths.add(file.path)
+        self._target.add(file)
+        self.pairs["paths"][place] = file.path
+        self.pairs["uids"].update(outcome.uids)
+        self.pairs["patients"][outcome.patient_id] = self._patient
+        boxes = result.pixels.boxes if result.pixels else ()
+        digest = hashlib.sha256(result.data).hexdigest()
+        return Receipt(file.path, digest, outcome.source, result.actions, result.verdicts, boxes)
+
+    def stop_at_leaks(self) -> None:
+        """Give the whole study up where a value slipped through one file: that casts doubt on all."""
+        if any(isinstance(entry, Refusal) and entry.reason == LEAK for _, entry in self.done):
+            self._target.drop()
+            self.done = [(original, Refusal(entry.source, LEAK)) for original, entry in self.done]
+            self.pairs = {"paths": {original.place: None for original, _ in self.done}}
+
+    def settle(self) -> None:
+        """Put the study in its place, read it again, and hold it against what was searched."""
+        wanted = {entry.path: entry.sha256 for _, entry in self.done if isinstance(entry, Receipt)}
+        found = {path: hashlib.sha256(data).hexdigest() for path, data in self._target.keep()}
+        if found != wanted:
+            raise IntegrityError("a released file is not what was written: check the disk, and run it again")
+
+
+__all__ = ["Maps", "Report", "Steps", "run"]

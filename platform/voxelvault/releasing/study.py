@@ -1,0 +1,244 @@
+"""One study de-identified: its faces found first, then file after file; what can't be cleaned is told.
+
+A pure function of the files and the settings, so that any process may do it.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+from voxelvault.deid.faces.finding import FaceFinder
+from voxelvault.deid.instance import Faces, Result, deidentify
+from voxelvault.deid.leak_check import Searcher
+from voxelvault.deid.model import Context, Option, Person, Pseudonyms, Refused
+from voxelvault.deid.needles import Kind, Needles, collect
+from voxelvault.deid.person import collect as collect_person
+from voxelvault.deid.pixels import PixelCleaner
+from voxelvault.deid.profile import Profile
+from voxelvault.deid.pseudonym import ProjectPseudonyms
+from voxelvault.deid.text import TextCleaner
+from voxelvault.dicom.part10 import parse
+from voxelvault.dicom.read import Header
+from voxelvault.errors import DicomError, UsageError
+from voxelvault.releasing.originals import Original, Subject
+
+CHOICES = ("deface", "refuse", "keep")
+
+_RETAINED = {
+    Option.RETAIN_DEVICE: (Kind.DEVICE,),
+    Option.RETAIN_INSTITUTION: (Kind.INSTITUTION,),
+    Option.RETAIN_UIDS: (Kind.UID,),
+    Option.RETAIN_FULL_DATES: (Kind.DATE,),
+}
+"""Whose values an option keeps: those the second reader doesn't look for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a release is made; pickles, and shows no key.
+
+    Parameters
+    ----------
+    profile : Profile
+        The rules.
+    pseudonyms : ProjectPseudonyms
+        With the project's key.
+    faces : {"deface", "refuse", "keep"} or None
+        What to do where a face can be made out; None asks.
+    """
+
+    profile: Profile
+    pseudonyms: ProjectPseudonyms = field(repr=False)
+    faces: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one file: a result, or the reason why there is none."""
+
+    original: Original
+    source: str
+    """Keyed digest of the file as it came."""
+    result: Result | None = None
+    reason: str = ""
+    patient_id: str = field(default="", repr=False)
+    """As it came; for the ledger."""
+    uids: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """New UID by old; for the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """All that is known of one patient: to be cleaned away, and to be searched for."""
+
+    context: Context
+    searcher: Searcher
+
+
+def whose(subject: Subject, settings: Settings) -> Whose:
+    """Read every header of a patient once, and return what must not come out.
+
+    Parameters
+    ----------
+    subject : Subject
+        All of the patient's files in this run: a name in one study is searched for in the others.
+    settings : Settings
+        How the release is made.
+    """
+    needles = Needles()
+
+    def headers() -> Iterator[Dataset]:
+        nonlocal needles
+        for original in (original for study in subject.studies for original in study):
+            data = original.read()
+            try:
+                needles |= collect(parse(data))
+                yield dcmread(io.BytesIO(data), force=True, stop_before_pixels=True)
+            except (DicomError, InvalidDicomError, EOFError, OSError, ValueError, NotImplementedError):
+                continue  # refused when its turn comes
+
+    with quiet():
+        person = collect_person(headers(), subject.subject)
+    return Whose(_context(person, settings), Searcher(_wanted(needles, person, settings)))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep still what pydicom warns of, in its log too: it quotes values."""
+    log = logging.getLogger("pydicom")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def _context(person: Person, settings: Settings) -> Context:
+    profile, pseudonyms = settings.profile, settings.pseudonyms
+    moved = Option.RETAIN_MODIFIED_DATES in profile.options
+    cleaner = TextCleaner(
+        person,
+        uid=(lambda uid: uid) if Option.RETAIN_UIDS in profile.options else pseudonyms.uid,
+        days=pseudonyms.days(person.subject) if moved else None,
+        keep_dates=Option.RETAIN_FULL_DATES in profile.options,
+    )
+    return Context(profile, pseudonyms, person, cleaner)
+
+
+def _wanted(needles: Needles, person: Person, settings: Settings) -> Needles:
+    options = settings.profile.options
+    kept = [kind for option, kinds in _RETAINED.items() if option in options for kind in kinds]
+    needles = needles.without(kept)
+    if Option.RETAIN_MODIFIED_DATES in options:
+        needles = needles.moved(settings.pseudonyms.days(person.subject))
+    return needles
+
+
+def release(
+    study: Sequence[Original], known: Whose, settings: Settings, pixels: PixelCleaner
+) -> Iterator[Outcome]:
+    """De-identify the files of one study.
+
+    Parameters
+    ----------
+    study : sequence of Original
+        Its files.
+    known : Whose
+        From `whose`.
+    settings : Settings
+        How the release is made.
+    pixels : PixelCleaner
+        Looks for text in pictures.
+
+    Raises
+    ------
+    UsageError
+        A face can be made out, and nobody said what to do about faces.
+    """
+    faces = _faces(study, settings, pixels)
+    for original in study:
+        data = original.read()
+        source = settings.pseudonyms.digest(data)
+        recorder = _Recorder(known.context.pseudonyms)
+        context = replace(known.context, pseudonyms=recorder)
+        try:
+            if faces.masks and settings.faces == "refuse":
+                _refuse_face(data, faces)
+            with quiet():
+                result = deidentify(data, context, known.searcher, pixels, faces)
+        except Refused as refused:
+            yield Outcome(original, source, reason=refused.reason)
+        else:
+            yield Outcome(original, source, result, "", _patient_id(data), recorder.uids)
+
+
+def _faces(study: Sequence[Original], settings: Settings, pixels: PixelCleaner) -> Faces:
+    if settings.faces == "keep":
+        return Faces()
+    finder = FaceFinder()
+    for original in study:
+        data = original.read()
+        try:
+            part10 = parse(data)
+            header = Header.from_part10(part10)
+            if finder.wants(header):
+                finder.look(header, pixels.frames(part10, header))
+        except DicomError:
+            continue  # refused when its turn comes
+    masks = finder.masks()
+    if masks and settings.faces is None:
+        raise UsageError(
+            "a face can be made out in some of these images: say what to do about faces,"
+            " faces='deface' (taken off), 'refuse' (left out) or 'keep'"
+        )
+    return Faces(masks, settings.faces == "deface")
+
+
+def _refuse_face(data: bytes, faces: Faces) -> None:
+    try:
+        header = Header.from_part10(parse(data))
+    except DicomError:
+        raise Refused("data_set_malformed") from None
+    if str(header.get("FrameOfReferenceUID") or "") in faces.masks:
+        raise Refused("face_refused")
+
+
+def _patient_id(data: bytes) -> str:
+    return str(Header.from_part10(parse(data)).get("PatientID") or "")
+
+
+class _Recorder:
+    """Pseudonyms that remember which UID became which; all else as the project's own."""
+
+    def __init__(self, pseudonyms: Pseudonyms) -> None:
+        self._own = pseudonyms
+        self.uids: dict[str, str] = {}
+        self.patient = pseudonyms.patient
+        self.study_id = pseudonyms.study_id
+        self.accession = pseudonyms.accession
+        self.device = pseudonyms.device
+        self.other = pseudonyms.other
+        self.days = pseudonyms.days
+        self.digest = pseudonyms.digest
+
+    def uid(self, value: str) -> str:
+        """Return the UID that stands for this one, and remember it."""
+        made = self._own.uid(value)
+        if made != value:
+            self.uids[value] = made
+        return made
+
+
+__all__ = ["CHOICES", "Outcome", "Settings", "Whose", "release", "whose"]
