@@ -70,20 +70,24 @@ def stack_row(manifest: Manifest, number: int, stack: StackRecord) -> Row:
     }
 
 
+def header_values(header: Header, tags: Tags) -> Row:
+    """Return what an instance's row takes from its header: columns, and the whole as DICOM JSON."""
+    return {**columns(header, "instances", tags), "header": header.json()}
+
+
 def instance_row(
     manifest: Manifest,
     record: InstanceRecord,
-    header: Header,
-    tags: Tags,
+    values: Row,
     *,
     transfer_syntax: str,
     pixels: str,
     version: int,
 ) -> Row:
-    """Return the row of one instance, its whole header as DICOM JSON included."""
+    """Return the row of one instance; `values` are those of `header_values`."""
     identity = manifest.identity
     return {
-        **columns(header, "instances", tags),
+        **values,
         "TransferSyntaxUID": transfer_syntax,
         "instance_id": record.instance_id,
         "pack_id": manifest.pack_id,
@@ -96,7 +100,6 @@ def instance_row(
         "length": record.length,
         "stored": "original" if record.original else "split",
         "pixels": pixels,
-        "header": header.json(),
         "received": datetime.fromisoformat(manifest.created),
     }
 

@@ -33,7 +33,7 @@ from voxelvault.catalog.ducklake_sql import (
 )
 from voxelvault.catalog.engine import Connection, connect, one_thread, translated
 from voxelvault.catalog.lease import CatalogKeys, DuckLakeLease, sweep
-from voxelvault.catalog.readers import Params, Readers
+from voxelvault.catalog.readers import RENEWED, Params, Readers
 from voxelvault.catalog.remote_document import RemoteDocument
 from voxelvault.catalog.schema import Table, schema
 from voxelvault.catalog.user_sql import UserSession
@@ -78,6 +78,7 @@ class DuckLakeCatalog:
         self._writer: Connection | None = None
         self._readers: Readers | None = None
         self._columns_checked = False
+        self._leases = 0
 
     @classmethod
     def create(
@@ -290,15 +291,21 @@ class DuckLakeCatalog:
 
     def _detach_writer(self, connection: Connection) -> None:
         self._file.flush = None
+        self._leases += 1
         try:
             with translated("close its file"):
                 connection.execute(f"DETACH {LAKE}")
         except CatalogError:
-            # A broken instance would hold the file for good: drop it.
-            with self._guard:
-                self._writer = None
-            connection.close()
+            # A broken instance would hold the file for good.
+            self._drop_writer(connection)
             raise
+        if self._leases % RENEWED == 0:
+            self._drop_writer(connection)
+
+    def _drop_writer(self, connection: Connection) -> None:
+        with self._guard:
+            self._writer = None
+        connection.close()
 
     def _with_known_key(self, use: Callable[[str], object]) -> None:
         """Try the catalog's keys, newest first: a rebuild may have died between key and file."""
@@ -317,7 +324,7 @@ class DuckLakeCatalog:
 
     def _reading(self) -> Readers:
         if self._readers is None:
-            self._readers = Readers(self._file, self._instance(), self._attach_copy)
+            self._readers = Readers(self._file, self._instance, self._attach_copy)
         return self._readers
 
     def _attach_copy(self, connection: Connection, alias: str, path: Path) -> None:

@@ -20,11 +20,15 @@ from voxelvault.catalog.engine import Connection, bound, interrupted, quoted
 
 Params = Mapping[str, Any] | None
 
+RENEWED = 8
+"""Copies, or leases, after which an instance is made anew: it never forgets the files it has read."""
+
 
 @dataclass
 class _Version:
     """One attached copy, how many queries are on it, and cursors that wait for the next."""
 
+    connection: Connection
     alias: str
     state: FileState
     users: int = 0
@@ -42,17 +46,21 @@ class Readers:
     ----------
     file : CatalogFile
         What is copied.
-    connection : Connection
-        An instance of its own.
+    instance : callable
+        Makes an instance of its own.
     attach : callable
         `attach(connection, alias, path)` opens a copy read-only.
     """
 
     def __init__(
-        self, file: CatalogFile, connection: Connection, attach: Callable[[Connection, str, Path], None]
+        self,
+        file: CatalogFile,
+        instance: Callable[[], Connection],
+        attach: Callable[[Connection, str, Path], None],
     ) -> None:
         self._file = file
-        self.connection = connection
+        self._instance = instance
+        self.connection = instance()
         self._attach = attach
         self._guard = threading.Lock()
         self._count = 0
@@ -99,7 +107,7 @@ class Readers:
             self.connection.close()
 
     def _begun(self, version: _Version) -> Connection:
-        cursor = self.connection.cursor()
+        cursor = version.connection.cursor()
         cursor.execute("BEGIN")
         cursor.execute(f"USE {quoted(version.alias)}")
         return cursor
@@ -116,18 +124,22 @@ class Readers:
     def _take(self) -> _Version:
         copy, state = self._file.copy()
         self._count += 1
+        if self._count % RENEWED == 0:
+            self.connection = self._instance()
         alias = f"lake_{self._count}"
         try:
             self._attach(self.connection, alias, copy)
         finally:
             # The engine holds the open file: no copy outlives the process.
             self._file.drop(copy)
-        return _Version(alias, state)
+        return _Version(self.connection, alias, state)
 
     def _retire(self, version: _Version) -> None:
         if version.users == 0 and version is not self._current:
             version.drop_idle()
-            self.connection.execute(f"DETACH {quoted(version.alias)}")
+            # A former instance goes with the last of its versions; closing it would end their cursors.
+            if version.connection is self.connection:
+                version.connection.execute(f"DETACH {quoted(version.alias)}")
 
 
-__all__ = ["Params", "Readers"]
+__all__ = ["RENEWED", "Params", "Readers"]

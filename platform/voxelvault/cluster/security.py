@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -64,8 +65,9 @@ def about_worker(worker: Any) -> tuple[bool, str]:
     return spills or type(worker.data) is not dict, own_version()
 
 
+@cache
 def own_version() -> str:
-    """Return the version of this package as it is installed here."""
+    """Return the version of this package as it is installed here; each look at the workers asks."""
     return version("voxelvault")
 
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 from base64 import b64encode
 from math import inf, isfinite
 from struct import unpack
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from voxelvault.dicom import charset
 from voxelvault.dicom.elements import TooLarge
@@ -48,6 +48,9 @@ _BYTES_A_CELL = {"PN": 2, "DS": 6, "IS": 6}
 """Of a value, as a power of two: what `1\\1\\1…` grows to is many times its length, of names most."""
 _OTHER_BYTES_A_CELL = 5
 
+REPEATED_LIMIT, REPEATED_MOST = 256, 16_384
+"""Bytes of a value that `Repeated` keeps, and how many values."""
+
 _PAD = "\0 "
 _BEYOND: dict[type, float] = {int: 2**63, float: inf}
 _PLAIN = frozenset(["AE", "AS", "CS", "DA", "DT", "TM", "UI"])
@@ -55,6 +58,35 @@ _DECODED = frozenset(["LO", "SH", "UC"])
 _PIXEL_REPRESENTATION = 0x00280103
 _CHARACTER_SET = 0x00080005
 _TRANSFER_SYNTAX = "00083002"
+
+
+class Repeated:
+    """Elements that were met before: the headers of a series differ in a few values.
+
+    Headers made with the same one share what they have in common, which saves most of the time and
+    memory of a header. It holds values of patients: keep it no longer than the files at hand.
+    """
+
+    __slots__ = ("elements", "keys")
+
+    def __init__(self) -> None:
+        self.elements: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self.keys: dict[int, str] = {}
+
+    def key_of(self, tag: int) -> str:
+        """Return a tag's eight digits, and know them from now on."""
+        return _remembered(self.keys, tag, "%08X" % tag)  # noqa: UP031 - half the time of an f-string
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def _remembered(known: dict[K, V], key: K, value: V) -> V:
+    if len(known) >= REPEATED_MOST:
+        known.clear()
+    known[key] = value
+    return value
 
 
 def json_model(part10: Part10) -> Model:
@@ -83,9 +115,9 @@ def json_model(part10: Part10) -> Model:
     return measured_model(part10)[0]
 
 
-def measured_model(part10: Part10) -> tuple[Model, int]:
-    """Return what `json_model` does, and how many cells it costs."""
-    writer = _Writer(part10.data, big_endian=part10.big_endian)
+def measured_model(part10: Part10, repeated: Repeated | None = None) -> tuple[Model, int]:
+    """Return what `json_model` does, and how many cells it costs, did it share nothing."""
+    writer = _Writer(part10.data, part10.big_endian, Repeated() if repeated is None else repeated)
     model = writer.dataset(part10.dataset, charset.encodings_of(b""), 0)
     model[_TRANSFER_SYNTAX] = {"vr": "UI", "Value": [part10.transfer_syntax]}
     return model, writer.cells
@@ -94,27 +126,29 @@ def measured_model(part10: Part10) -> tuple[Model, int]:
 class _Writer:
     """Turns the elements of one buffer into values."""
 
-    __slots__ = ("_data", "_order", "cells")
+    __slots__ = ("_data", "_order", "_repeated", "cells")
 
-    def __init__(self, data: Buffer, *, big_endian: bool) -> None:
+    def __init__(self, data: Buffer, big_endian: bool, repeated: Repeated) -> None:
+        self._repeated = repeated
         self.cells = 0
         self._data = data
         self._order = ">" if big_endian else "<"
 
     def dataset(self, elements: Dataset, encodings: tuple[str, ...], signed: int) -> Model:
         """Return one data set; `encodings` and `signed` are inherited by the items within."""
-        data = self._data
+        data, keys, order = self._data, self._repeated.keys, self._order
+        known = self._repeated.elements
         if (named := elements.get(_CHARACTER_SET)) is not None:
             encodings = charset.encodings_of(bytes(data[named.start : min(named.stop, named.start + 256)]))
-        if (told := elements.get(_PIXEL_REPRESENTATION)) is not None and told.stop - told.start == 2:
-            (signed,) = unpack(self._order + "H", data[told.start : told.stop])
+        if (sign := elements.get(_PIXEL_REPRESENTATION)) is not None and sign.stop - sign.start == 2:
+            (signed,) = unpack(order + "H", data[sign.start : sign.stop])
         model: Model = {}
         for tag, vr, start, stop, items in elements.values():
             if not tag & 0xFFFF:
                 continue
             if len(vr) != 2:
                 vr = unambiguous(vr, tag, stop - start, signed)
-            key = "%08X" % tag  # noqa: UP031 - half the time of an f-string, for each element
+            key = keys.get(tag) or self._repeated.key_of(tag)
             if items is not None:
                 values: Any = [self.dataset(item, encodings, signed) for item in items]
                 model[key] = {"vr": vr, "Value": values} if values else {"vr": vr}
@@ -126,7 +160,13 @@ class _Writer:
                 self.cells += (stop - start) >> _BYTES_A_CELL.get(vr, _OTHER_BYTES_A_CELL)
                 if self.cells > MAX_CELLS:
                     raise TooLarge("the header holds more values than any real one; leave the file out")
-                model[key] = self._element(vr, bytes(data[start:stop]), encodings)
+                raw = bytes(data[start:stop])
+                told = known.get(same := (vr, raw, encodings, order))
+                if told is None:
+                    told = self._element(vr, raw, encodings)
+                    if len(raw) <= REPEATED_LIMIT:
+                        _remembered(known, same, told)
+                model[key] = told
         self.cells += 1 + len(model)
         return model
 
@@ -240,6 +280,7 @@ __all__ = [
     "MAX_CELLS",
     "Model",
     "NUMBERS_LIMIT",
+    "Repeated",
     "TEXT_LIMIT",
     "json_model",
     "measured_model",

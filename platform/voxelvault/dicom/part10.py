@@ -15,7 +15,7 @@ DICOM PS3.10 7 (file format), PS3.5 7 (data elements), A (transfer syntaxes), 6.
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from struct import Struct
 
 from voxelvault.dicom import vr as _vr
@@ -87,6 +87,10 @@ class Part10:
         dataset, data = (self.meta, self.meta_data) if tag >> 16 == 2 else (self.dataset, self.data)
         found = dataset.get(tag)
         return bytes(data[found.start : found.stop]) if found else b""
+
+    def without_elements(self) -> Part10:
+        """Return what is known of the file and its pixels alone: a hundredth of the memory."""
+        return replace(self, meta={}, dataset={})
 
 
 def parse(data: Buffer) -> Part10:

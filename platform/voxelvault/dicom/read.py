@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from voxelvault.dicom.columns import Tags, columns, load_tags
-from voxelvault.dicom.json_model import Model, measured_model
+from voxelvault.dicom.json_model import Model, Repeated, measured_model
 from voxelvault.dicom.part10 import Part10
 from voxelvault.dicom.vr import tags_by_keyword
 from voxelvault.errors import MalformedDicom, NoPixels, UsageError
@@ -40,15 +40,15 @@ class Header:
         """What it takes in memory, in cells of about 512 bytes; 0 where nobody counted."""
 
     @classmethod
-    def from_part10(cls, part10: Part10) -> Header:
-        """Read the header of a parsed object.
+    def from_part10(cls, part10: Part10, repeated: Repeated | None = None) -> Header:
+        """Read the header of a parsed object; it shares elements with others that had `repeated`.
 
         Raises
         ------
         TooLarge
             It would take more memory than any real header.
         """
-        model, cells = measured_model(part10)
+        model, cells = measured_model(part10, repeated)
         return cls(model, cells=cells)
 
     @classmethod

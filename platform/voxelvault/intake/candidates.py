@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from voxelvault.dicom.elements import TooLarge
+from voxelvault.dicom.json_model import Repeated
 from voxelvault.dicom.part10 import Part10, parse
 from voxelvault.dicom.read import Header
 from voxelvault.dicom.sources import MEDIA_DIRECTORY, Source
@@ -55,7 +56,7 @@ class Arrival(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One parsed file on its way in."""
+    """One parsed file on its way in; `part10` without its elements, which `header` has."""
 
     source: Source
     data: Buffer
@@ -83,15 +84,18 @@ class Candidate:
         return self.person, self.study_uid, self.series_uid
 
 
-def examine(source: Source, issuer: str) -> Candidate | Refused | None:
-    """Read and parse one file: a candidate, None when it isn't DICOM, or why it can't come in."""
+def examine(source: Source, issuer: str, repeated: Repeated | None = None) -> Candidate | Refused | None:
+    """Read and parse one file: a candidate, None when it isn't DICOM, or why it can't come in.
+
+    Headers that were read with the same `repeated` share what they have in common.
+    """
     data: Buffer | None = None
     try:
         with source.open() as data:
             part10 = parse(data)
             if part10.value(_MEDIA_SOP_CLASS).strip(b"\0 ") == MEDIA_DIRECTORY.encode():
                 return Refused(source, Reason.MEDIA_DIRECTORY, data)
-            header = Header.from_part10(part10)
+            header = Header.from_part10(part10, repeated)
             if not valid_uids(header):
                 return Refused(source, Reason.INVALID_UID, data)
             return _candidate(source, data, part10, header, issuer)
@@ -115,7 +119,7 @@ def _candidate(source: Source, data: Buffer, part10: Part10, header: Header, iss
         source,
         data,
         digest,
-        part10,
+        part10.without_elements(),
         header,
         person_of(header, issuer, digest),
         str(header.get("StudyInstanceUID") or ""),

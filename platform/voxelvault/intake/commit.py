@@ -17,14 +17,13 @@ from voxelvault.catalog.catalog import CommitInfo
 from voxelvault.crypto.streaming_aead import Kind as SealedKind
 from voxelvault.dicom.geometry import FrameAttributes
 from voxelvault.dicom.read import Header
-from voxelvault.dicom.sources import Source
 from voxelvault.errors import AuditError, ObjectMissing, StorageError
 from voxelvault.intake.directory import Directory, Newcomer, utc_now
 from voxelvault.intake.identity import Person
 from voxelvault.intake.quarantine import Quarantined, Refused, seal_aside
 from voxelvault.model import SealedRef
 from voxelvault.resources import Resources
-from voxelvault.rows import frame_rows, instance_row, pack_row, stack_row
+from voxelvault.rows import Row, frame_rows, instance_row, pack_row, stack_row
 from voxelvault.storage.pack import (
     MANIFEST_LABEL,
     InstanceRecord,
@@ -41,14 +40,13 @@ MANIFESTS_AN_ENTRY = 256
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One instance of a draft: its record, header, frames, how its pixels are, and its source."""
+    """One instance of a draft: its record, what its row takes from its header, frames and pixels."""
 
     record: InstanceRecord
-    header: Header
+    values: Row
     frames: Sequence[FrameAttributes]
     transfer_syntax: str
     pixels: str
-    source: Source
 
 
 class Wrote(Protocol):
@@ -70,6 +68,8 @@ class Draft:
     study_uid: str
     series_uid: str
     codec: str
+    header: Header | None = None
+    """Of the first member: it describes patient, study and series."""
     members: list[Member] = field(default_factory=list)
     stacks: tuple[StackRecord, ...] = ()
     headers: SealedRef | None = None
@@ -78,7 +78,7 @@ class Draft:
     def newcomer(self) -> Newcomer:
         """Return what the directory must know to place it."""
         uids = tuple(member.record.sop_instance_uid for member in self.members)
-        return Newcomer(self.person, self.study_uid, self.series_uid, self.members[0].header, uids)
+        return Newcomer(self.person, self.study_uid, self.series_uid, self.header or Header({}), uids)
 
 
 @dataclass(slots=True)
@@ -235,8 +235,7 @@ def _commit_draft(resources: Resources, directory: Directory, draft: Draft, done
         row = instance_row(
             manifest,
             member.record,
-            member.header,
-            resources.tags,
+            member.values,
             transfer_syntax=member.transfer_syntax,
             pixels=member.pixels,
             version=version,

@@ -16,6 +16,8 @@ from functools import partial
 from typing import Any
 
 from voxelvault.crew import Bench, Crew, Unit
+from voxelvault.dicom.columns import Tags
+from voxelvault.dicom.json_model import Repeated
 from voxelvault.dicom.sources import Source
 from voxelvault.errors import UsageError, WorkerDied
 from voxelvault.intake.candidates import Arrival, Candidate, examine
@@ -81,17 +83,19 @@ class PackJob:
 
     pack_id: str
     codec: str
+    tags: Tags = field(repr=False)
     files: tuple[tuple[Source, str, str], ...] = field(repr=False)
     """Source, issuer and SHA-256 of each."""
 
 
 def look(_bench: Bench, files: Sequence[tuple[Source, str]]) -> list[Found | Refused | None]:
     """Tell what some files are, in a worker."""
-    return [_described(source, issuer) for source, issuer in files]
+    repeated = Repeated()
+    return [_described(source, issuer, repeated) for source, issuer in files]
 
 
-def _described(source: Source, issuer: str) -> Found | Refused | None:
-    outcome = examine(source, issuer)
+def _described(source: Source, issuer: str, repeated: Repeated) -> Found | Refused | None:
+    outcome = examine(source, issuer, repeated)
     if isinstance(outcome, Candidate):
         person, study_uid, series_uid = outcome.group
         return Found(
@@ -120,8 +124,9 @@ def pack(bench: Bench, job: PackJob) -> Pressed:
     """Write one pack, in a worker; return what the commit needs."""
     candidates: list[Candidate] = []
     aside: list[Refused] = []
+    repeated = Repeated()
     for source, issuer, sha256 in job.files:
-        outcome = examine(source, issuer)
+        outcome = examine(source, issuer, repeated)
         if isinstance(outcome, Candidate) and outcome.sha256 == sha256:
             candidates.append(outcome)
         else:
@@ -129,7 +134,7 @@ def pack(bench: Bench, job: PackJob) -> Pressed:
     pressed = Pressed()
     if candidates:
         with ThreadPoolExecutor(1) as executor:
-            tools = Press(bench.sealed(), bench.pool, job.codec, executor)
+            tools = Press(bench.sealed(), bench.pool, job.codec, executor, job.tags)
             pressed = press(tools, job.pack_id, bench.key(job.pack_id), candidates)
     pressed.aside = aside + [_without_bytes(refused) for refused in pressed.aside]
     return pressed
@@ -150,6 +155,7 @@ class There:
 
     def __init__(self, resources: Resources, codec: str, crew: Crew) -> None:
         self._resources, self._codec, self._crew = resources, codec, crew
+        self._tags = {table: dict(columns) for table, columns in resources.tags.items()}
 
     @property
     def batches(self) -> int:
@@ -233,7 +239,7 @@ class There:
             pack_id = new_id()
             log_intent(self._resources, action, "pack", [pack_id])
         files = tuple((found.source, found.issuer, found.sha256) for found in part)
-        job = PackJob(pack_id, self._codec, files)
+        job = PackJob(pack_id, self._codec, self._tags, files)
         keys = {pack_id: secrets.token_bytes(32)}
         return Unit("ingest-series", pack, job, keys, writes=True)
 

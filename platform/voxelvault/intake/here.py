@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, Protocol
 
+from voxelvault.dicom.json_model import Repeated
 from voxelvault.dicom.sources import Source
 from voxelvault.intake.candidates import Arrival, Candidate, examine
 from voxelvault.intake.commit import Draft, discard, log_intent
@@ -34,7 +35,7 @@ class Hands(Protocol):
     def write(
         self,
         action: str,
-        groups: Sequence[Sequence[Any]],
+        groups: Sequence[list[Any]],
         late: list[Refused],
         go_on: Callable[[Sequence[Any]], bool],
         refused: list[str],
@@ -66,12 +67,13 @@ class Here:
         self, files: Sequence[tuple[Source, str]], stop: threading.Event
     ) -> Iterator[Candidate | Refused | None]:
         """Yield what each file is, until Ctrl-C; few are read ahead, since what they are lies in memory."""
+        repeated = Repeated()
         waiting = iter(files)
         ahead: deque[Future[Candidate | Refused | None]] = deque()
         try:
             while True:
                 more = islice(waiting, self._ahead - len(ahead))
-                ahead += [self._executor.submit(examine, *file) for file in more]
+                ahead += [self._executor.submit(examine, *file, repeated) for file in more]
                 if not ahead:
                     return
                 yield ahead.popleft().result()
@@ -84,7 +86,7 @@ class Here:
     def write(
         self,
         action: str,
-        groups: Sequence[Sequence[Candidate]],
+        groups: Sequence[list[Candidate]],
         late: list[Refused],
         go_on: Callable[[Sequence[Candidate]], bool],
         _refused: list[str],
@@ -97,21 +99,26 @@ class Here:
 def write_packs(
     resources: Resources,
     action: str,
-    groups: Sequence[Sequence[Candidate]],
+    groups: Sequence[list[Candidate]],
     codec: str,
     executor: ThreadPoolExecutor,
     aside: list[Refused],
     go_on: Callable[[Sequence[Candidate]], bool] = lambda group: True,
 ) -> list[Draft]:
-    """Enter the intent and write a pack for each group, until `go_on` says no after one."""
-    tools = Press(resources.sealed, resources.pool, codec, executor)
+    """Enter the intent and write a pack for each group, until `go_on` says no after one.
+
+    A group is emptied once it is written: its files' bytes are not needed any more.
+    """
+    tools = Press(resources.sealed, resources.pool, codec, executor, resources.tags)
     pack_ids = [new_id() for _ in groups]
     log_intent(resources, action, "pack", pack_ids)
     drafts: list[Draft] = []
     try:
         for pack_id, group in zip(pack_ids, groups, strict=True):
             drafts.append(write_pack(tools, pack_id, group, aside))
-            if not go_on(group):
+            more = go_on(group)
+            group.clear()
+            if not more:
                 break
     except BaseException:
         # A full disk is no fuller for what will never be committed.

@@ -45,7 +45,8 @@ A = TypeVar("A", bound=Arrival)
 BATCH_BYTES = 256 << 20
 """Bytes of source files held at once; a batch is one commit."""
 
-BATCH_FILES = 4096
+BATCH_FILES = 512
+"""Files held at once: of small ones, headers and rows are what takes memory, some 30 KB each."""
 
 BATCH_CELLS = 2 * MAX_CELLS
 """What the headers held at once take in memory, in cells of about 512 bytes: a batch ends there, too."""
@@ -98,6 +99,8 @@ class IngestReport:
         caller, never logged.
     interrupted : bool
         Ctrl-C ended it; run it again to resume.
+    snapshots : list of int
+        The catalog's after each commit.
     """
 
     found: int = 0
@@ -112,6 +115,7 @@ class IngestReport:
     # Not in the repr, which notebooks keep: these hold paths.
     quarantined: list[Quarantined] = field(default_factory=list, repr=False)
     refused: list[str] = field(default_factory=list, repr=False)
+    snapshots: list[int] = field(default_factory=list, repr=False)
 
     @property
     def complete(self) -> bool:
@@ -192,7 +196,6 @@ def take_in(
     require_writable(resources)
     codec_named(options.codec or resources.settings.codec)
     report = IngestReport(dry_run=options.dry_run)
-    before = resources.catalog.head().snapshot
     with _hands(resources, options, crew) as hands, interruptible() as stop:
         for batch in _batches(everything, report, hands.batches):
             while batch and not report.interrupted:
@@ -204,7 +207,7 @@ def take_in(
                 batch = batch[found:]
             if report.interrupted:
                 break
-    _keep_tidy(resources, before)
+    _keep_tidy(resources, report.snapshots)
     return report
 
 
@@ -219,9 +222,9 @@ def _hands(resources: Resources, options: IngestOptions, crew: Crew | None) -> I
         yield Here(resources, options.codec or resources.settings.codec, executor, 2 * threads)
 
 
-def _keep_tidy(resources: Resources, before: int) -> None:
+def _keep_tidy(resources: Resources, snapshots: Sequence[int]) -> None:
     """Now and then, join the catalog's small files: every commit leaves a few."""
-    if resources.catalog.head().snapshot // TIDY_EVERY > before // TIDY_EVERY:
+    if snapshots and snapshots[-1] // TIDY_EVERY > (snapshots[0] - 1) // TIDY_EVERY:
         # Who is at work holds it back, and tidies up in turn.
         with suppress(LockTimeout):
             resources.catalog.maintain()
@@ -284,14 +287,18 @@ def _ingest_batch(
     groups: dict[tuple[Person, str, str], list[Any]] = {}
     for arrival in fresh:
         groups.setdefault(arrival.group, []).append(arrival)
+    size = sum(arrival.size for arrival in fresh)
+    # From here on the groups alone hold the files' bytes, and give them up one by one.
+    came = [_Came(one.source, one.sop_uid, one.sha256) for one in arrivals] if options.move else []
+    del arrivals, fresh
     if options.dry_run:
-        report.stored += len(fresh)
+        report.stored += sum(map(len, groups.values()))
         report.series += len(groups)
-        report.bytes += sum(arrival.size for arrival in fresh)
+        report.bytes += size
         report.quarantined += [refused.described() for refused in aside]
         return found, whole
     if not groups and not aside:
-        report.refused += _remove_stored(resources, arrivals) if options.move else []
+        report.refused += _remove_stored(resources, came)
         return found, whole
     late: list[Refused] = []
 
@@ -309,8 +316,8 @@ def _ingest_batch(
     report.bytes += done.bytes
     report.series += done.series
     report.quarantined += done.quarantined
-    if options.move:
-        report.refused += _remove_stored(resources, arrivals)
+    report.snapshots += [done.info.snapshot] if done.info else []
+    report.refused += _remove_stored(resources, came)
     return found, whole and written
 
 
@@ -344,12 +351,22 @@ def _not_yet_aside(resources: Resources, aside: Sequence[Refused], report: Inges
     return fresh
 
 
-def _remove_stored(resources: Resources, candidates: Iterable[Arrival]) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class _Came:
+    """What tells of a file whether it is stored, when its bytes are no longer held."""
+
+    source: Source
+    sop_uid: str
+    sha256: str
+
+
+def _remove_stored(resources: Resources, found: Sequence[_Came]) -> list[str]:
     """Delete the sources whose bytes the catalog commits, now or from before; return what could not be.
 
     A file is read once more: whatever its sender wrote since is not in the vault.
     """
-    found = list(candidates)
+    if not found:
+        return []
     known = known_instances(resources.catalog.query, [candidate.sop_uid for candidate in found])
     stored = {(row.sop_uid, row.sha256) for row in known}
     left: list[str] = []

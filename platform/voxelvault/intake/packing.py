@@ -7,14 +7,16 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
+from voxelvault.dicom.columns import Tags
 from voxelvault.dicom.decode import DecoderPool
 from voxelvault.dicom.geometry import FrameAttributes, frame_attributes
-from voxelvault.dicom.read import number_of_frames
+from voxelvault.dicom.read import Header, number_of_frames
 from voxelvault.errors import DecoderCrashed, DicomError, IntegrityError, StorageError, VoxelVaultError
 from voxelvault.intake.candidates import Arrival, Candidate, has_changed
 from voxelvault.intake.commit import Draft, Member, discard_objects
 from voxelvault.intake.quarantine import Reason, Refused
 from voxelvault.model import SealedRef, new_id
+from voxelvault.rows import Row, header_values
 from voxelvault.storage.pack import StackRecord
 from voxelvault.storage.pack_writer import PackWriter
 from voxelvault.storage.prepare import Prepared, prepare
@@ -23,7 +25,7 @@ from voxelvault.storage.sealed_objects import SealedObjects
 AHEAD = 32
 """Files prepared ahead of the one being stored."""
 
-Job = tuple[Prepared, Sequence[FrameAttributes]]
+Job = tuple[Prepared, Sequence[FrameAttributes], Row]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,15 @@ class Press:
         Preferred codec for native pixels.
     executor : Executor
         Prepares files.
+    tags : mapping
+        Which columns the catalog has.
     """
 
     sealed: SealedObjects
     pool: DecoderPool
     codec: str
     executor: Executor
+    tags: Tags
 
     def prepared(self, candidate: Candidate) -> Job:
         """Encode one file; what the commit will need of it is worked out here.
@@ -62,8 +67,7 @@ class Press:
             pool=self.pool,
         )
         frames = [] if prepared.key is None else frame_attributes(candidate.header, len(prepared.chunks))
-        candidate.header.json()
-        return prepared, frames
+        return prepared, frames, header_values(candidate.header, self.tags)
 
 
 @dataclass(slots=True)
@@ -74,6 +78,8 @@ class Pressed:
     ----------
     members : list of Member
         In the order they came; empty when no file could be stored.
+    header : Header, optional
+        Of the first member.
     written : list of SealedRef
         Every object that was written.
     aside : list of Refused
@@ -81,6 +87,7 @@ class Pressed:
     """
 
     members: list[Member] = field(default_factory=list)
+    header: Header | None = None
     stacks: tuple[StackRecord, ...] = ()
     headers: SealedRef | None = None
     header_chunks: tuple[tuple[int, int], ...] = ()
@@ -103,7 +110,7 @@ def press(tools: Press, pack_id: str, dek: bytes, group: Sequence[Candidate]) ->
     try:
         for candidate, job in _ahead(tools, group):
             try:
-                prepared, frames = job.result()
+                prepared, frames, values = job.result()
             except Exception as error:
                 if type(error) is VoxelVaultError or isinstance(error, StorageError):
                     raise  # not the file's fault: the decoders do not start, say
@@ -112,9 +119,8 @@ def press(tools: Press, pack_id: str, dek: bytes, group: Sequence[Candidate]) ->
             kept.append(candidate)
             record = writer.add(prepared, expected)
             syntax = candidate.part10.transfer_syntax
-            found.members.append(
-                Member(record, candidate.header, frames, syntax, prepared.pixels, candidate.source)
-            )
+            found.members.append(Member(record, values, frames, syntax, prepared.pixels))
+        found.header = kept[0].header if kept else None
         found.stacks, _, found.headers, found.header_chunks = writer.finish()
         changed = [candidate for candidate in kept if has_changed(candidate)]
     except BaseException:
@@ -134,6 +140,7 @@ def draft_of(pack_id: str, dek: bytes, first: Arrival, codec: str, pressed: Pres
         study_uid,
         series_uid,
         codec,
+        pressed.header,
         pressed.members,
         pressed.stacks,
         pressed.headers,

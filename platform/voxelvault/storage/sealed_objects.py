@@ -283,14 +283,18 @@ class _Sealing:
         self.sha256 = ""
 
     def pieces(self, parts: Iterable[Buffer]) -> Iterator[memoryview]:
-        """Yield the ciphertext; each piece is valid until the next is asked for."""
-        for part in parts:
-            view = _flat(part)
-            for start in range(0, len(view), _SLICE):
-                self._sealer.write(view[start : start + _SLICE])
-                yield from self._take()
-        self.length, self.sha256 = self._sealer.close()
-        yield from self._take()
+        """Yield the ciphertext, once; each piece is valid until the next is asked for."""
+        try:
+            for part in parts:
+                view = _flat(part)
+                for start in range(0, len(view), _SLICE):
+                    self._sealer.write(view[start : start + _SLICE])
+                    yield from self._take()
+            self.length, self.sha256 = self._sealer.close()
+            yield from self._take()
+        finally:
+            # The sealer knows this object, too: a megabyte would wait for the collector.
+            del self._sealer
 
     def _stage(self, piece: memoryview) -> None:
         self._staged[self._filled : self._filled + len(piece)] = piece

@@ -16,7 +16,7 @@ from voxelvault.intake.recorded import Recorded
 from voxelvault.model import SealedRef
 from voxelvault.reading.packs import open_reader
 from voxelvault.resources import Resources
-from voxelvault.rows import changes, frame_rows, instance_row, pack_row, stack_row
+from voxelvault.rows import changes, frame_rows, header_values, instance_row, pack_row, stack_row
 from voxelvault.storage.pack import InstanceRecord, Manifest
 from voxelvault.storage.pack_reader import PackReader
 from voxelvault.upkeep.headers import Parsed, parsed
@@ -124,8 +124,7 @@ def _instance(
     row = instance_row(
         manifest,
         record,
-        found.header,
-        resources.tags,
+        header_values(found.header, resources.tags),
         transfer_syntax=found.transfer_syntax,
         pixels=found.pixels,
         version=version,

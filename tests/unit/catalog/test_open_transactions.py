@@ -8,6 +8,7 @@ import pytest
 
 from catalog_support import TYPED, MemoryKeys, patient
 from voxelvault.catalog.ducklake import DuckLakeCatalog
+from voxelvault.catalog.readers import RENEWED
 from voxelvault.errors import CatalogError
 from voxelvault.model import new_id
 from voxelvault.storage.objects import LocalObjects
@@ -60,3 +61,22 @@ def test_threads_that_read_while_one_commits(catalog: DuckLakeCatalog) -> None:
     assert not failed
     assert set(seen) <= set(range(5))
     assert count(catalog) == 4
+
+
+def test_instances_are_made_anew_and_queries_go_on(catalog: DuckLakeCatalog) -> None:
+    readers = catalog._readers
+    for expected in range(2 * RENEWED + 1):
+        assert count(catalog) == expected
+        readers = readers or catalog._readers
+        catalog.commit([patient(new_id(), "DOE^JANE")])
+    assert readers is not None
+    first = readers.connection
+    with readers.cursor() as (cursor, alias):
+        for _ in range(RENEWED):
+            catalog.commit([patient(new_id(), "DOE^JANE")])
+            count(catalog)
+        assert readers.connection is not first
+        # Whoever was reading goes on with what it saw.
+        seen = cursor.execute(f"select count(*) from {alias}.patients").fetchall()
+    assert seen == [(2 * RENEWED + 1,)]
+    assert count(catalog) == 3 * RENEWED + 1

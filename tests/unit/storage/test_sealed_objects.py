@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import pickle
@@ -35,6 +36,20 @@ def sealed(request: pytest.FixtureRequest, tmp_path: Path) -> SealedObjects:
 
 def put(sealed: SealedObjects, data: Buffer) -> SealedRef:
     return sealed.put(Kind.SHARD, DEK, KEY_ID, [data])
+
+
+def test_a_put_leaves_no_buffers_to_the_collector(sealed: SealedObjects) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        tracemalloc.start()
+        for _ in range(4):
+            put(sealed, b"some")
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert held < 256 << 10
 
 
 @pytest.mark.parametrize("size", SIZES)
