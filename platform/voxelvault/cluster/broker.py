@@ -168,13 +168,14 @@ class Broker:
 
         It is forgotten, so that it introduces itself at the next look.
         """
-        if answer != REFUSED + b"KeyError":
-            return False
         address = parcel.worker.address
-        if self.workers.get(address) is parcel.worker:
+        same = self.workers.get(address) is parcel.worker
+        if answer == REFUSED + b"KeyError" and same:
             del self.workers[address]
             self._family.discard(address)
-        return True
+            return True
+        # It may have introduced itself since: what was sealed to the former one opens there no more.
+        return answer.startswith(REFUSED) and not same
 
     def take_in(self) -> None:
         """Look who is there, and let each into this process's family: what it lends opens there, too.
