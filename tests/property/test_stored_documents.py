@@ -389,7 +389,7 @@ def test_changed_proofs_of_growth(log: AuditLog, data: st.DataObject) -> None:
 
 ENTRY = Entry("aa", "bb", [Change("subjects", pa.table({"subject_id": ["x"]}), "insert")])
 SEALED_ENTRY = seal_entry(RING, RING.key_id, 4, ENTRY)
-SEALED_BASE = seal_base(RING, 2, Base("cc", b"file", RING.key_id))
+SEALED_BASE = seal_base(RING, 2, Base("cc", b"file", RING.key_id, 4))
 HEADER = {
     "00080016": {"vr": "UI", "Value": ["1.2"]},
     "00100010": {"vr": "PN", "Value": [{"Alphabetic": "Doe^Jo"}]},
@@ -411,7 +411,7 @@ def test_changed_catalog_entries(sealed: bytes, seq: int) -> None:
 @given(changed(SEALED_BASE) | st.binary(max_size=100), st.integers(2, 3))
 def test_changed_catalog_bases(sealed: bytes, number: int) -> None:
     found = refused(lambda: open_base(RING, number, sealed))
-    assert found is None or (number, found.file, sealed) == (2, b"file", SEALED_BASE)
+    assert found is None or (number, found.file, found.seq, sealed) == (2, b"file", 4, SEALED_BASE)
 
 
 def read_everything(text: str) -> Header:
