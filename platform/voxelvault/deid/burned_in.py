@@ -76,8 +76,12 @@ def looks_at(rows: int, columns: int) -> tuple[Look, ...]:
     return Look(2), Look(1, turned=True, stretched=True), Look(1)
 
 
-AGAIN = (Look(2), Look(1, turned=True, stretched=True))
-"""How a frame is looked at after blanking."""
+def looks_again(rows: int, columns: int) -> tuple[Look, ...]:
+    """Return how a frame of this size is looked at after blanking: otherwise than at first."""
+    if rows * columns <= ENLARGED:
+        return Look(2), Look(3, turned=True, stretched=True)
+    return Look(2), Look(1, turned=True, stretched=True)
+
 
 QUICK = (Look(2),)
 """How each frame of many is looked at, after what all have in common is blanked."""
@@ -135,7 +139,7 @@ def blank_until_clean(
     find : callable
         Finds boxes in a frame by some looks.
     first : sequence of Look
-        How to look at first; `AGAIN` after that.
+        How to look at first; by `looks_again` after that.
 
     Returns
     -------
@@ -151,7 +155,7 @@ def blank_until_clean(
         for box in found:
             frame[box.rows, box.columns] = fill
         boxes += found
-        looks = AGAIN
+        looks = looks_again(*frame.shape[:2])
     return boxes, False
 
 
@@ -268,4 +272,4 @@ def _crosses(grey: np.ndarray[Any, Any], edges: list[int], side: int, ink: float
     return bool((np.abs(line[side] - ink) < near).any())
 
 
-__all__ = ["AGAIN", "QUICK", "Box", "Look", "blank_until_clean", "find_text", "looks_at", "to_picture"]
+__all__ = ["QUICK", "Box", "Look", "blank_until_clean", "find_text", "looks_again", "looks_at", "to_picture"]

@@ -23,39 +23,45 @@ _SAYS_NAME = (
     r"|(?:referr(?:ed|ing)|performed|read|reported|signed) by)"
 )
 
-_FORMS = [
-    re.compile(form)
-    for form in (
-        r"[\w.+%'-]+\s?@\s?[\w-]+(?:\.[\w-]+)+",
-        r"(?i)\b(?:[a-z][a-z0-9+.-]*://|www\.)[^\s\"'<>]+",
-        r"(?i)\bgit@\S+",
-        # Telephones: with a plus, after a word that says so, or groups of digits held together by signs.
-        r"\+\d[\d ()/.-]{5,}\d",
-        r"(?i)\b(?:tel|phone|fax|mobile|cell|call|pager|telefon|telephone|tel[ée]fono)\b"
-        r"[\s.:#]*[+(]?\d[\d ()/.-]{4,}\d",
-        r"(?<![\d.])\(?\d{2,5}\)?(?:[-/]| ?- ?|\) ?)\d{2,4}(?:[-/ .]\d{2,6}){1,3}(?![\d.]*\d)",
-        r"(?<![\d.])0\d{1,4}(?: \d{2,4}){2,4}(?!\d)",
-        r"(?<![\d.])\d{3}[-. ]\d{3}[-. ]\d{4}(?!\d)",
-        # Addresses of machines, places on the globe.
-        r"(?<![\d.])(?=(?:\d\.?){8})(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)",
-        r"(?i)\b(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b",
-        r"-?\d{1,3}[.,]\d{4,}\s*°?\s*[NSns]?\s*[,;/ ]\s*-?\d{1,3}[.,]\d{4,}\s*°?\s*[EWOewo]?\b",
-        r"\d{1,3}\s*°\s*\d{1,2}\s*['\u2032]\s*(?:\d{1,2}(?:[.,]\d+)?\s*[\"\u2033])?\s*[NSEWOnsewo]",
-        # Where somebody lives.
-        rf"\b\d{{1,5}}[A-Za-z]?(?:-\d+)?,?\s+(?:{_WORD}\s+){{1,4}}(?:{_STREET_LAST})\b",
-        rf"\b\d{{1,5}}[A-Z]?,?\s+(?:[A-Z'\u2019.-]+\s+){{1,4}}(?:{_STREET_LOUD})\b",
-        rf"(?i)\b[\w-]{{3,}}{_STREET_JOINED}\s+\d+\s?[a-z]?\b",
-        rf"(?:\b\d{{1,4}},?\s+)?\b{_STREET_FIRST}\s+(?:(?:de|du|des|la|le|l'|del|della|dei|di|d')\s*)*"
-        rf"{_WORD}(?:\s+{_WORD})*(?:,?\s+\d+)?",
-        r"(?i)\bp\.?\s?o\.?\s?box\s+\d+",
-        r"\b[A-Z]{1,2}\d[A-Z\d]? ?\d[ABDEFGHJLNPQRSTUWXYZ]{2}\b",
-        r"\b[A-CEGHJ-NPR-TVXY]\d[A-Z] \d[A-Z]\d\b",
-        # Persons by their titles and by what a form says before them.
-        rf"{_TITLE}\b\.?(?:\s+(?:Dr|med|Prof)\b\.?)*\s+{_WORD}(?:[\s-]+{_WORD})?",
-        rf"\b(?:DR|PROF|MRS|MR)\.\s*{_WORD}",
-        rf"(?i:{_SAYS_NAME})\s*[:=]\s*{_WORD}(?:[\s,^]+{_WORD}){{0,3}}",
-    )
-]
+
+def _compiled(*forms: str) -> list[re.Pattern[str]]:
+    return [re.compile(form) for form in forms]
+
+
+_WITH_DIGITS = _compiled(
+    # Telephones: with a plus, after a word that says so, or groups of digits held together by signs.
+    r"\+\d[\d ()/.-]{5,}\d",
+    r"(?i)\b(?:tel|phone|fax|mobile|cell|call|pager|telefon|telephone|tel[ée]fono)\b"
+    r"[\s.:#]*[+(]?\d[\d ()/.-]{4,}\d",
+    r"(?<![\d.])\(?\d{2,5}\)?(?:[-/]| ?- ?|\) ?)\d{2,4}(?:[-/ .]\d{2,6}){1,3}(?![\d.]*\d)",
+    r"(?<![\d.])0\d{1,4}(?: \d{2,4}){2,4}(?!\d)",
+    r"(?<![\d.])\d{3}[-. ]\d{3}[-. ]\d{4}(?!\d)",
+    # Addresses of machines, places on the globe.
+    r"(?<![\d.])(?=(?:\d\.?){8})(?:\d{1,3}\.){3}\d{1,3}(?![\d.]*\d)",
+    r"(?i)\b(?:[0-9a-f]{2}[:-]){5}[0-9a-f]{2}\b",
+    r"-?\d{1,3}[.,]\d{4,}\s*°?\s*[NSns]?\s*[,;/ ]\s*-?\d{1,3}[.,]\d{4,}\s*°?\s*[EWOewo]?\b",
+    r"\d{1,3}\s*°\s*\d{1,2}\s*['\u2032]\s*(?:\d{1,2}(?:[.,]\d+)?\s*[\"\u2033])?\s*[NSEWOnsewo]",
+    # Where somebody lives.
+    rf"\b\d{{1,5}}[A-Za-z]?(?:-\d+)?,?\s+(?:{_WORD}\s+){{1,4}}(?:{_STREET_LAST})\b",
+    rf"\b\d{{1,5}}[A-Z]?,?\s+(?:[A-Z'\u2019.-]+\s+){{1,4}}(?:{_STREET_LOUD})\b",
+    rf"(?i)\b[\w-]{{3,40}}{_STREET_JOINED}\s+\d+\s?[a-z]?\b",
+    r"(?i)\bp\.?\s?o\.?\s?box\s+\d+",
+    r"\b[A-Z]{1,2}\d[A-Z\d]? ?\d[ABDEFGHJLNPQRSTUWXYZ]{2}\b",
+    r"\b[A-CEGHJ-NPR-TVXY]\d[A-Z] \d[A-Z]\d\b",
+)
+_WITH_SIGNS = _compiled(
+    r"[\w.+%'-]{1,64}\s?@\s?[\w-]+(?:\.[\w-]+)+",
+    r"(?i)\b(?:[a-z][a-z0-9+.-]*://|www\.)[^\s\"'<>]+",
+    r"(?i)\bgit@\S+",
+)
+_OF_WORDS = _compiled(
+    rf"(?:\b\d{{1,4}},?\s+)?\b{_STREET_FIRST}\s+(?:(?:de|du|des|la|le|l'|del|della|dei|di|d')\s*)*"
+    rf"{_WORD}(?:\s+{_WORD})*(?:,?\s+\d+)?",
+    # Persons by their titles and by what a form says before them.
+    rf"{_TITLE}\b\.?(?:\s+(?:Dr|med|Prof)\b\.?)*\s+{_WORD}(?:[\s-]+{_WORD})?",
+    rf"\b(?:DR|PROF|MRS|MR)\.\s*{_WORD}",
+    rf"(?i:{_SAYS_NAME})\s*[:=]\s*{_WORD}(?:[\s,^]+{_WORD}){{0,3}}",
+)
 
 
 def identifying_spans(text: str) -> Iterator[tuple[int, int]]:
@@ -71,7 +77,12 @@ def identifying_spans(text: str) -> Iterator[tuple[int, int]]:
     (int, int)
         Start and stop; spans may overlap.
     """
-    for form in _FORMS:
+    forms = _OF_WORDS
+    if any(map(str.isdigit, text)):
+        forms = forms + _WITH_DIGITS
+    if "@" in text or "://" in text or "www." in text.lower():
+        forms = forms + _WITH_SIGNS
+    for form in forms:
         yield from (match.span() for match in form.finditer(text))
 
 

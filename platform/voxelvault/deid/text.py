@@ -21,6 +21,9 @@ from voxelvault.deid.words import may_stay, may_stay_in_pixels
 MASK = "XXX"
 """Stands for whatever was taken out; valid in every text VR, and survives a second cleaning."""
 
+REMEMBERED = 4096
+"""Texts of one patient that are cleaned once only; the files of a series say the same."""
+
 _TOKEN = re.compile(r"\d+[.,]\d+[^\W\d_]*|[^\W_]+")
 _JOINABLE = re.compile(rf"{MASK}(?:[ ^,;:=/_'\u2019.&+-]*{MASK})+")
 _GLUE = re.compile(r"[\s,;:./^_'\u2019-]*")
@@ -68,6 +71,7 @@ class TextCleaner:
         self._births = person.dates
         self._uid = uid
         self._days = 0 if keep_dates else days
+        self._known: dict[str, str] = {}
 
     def text(self, value: str) -> str:
         """Clean a descriptor.
@@ -83,9 +87,15 @@ class TextCleaner:
             With `MASK` for what was taken out, UIDs mapped, dates moved, ages above 89 told as 90.
             It may be longer.
         """
-        value = cap_ages(value)
         if not value.strip():
             return value
+        if value not in self._known:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[value] = self._cleaned(cap_ages(value))
+        return self._known[value]
+
+    def _cleaned(self, value: str) -> str:
         settled = _without_overlaps(
             [*self._uids(value), *self._own_spans(value), *self._dates(value), *_forms(value)]
         )
