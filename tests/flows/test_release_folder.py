@@ -16,7 +16,7 @@ import pytest
 from voxelvault.deid import instance, pixels
 from voxelvault.errors import IntegrityError, UsageError
 from voxelvault.interfaces.cli.app import main
-from voxelvault.releasing import run as running
+from voxelvault.releasing import hands
 from voxelvault.releasing.deidentify import Extras, Rules, release_folder
 from voxelvault.releasing.originals import FolderOriginals
 from voxelvault.releasing.places import verify_folder
@@ -123,16 +123,16 @@ def test_a_stopped_run_goes_on_and_does_nothing_twice(
     home: Path, mine: Using, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(home / "in")
-    whole = running.release
+    whole = hands.release
 
     def failing(*given: object) -> Iterator[object]:
-        monkeypatch.setattr(running, "release", stopped)
+        monkeypatch.setattr(hands, "release", stopped)
         return whole(*given)  # type: ignore[arg-type]
 
     def stopped(*given: object) -> Iterator[object]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "release", failing)
+    monkeypatch.setattr(hands, "release", failing)
     originals = FolderOriginals(home / "in")
     with pytest.raises(KeyboardInterrupt):
         release_folder(originals, home / "out", Rules(faces="keep"), mine)
@@ -143,7 +143,7 @@ def test_a_stopped_run_goes_on_and_does_nothing_twice(
         seen.append(study)
         return whole(study, *more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(running, "release", counted)
+    monkeypatch.setattr(hands, "release", counted)
     place = release(home, mine)
     assert len(seen) == 1
     assert verify_folder(place, mine.opened.project.signing).files == 6
@@ -153,7 +153,7 @@ def test_other_rules_do_not_go_on_where_these_stopped(
     home: Path, mine: Using, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(home / "in")
-    monkeypatch.setattr(running, "release", lambda *given: iter([1 / 0]))
+    monkeypatch.setattr(hands, "release", lambda *given: iter([1 / 0]))
     with pytest.raises(ZeroDivisionError):
         release_folder(FolderOriginals(home / "in"), home / "out", Rules(faces="keep"), mine)
     with pytest.raises(UsageError, match="other rules"):

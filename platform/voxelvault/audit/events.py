@@ -179,7 +179,7 @@ ALLOWED: Mapping[Kind, _Allowed] = {
         "project request approver", "pseudonyms batches rows", "request statement second", "maps"
     ),
     Kind.RELEASE_MADE: _allow(
-        "project custodian release cohort",
+        "project custodian release series cohort",
         f"members subjects studies series files refused pairs {_READ}",
         "policy receipts members",
         "profile options format notes reason",

@@ -21,6 +21,7 @@ from voxelvault.dicom.decode import DecoderPool
 from voxelvault.errors import UsageError
 from voxelvault.intake.interrupt import interruptible
 from voxelvault.model import new_id
+from voxelvault.releasing.hands import Hands, Here
 from voxelvault.releasing.originals import Originals
 from voxelvault.releasing.places import FolderPlace, ReleasePlace, VaultPlace
 from voxelvault.releasing.progress import Progress
@@ -110,6 +111,8 @@ class Extras:
     ----------
     map_file : Path, optional
         Which path, UID and patient became which: re-identifies.
+    hands : callable, optional
+        Gives who does it, by the settings; this process by default.
     picture : callable
         Takes each outcome, for a report of what was blanked.
     advance : callable
@@ -117,6 +120,7 @@ class Extras:
     """
 
     map_file: Path | None = None
+    hands: Callable[[Settings], Hands] | None = None
     picture: Callable[[Outcome], object] = lambda outcome: None
     advance: Callable[[int], object] = lambda files: None
 
@@ -203,7 +207,8 @@ def _run(
     settings = Settings(chosen, mine.opened.pseudonyms(), rules.faces)
     with DecoderPool() as pool, interruptible() as stop:
         steps = Steps(record, extras.picture, extras.advance, stop.is_set)
-        report = run(originals, place.target, settings, PixelCleaner(pool), progress, steps)
+        hands = extras.hands(settings) if extras.hands else Here(settings, PixelCleaner(pool))
+        report = run(originals, place.target, settings, hands, progress, steps)
         for refused, _ in originals.refused if extras.map_file else ():
             maps["paths"][refused] = None
         return report, stop.is_set(), maps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from voxelvault.releasing.deidentify import ReleaseReport, Rules
@@ -43,6 +43,8 @@ class Releasable:
         format: str = "vault",
         project: PathLike | None = None,
         progress: bool = True,
+        client: Any = None,
+        unsafe_spill: bool = False,
     ) -> ReleaseReport:
         """De-identify these series into a release: a vault of its own, or a folder of files.
 
@@ -69,6 +71,8 @@ class Releasable:
             vault's only one, made at the first release.
         progress : bool
             Show a progress bar.
+        client, unsafe_spill : optional
+            Workers that do it, as for `Vault.ingest`: ``"local"``, a scheduler's address, a Dask client.
 
         Returns
         -------
@@ -93,7 +97,8 @@ class Releasable:
             raise UsageError(f"there is no such option; choose of {', '.join(Option)}")
         site = None if rules is None else site_rules(Path(rules).expanduser())
         chosen = Rules(profile, tuple(Option(option) for option in options), site, faces)
-        return Releasable.release(self, out, chosen, format=format, project=project, progress=progress)
+        given: Any = {"format": format, "project": project, "progress": progress}
+        return Releasable.release(self, out, chosen, **given, client=client, unsafe_spill=unsafe_spill)
 
     def release(
         self: Chosen,
@@ -104,14 +109,18 @@ class Releasable:
         project: PathLike | None = None,
         map_file: Path | None = None,
         progress: bool = True,
+        client: Any = None,
+        unsafe_spill: bool = False,
     ) -> ReleaseReport:
         """Release these series by rules that were read already; see `deidentify`."""
+        from voxelvault.cluster.entering import crew_of
         from voxelvault.display.progress import Progress
         from voxelvault.releasing.deidentify import Extras
         from voxelvault.releasing.from_vault import deidentify
 
         series_ids = self.readable_ids()
-        with Progress("deidentify", shown=None if progress else False) as bar:
+        bar = Progress("deidentify", shown=None if progress else False)
+        with bar, crew_of(self.resources, client, unsafe_spill=unsafe_spill) as crew:
             return deidentify(
                 self.resources,
                 series_ids,
@@ -121,6 +130,7 @@ class Releasable:
                 project=project,
                 cohort_id=self.cohort_id,
                 extras=Extras(map_file, advance=bar.advance),
+                crew=crew,
             )
 
 

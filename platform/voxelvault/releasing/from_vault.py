@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from voxelvault.audit.about import about
 from voxelvault.audit.events import Event, Kind, Outcome
+from voxelvault.crew import Crew
 from voxelvault.errors import UsageError
 from voxelvault.policy.access import Request, require
 from voxelvault.releasing.deidentify import Extras, ReleaseReport, Rules, release_folder, release_vault
+from voxelvault.releasing.hands import There
 from voxelvault.releasing.originals import VaultOriginals
 from voxelvault.releasing.projects import PathLike, Using, using
 from voxelvault.resources import Resources
@@ -28,6 +30,7 @@ def deidentify(
     key_file: PathLike | None = None,
     cohort_id: str | None = None,
     extras: Extras | None = None,
+    crew: Crew | None = None,
 ) -> ReleaseReport:
     """De-identify series of an open vault.
 
@@ -49,6 +52,8 @@ def deidentify(
         The cohort that the series are of, for the log.
     extras : Extras, optional
         Progress and pictures; no map, which takes two approvers.
+    crew : Crew, optional
+        Workers of a cluster that do it; by default this process does.
 
     Raises
     ------
@@ -62,6 +67,8 @@ def deidentify(
         raise UsageError(f"a release is made as one of {', '.join(FORMATS)}; choose one")
     if extras.map_file is not None:
         raise UsageError("from a vault, two approvers open what became of what: see `deidentify ledger`")
+    if crew is not None:
+        extras = replace(extras, hands=lambda settings: There(resources, settings, crew))
     asked = tuple(series_ids)
     require(resources.policy, Request(Kind.RELEASE_MADE, asked, resources.purpose, resources.who))
     chosen, mine = rules.profile(), using(project, resources, key_file)

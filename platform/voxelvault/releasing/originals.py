@@ -28,12 +28,21 @@ _MEDIA_SOP_CLASS = 0x00020002
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """One file as it came: `place` may name a patient (a path), so it is never logged."""
+    """One file as it came.
+
+    Parameters
+    ----------
+    place : str
+        Path in a folder, or instance id in a vault; it may name a patient, so it is never logged.
+    read : callable
+        Gives the bytes.
+    pack : str
+        Opaque id of the pack that holds it, in a vault.
+    """
 
     place: str = field(repr=False)
-    study: str = field(repr=False)
-    size: int
-    read: Callable[[], bytes] = field(repr=False)
+    read: Callable[[], bytes] = field(default=bytes, repr=False)
+    pack: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +100,7 @@ class VaultOriginals:
         packs = PackCache(self._resources, threads=1)
         by_subject: dict[str, dict[str, list[Original]]] = {}
         for row in self._rows:
-            original = Original(row["instance_id"], row["study_id"], row["length"], self._reading(packs, row))
+            original = Original(row["instance_id"], self._reading(packs, row), row["pack_id"])
             by_subject.setdefault(row["subject_id"], {}).setdefault(row["study_id"], []).append(original)
         for subject_id in sorted(by_subject):
             yield Subject(subject_id, list(by_subject[subject_id].values()))
@@ -173,7 +182,7 @@ class FolderOriginals:
             if subject is None:
                 subject = _subject(person, first=not known)
                 known.append(KnownSubject(subject, person, studies=frozenset([study])))
-            original = Original(self._relative(source.display), study, source.size, partial(_bytes, source))
+            original = Original(self._relative(source.display), partial(_bytes, source))
             files.setdefault(subject, {}).setdefault(study, []).append(original)
         for subject, studies in files.items():
             yield Subject(subject, list(studies.values()))

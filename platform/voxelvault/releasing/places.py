@@ -35,7 +35,7 @@ from voxelvault.storage.objects import LocalObjects
 UNFINISHED = ".release"
 """Folder of what a release that isn't whole yet has come to."""
 
-RECEIPTS, CARD, CROISSANT = "receipts.jsonl", "README.md", "croissant.json"
+RECEIPTS, CARD, CROISSANT = "receipts.jsonl", "card.md", "croissant.json"
 
 MAKER = "release"
 """Who stands in a release's own log: nobody's account."""

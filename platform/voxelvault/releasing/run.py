@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from voxelvault.deid.model import REASONS
-from voxelvault.deid.pixels import PixelCleaner
 from voxelvault.deid.receipt import Receipt, Refusal
 from voxelvault.errors import IntegrityError
-from voxelvault.releasing.originals import Original, Originals, Subject
+from voxelvault.releasing.hands import Hands, Task
+from voxelvault.releasing.originals import Original, Originals
 from voxelvault.releasing.progress import Entry, Progress
-from voxelvault.releasing.study import Outcome, Settings, Whose, release, whose
+from voxelvault.releasing.study import Outcome, Settings, Whose, whose
 from voxelvault.releasing.targets import Released, Target
 
 Maps = Mapping[str, Mapping[str, str | None]]
@@ -86,7 +86,7 @@ def run(
     originals: Originals,
     target: Target,
     settings: Settings,
-    pixels: PixelCleaner,
+    hands: Hands,
     progress: Progress,
     steps: Steps | None = None,
 ) -> Report:
@@ -100,8 +100,8 @@ def run(
         Where it goes.
     settings : Settings
         By which rules.
-    pixels : PixelCleaner
-        Looks for text in pictures.
+    hands : Hands
+        Who does it.
     progress : Progress
         What was done before, and what is done now.
     steps : Steps, optional
@@ -114,16 +114,14 @@ def run(
     IntegrityError
         A file is not what was written; its study is not in the receipts.
     """
-    one = _Run(target, settings, pixels, progress, steps or Steps())
+    one = _Run(target, settings, progress, steps or Steps())
     report = one.report
     report.found = len(originals) + len(originals.refused)
     for place, reason in originals.refused:
         report.refused[reason] += 1
         report.places.append((place, reason))
-    for subject in originals.subjects():
-        if one.steps.stop():
-            break
-        one.patient(subject)
+    for task, outcomes in hands.studies(one.tasks(originals)):
+        one.study(task, outcomes)
     receipts = [entry for entry in progress.entries if isinstance(entry, Receipt)]
     report.released = len(receipts)
     report.blanked = sum(bool(entry.boxes) for entry in receipts)
@@ -136,27 +134,32 @@ class _Run:
 
     target: Target
     settings: Settings
-    pixels: PixelCleaner
     progress: Progress
     steps: Steps
     report: Report = field(default_factory=Report)
 
-    def patient(self, subject: Subject) -> None:
-        """Release a patient's studies, those that aren't done."""
-        known: Whose | None = None
-        for study in subject.studies:
-            if not self.steps.stop() and not self._is_done(study):
+    def tasks(self, originals: Originals) -> Iterator[Task]:
+        """Yield the studies that aren't done, until it is time to stop."""
+        for subject in originals.subjects():
+            known: Whose | None = None
+            for study in subject.studies:
+                if self.steps.stop():
+                    return
+                if self._is_done(study):
+                    self.steps.advance(len(study))
+                    continue
                 known = known or whose(subject, self.settings)
-                self._study(release(study, known, self.settings, self.pixels), subject)
-            self.steps.advance(len(study))
-        self.report.patients += known is not None
+                yield Task(subject, study, known)
+            self.report.patients += known is not None
 
     def _is_done(self, study: Sequence[Original]) -> bool:
         done, digest = self.progress.sources, self.settings.pseudonyms.digest
         return bool(done) and all(digest(original.read()) in done for original in study)
 
-    def _study(self, outcomes: Iterable[Outcome], subject: Subject) -> None:
-        study = _Study(self.target, self.settings.pseudonyms.patient(subject.subject), self.progress.paths)
+    def study(self, task: Task, outcomes: Iterable[Outcome]) -> None:
+        """Put one study in its place, whole."""
+        patient = self.settings.pseudonyms.patient(task.subject.subject)
+        study = _Study(self.target, patient, self.progress.paths)
         try:
             for outcome in outcomes:
                 study.take(outcome)
@@ -168,6 +171,7 @@ class _Run:
             self.target.drop()
             raise
         self.progress.add([entry for _, entry in study.done])
+        self.steps.advance(len(study.done))
         self.report.studies += 1
         for original, entry in study.done:
             if isinstance(entry, Refusal):

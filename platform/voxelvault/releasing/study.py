@@ -20,7 +20,7 @@ from voxelvault.deid.faces.finding import FaceFinder
 from voxelvault.deid.instance import Faces, Result, deidentify
 from voxelvault.deid.leak_check import Searcher
 from voxelvault.deid.model import Context, Option, Person, Pseudonyms, Refused
-from voxelvault.deid.needles import Kind, Needles, collect
+from voxelvault.deid.needles import Needles, collect, searched
 from voxelvault.deid.person import collect as collect_person
 from voxelvault.deid.pixels import PixelCleaner
 from voxelvault.deid.profile import Profile
@@ -32,14 +32,6 @@ from voxelvault.errors import DicomError, UsageError
 from voxelvault.releasing.originals import Original, Subject
 
 CHOICES = ("deface", "refuse", "keep")
-
-_RETAINED = {
-    Option.RETAIN_DEVICE: (Kind.DEVICE,),
-    Option.RETAIN_INSTITUTION: (Kind.INSTITUTION,),
-    Option.RETAIN_UIDS: (Kind.UID,),
-    Option.RETAIN_FULL_DATES: (Kind.DATE,),
-}
-"""Whose values an option keeps: those the second reader doesn't look for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +100,9 @@ def whose(subject: Subject, settings: Settings) -> Whose:
 
     with quiet():
         person = collect_person(headers(), subject.subject)
-    return Whose(_context(person, settings), Searcher(_wanted(needles, person, settings)))
+    days = settings.pseudonyms.days(person.subject)
+    wanted = searched(needles, settings.profile.options, days)
+    return Whose(context_of(person, settings), Searcher(wanted))
 
 
 @contextmanager
@@ -125,7 +119,8 @@ def quiet() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _context(person: Person, settings: Settings) -> Context:
+def context_of(person: Person, settings: Settings) -> Context:
+    """Return all that rewriting depends on, for one patient."""
     profile, pseudonyms = settings.profile, settings.pseudonyms
     moved = Option.RETAIN_MODIFIED_DATES in profile.options
     cleaner = TextCleaner(
@@ -135,15 +130,6 @@ def _context(person: Person, settings: Settings) -> Context:
         keep_dates=Option.RETAIN_FULL_DATES in profile.options,
     )
     return Context(profile, pseudonyms, person, cleaner)
-
-
-def _wanted(needles: Needles, person: Person, settings: Settings) -> Needles:
-    options = settings.profile.options
-    kept = [kind for option, kinds in _RETAINED.items() if option in options for kind in kinds]
-    needles = needles.without(kept)
-    if Option.RETAIN_MODIFIED_DATES in options:
-        needles = needles.moved(settings.pseudonyms.days(person.subject))
-    return needles
 
 
 def release(
@@ -241,4 +227,4 @@ class _Recorder:
         return made
 
 
-__all__ = ["CHOICES", "Outcome", "Settings", "Whose", "release", "whose"]
+__all__ = ["CHOICES", "Outcome", "Settings", "Whose", "context_of", "release", "whose"]

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from voxelvault.errors import UsageError
-from voxelvault.interfaces.cli.command import PARTLY, Session, pass_session, verb
+from voxelvault.interfaces.cli.command import PARTLY, Session, pass_session, scheduling, verb
 from voxelvault.interfaces.cli.output import emit, shown
 
 OPTIONS = (
@@ -98,6 +98,7 @@ def deidentify() -> None:
     default="vault",
     help="Of a vault's release.",
 )
+@scheduling
 @pass_session
 def release(
     session: Session,
@@ -115,6 +116,7 @@ def release(
     map_file: Path | None,
     issuer: str,
     format_: str,
+    cluster: dict[str, Any],
     as_json: bool,
 ) -> int:
     """De-identify a folder SOURCE into another, or a vault's series into a release.
@@ -136,7 +138,8 @@ def release(
             raise UsageError(
                 "say what to release: a folder with --to, or one of --all, --study, --cohort with --out"
             )
-        made = _of_vault(session, out, chosen, project, map_file, format_, cohort, study)
+        wanted = {"format": format_, "project": project, "map_file": map_file, **cluster}
+        made = _of_vault(session, out, chosen, cohort, study, wanted)
     _tell(made, map_file, as_json)
     return 0 if made.complete else PARTLY
 
@@ -164,17 +167,13 @@ def _of_vault(
     session: Session,
     out: Path,
     rules: Any,
-    project: str | None,
-    map_file: Path | None,
-    format_: str,
     cohort: str | None,
     study: str | None,
+    wanted: dict[str, Any],
 ) -> Any:
     with session.open() as vault:
-        selection = (
-            vault.select(cohort) if cohort else vault.select(uids=[study]) if study else vault.select()
-        )
-        return selection.release(out, rules, format=format_, project=project, map_file=map_file)
+        chosen = vault.select(uids=[study]) if study else vault.select(cohort)
+        return chosen.release(out, rules, **wanted)
 
 
 def _options(names: Sequence[str]) -> Sequence[Any]:
