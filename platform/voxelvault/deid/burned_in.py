@@ -27,6 +27,8 @@ ENLARGED = 600_000
 _SURE = 0.8
 _TALLEST = 64
 """Short side in pixels of what is taken for text when only a character or two are read."""
+_GAP = 3
+"""Pixels between two letters of small type."""
 _SMALL = 36
 """Up to this short side little needs to be read."""
 
@@ -206,9 +208,11 @@ def _is_text(one: Reading, outside: np.ndarray[Any, np.dtype[np.bool_]] | None) 
     """Tell text from texture by what is read and how large it is."""
     signs = sum(map(str.isalnum, one.text))
     short = min(one.bottom - one.top, one.right - one.left)
-    if signs >= 3 and one.score >= (0.3 if short <= _SMALL else 0.7):
-        return True
-    if signs and one.score >= (0.5 if short <= _SMALL else 0.7) and short <= _TALLEST:
+    if signs >= 3:
+        wanted = 0.3 if short <= _SMALL else 0.7 if short <= _TALLEST else 0.85
+    else:
+        wanted = 2.0 if not signs or short > _TALLEST else (0.9 if signs == 1 or short > _SMALL else 0.5)
+    if one.score >= wanted:
         return True
     return outside is not None and short <= _TALLEST and bool(outside[_middle(one)])
 
@@ -218,19 +222,22 @@ def _middle(one: Reading) -> tuple[int, int]:
 
 
 def _same_line(one: Reading, other: Reading) -> bool:
-    """Tell whether two readings follow each other closely in a line, standing lines too."""
+    """Tell whether two readings of like height follow each other closely in a line, standing lines too."""
     down = min(one.bottom, other.bottom) - max(one.top, other.top)
     across = min(one.right, other.right) - max(one.left, other.left)
-    high = min(one.bottom - one.top, other.bottom - other.top)
-    wide = min(one.right - one.left, other.right - other.left)
-    return (down > 0.5 * high and across > -1.5 * high) or (across > 0.5 * wide and down > -1.5 * wide)
+    low, high = sorted((one.bottom - one.top, other.bottom - other.top))
+    thin, wide = sorted((one.right - one.left, other.right - other.left))
+    lying = high < 2 * low and down > 0.5 * low and across > -1.5 * low
+    return lying or (wide < 2 * thin and across > 0.5 * thin and down > -1.5 * thin)
 
 
 def _padded(one: Reading, shape: tuple[int, ...]) -> Box:
     """Return the box with a margin: glyphs reach over the edges that a detector draws, ends most."""
     high, wide = one.bottom - one.top, one.right - one.left
     short = min(high, wide, 40)
-    along, across = max(4, 1.2 * short), max(3, 0.4 * short)
+    # A character or two alone are no long string of which more might stand beside.
+    more = 1.2 if sum(map(str.isalnum, one.text)) > 2 else 0.4
+    along, across = max(4, more * short), max(3, 0.4 * short)
     down, right = (across, along) if wide >= high else (along, across)
     return Box(
         max(0, int(one.top - down)),
@@ -241,17 +248,17 @@ def _padded(one: Reading, shape: tuple[int, ...]) -> Box:
 
 
 def _grown(box: Box, one: Reading, grey: np.ndarray[Any, Any]) -> Box:
-    """Widen a box while ink of the text crosses its edges, by the text's height at most."""
+    """Widen a box while ink follows within the gap between two letters, by a line's height at most."""
     core = grey[int(one.top) : int(one.bottom) + 1, int(one.left) : int(one.right) + 1]
     if not core.size:
         return box
     paper = float(np.median(core))
     ink = max((float(core.min()), float(core.max())), key=lambda value: abs(value - paper))
-    near = 0.5 * abs(ink - paper)
-    edges, most = list(box), int(min(one.bottom - one.top, one.right - one.left, 40)) + 1
-    for side, last in enumerate((0, 0, *grey.shape)):
+    inked = np.abs(grey - ink) < 0.5 * abs(ink - paper)
+    edges, most = list(box), int(min(one.bottom - one.top, one.right - one.left, 24)) + 1
+    for side in range(4):
         for _ in range(most):
-            if edges[side] == last or not _crosses(grey, edges, side, ink, near):
+            if not _follows(inked, edges, side):
                 break
             edges[side] += 1 if side > 1 else -1
     top, left, bottom, right = edges
@@ -260,16 +267,16 @@ def _grown(box: Box, one: Reading, grey: np.ndarray[Any, Any]) -> Box:
     )
 
 
-def _crosses(grey: np.ndarray[Any, Any], edges: list[int], side: int, ink: float, near: float) -> bool:
-    """Say whether the outermost line of pixels inside an edge holds ink."""
+def _follows(inked: np.ndarray[Any, np.dtype[np.bool_]], edges: list[int], side: int) -> bool:
+    """Say whether ink stands within the gap between letters beyond an edge, or right at it."""
     top, left, bottom, right = edges
-    line = (
-        grey[top, left:right],
-        grey[top:bottom, left],
-        grey[bottom - 1, left:right],
-        grey[top:bottom, right - 1],
-    )
-    return bool((np.abs(line[side] - ink) < near).any())
+    strip = (
+        inked[max(0, top - _GAP) : top + 1, left:right],
+        inked[top:bottom, max(0, left - _GAP) : left + 1],
+        inked[bottom - 1 : bottom + _GAP, left:right],
+        inked[top:bottom, right - 1 : right + _GAP],
+    )[side]
+    return bool(strip.any()) and 0 < edges[side] < (*inked.shape, *inked.shape)[side]
 
 
 __all__ = ["QUICK", "Box", "Look", "blank_until_clean", "find_text", "looks_again", "looks_at", "to_picture"]
