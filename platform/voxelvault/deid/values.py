@@ -256,7 +256,7 @@ def text_of(value: bytes, vr: str, encodings: tuple[str, ...]) -> str:
     """Return text in the character set that it claims, or in UTF-8 where it claims none and is that."""
     if value.isascii() and b"\x1b" not in value:
         return value.decode("ascii")
-    if encodings[0] in ("iso8859", "latin_1", "ascii"):
+    if encodings[0] in ("iso8859", "latin_1", "ascii") and b"\x1b" not in value:
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError:

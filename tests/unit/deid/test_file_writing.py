@@ -52,6 +52,16 @@ def test_text_is_utf_8_at_every_depth() -> None:
     assert "SpecificCharacterSet" not in out[0x00409096].value[0]
 
 
+def test_text_in_iso_2022_is_decoded() -> None:
+    source = image()
+    source.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
+    source.ImageComments = "たろう"
+    source = reread(source)
+    assert b"\x1b" in source.get_item("ImageComments").value
+    assert read(rewritten(source)).ImageComments == "XXX"
+    assert read(rewritten(source, known=["たろう"])).ImageComments == "たろう"
+
+
 def test_encapsulated_pixels_end_once() -> None:
     source = image()
     source.file_meta.TransferSyntaxUID = RLELossless
