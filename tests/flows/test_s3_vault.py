@@ -18,11 +18,14 @@ import pytest
 import voxelvault as vv
 from s3_servers import Server, moto
 from voxelvault.cluster.local import LocalWorkers
+from voxelvault.crypto.ways import Ways
 from voxelvault.errors import NoPermission, NotAVault, RollbackDetected, StorageError, UsageError, VaultExists
 from voxelvault.interfaces.cli import main
+from voxelvault.opening import close_vault, open_vault
 from voxelvault.storage.places import place_of, store_at
 from voxelvault.storage.remote_objects import ObstoreObjects
 from voxelvault.testing.synthetic import ct_series
+from voxelvault.upkeep.rebuilding import rebuild_catalog
 
 SLICES = 6
 
@@ -252,3 +255,21 @@ def test_a_server_that_is_gone_is_one_clear_line(place: str, monkeypatch: pytest
         vv.open(place, purpose="tests")
     assert "\n" not in str(caught.value)
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in str(caught.value)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_catalog_is_written_anew_from_packs_and_log(place: str, tmp_path: Path, lost: bool) -> None:
+    write_series(tmp_path / "in", 71)
+    with vv.create(place, purpose="tests") as vault:
+        vault.ingest(tmp_path / "in", progress=False)
+        query = "select * from instances order by all"
+        before = vault.resources.catalog.query(query).to_pylist()
+        if lost:
+            vault.resources.objects.delete("catalog/lake.duckdb")
+    resources = open_vault(place, Ways(), anew=True)
+    assert rebuild_catalog(resources).complete
+    close_vault(resources)
+    with vv.open(place, purpose="tests") as vault:
+        assert vault.resources.catalog.query(query).to_pylist() == before
+        assert vault.ingest(tmp_path / "in", progress=False).stored == 0
+        assert vault.verify(progress=False).ok
