@@ -13,11 +13,11 @@ from voxelvault.errors import NoPermission, NoSpace, StorageError, UsageError
 from voxelvault.model import Buffer
 
 
-def write_new(path: Path, parts: Iterable[Buffer]) -> int:
+def write_new(path: Path, parts: Iterable[Buffer], *, private: bool = False) -> int:
     """Write a file that isn't there yet; return its length in bytes.
 
     It gets its name when it is whole: whoever is killed on the way leaves a `.part` file, and no
-    half-written one under the name.
+    half-written one under the name. A private one is its owner's alone from the first byte on.
 
     Raises
     ------
@@ -27,7 +27,7 @@ def write_new(path: Path, parts: Iterable[Buffer]) -> int:
         The disk refused.
     """
     try:
-        with _part(path, parts) as (part, length):
+        with _part(path, parts, 0o600 if private else 0o666) as (part, length):
             if path.exists():
                 raise FileExistsError
             _name_once(part, path)
@@ -54,13 +54,13 @@ def replace_file(path: Path, data: Buffer) -> None:
 
 
 @contextmanager
-def _part(path: Path, parts: Iterable[Buffer]) -> Iterator[tuple[Path, int]]:
+def _part(path: Path, parts: Iterable[Buffer], mode: int = 0o666) -> Iterator[tuple[Path, int]]:
     """Write a durable file beside `path`, which is gone afterwards unless it was renamed."""
     # Short, and without the name: that one may be as long as names can be.
     part = path.with_name(f".{secrets.token_hex(8)}.part")
     length = 0
     try:
-        with part.open("xb") as file:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as file:
             for data in parts:
                 length += file.write(data)
             file.flush()

@@ -19,6 +19,21 @@ def test_writes_and_counts(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+def test_a_private_file_is_its_owners_from_the_first_byte(tmp_path: Path) -> None:
+    seen = []
+
+    def parts() -> Iterator[bytes]:
+        yield b"a"
+        seen.extend(path.stat().st_mode & 0o777 for path in tmp_path.iterdir())
+
+    before = os.umask(0)
+    try:
+        write_new(tmp_path / "a", parts(), private=True)
+    finally:
+        os.umask(before)
+    assert [*seen, (tmp_path / "a").stat().st_mode & 0o777] == [0o600, 0o600]
+
+
 def test_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"mine")
     with pytest.raises(UsageError, match="another place"):

@@ -104,6 +104,20 @@ def with_approvers(
     UsageError
         One approver alone, one key under two labels, or a label with spaces.
     """
+    everyone = joined(project, approvers)
+    bare = replace(project, approvers=tuple(everyone), shares=())
+    shares = tuple(_split(bare, pair, secret.seed) for pair in combinations(everyone, 2))
+    return replace(bare, shares=shares).signed(key)
+
+
+def joined(project: Project, approvers: Mapping[str, ApproverPublic]) -> list[Approver]:
+    """Return the project's approvers and these, who aren't enrolled yet.
+
+    Raises
+    ------
+    UsageError
+        One approver alone, one key under two labels, or a label with spaces.
+    """
     everyone = list(project.approvers)
     for label, public in approvers.items():
         _check_label(label, [one.label for one in everyone])
@@ -114,9 +128,7 @@ def with_approvers(
         everyone.append(Approver(new_id(), label, public))
     if len(everyone) < 2:
         raise UsageError("a ledger needs two approvers at least, since two open it together")
-    bare = replace(project, approvers=tuple(everyone), shares=())
-    shares = tuple(_split(bare, pair, secret.seed) for pair in combinations(everyone, 2))
-    return replace(bare, shares=shares).signed(key)
+    return everyone
 
 
 def without_approver(project: Project, key: bytes, approver_id: str) -> Project:
@@ -163,6 +175,7 @@ __all__ = [
     "add_custodian",
     "add_ledger",
     "digest_of",
+    "joined",
     "make",
     "remove_custodian",
     "with_approvers",

@@ -14,6 +14,7 @@ RFC 9180 (HPKE), RFC 8032 (Ed25519), RFC 5869 (HKDF).
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -126,6 +127,11 @@ class Project:
         except (ValueError, KeyError, TypeError, UsageError, InvalidSignature, RecursionError):
             raise IntegrityError("the project's document was changed: restore it from a copy") from None
         return project
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `data`, hexadecimal: what the audit log keeps of it."""
+        return hashlib.sha256(self.data()).hexdigest()
 
     def approver(self, approver_id: str) -> Approver:
         """Return an enrolled approver.

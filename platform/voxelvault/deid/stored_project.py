@@ -1,13 +1,14 @@
 """A project where it lies: made, opened by a custodian, written to, and its ledger opened by two.
 
-Each step returns the digest that belongs into the audit log; entering it is the caller's part, and
-comes before the step's effect is handed on.
+What takes approval hands what belongs into the audit log to `before`, ahead of its effect.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeAlias
 
 from voxelvault.crypto.hybrid import PrivateKey
 from voxelvault.deid import approving, enrolment, ledger
@@ -18,7 +19,14 @@ from voxelvault.deid.project_shelf import Shelf
 from voxelvault.errors import IntegrityError, ObjectExists, UsageError
 from voxelvault.model import new_id
 
+Before: TypeAlias = Callable[[Mapping[str, Approval]], object]
+"""Called with approvals by their approvers' ids, when they are known to be good."""
+
 _DOCUMENT = "project"
+
+
+def _nothing(approvals: Mapping[str, Approval]) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -90,8 +98,16 @@ class StoredProject:
         """Return a stored request; `ObjectMissing` if there is none."""
         return Request.from_data(self.shelf.get(f"requests/{request_id}")[0])
 
-    def approve(self, request_id: str, key: ApproverKey) -> Approval:
-        """Approve a stored request; its digest is the approval's to log.
+    def requests(self) -> list[Request]:
+        """Return all stored requests, in the order of their ids."""
+        return [self.asked(name.rpartition("/")[2]) for name in self.shelf.names("requests")]
+
+    def carried_out(self) -> frozenset[str]:
+        """Return the ids of the requests that were carried out: none is a second time."""
+        return frozenset(name.rpartition("/")[2] for name in self.shelf.names("opened"))
+
+    def approve(self, request_id: str, key: ApproverKey, before: Before = _nothing) -> Approval:
+        """Approve a stored request.
 
         Raises
         ------
@@ -103,6 +119,7 @@ class StoredProject:
         document, asked = self.read(), self.asked(request_id)
         approval = approving.approve(document, asked, key)
         approver_id = approving.approver_of(document, asked, approval)
+        before({approver_id: approval})
         self.shelf.put(f"approvals/{request_id}.{approver_id}", approval.data())
         return approval
 
@@ -113,7 +130,9 @@ class StoredProject:
         )
         return [Approval.from_data(self.shelf.get(name)[0]) for name in names]
 
-    def reidentify(self, request_id: str, private: PrivateKey) -> dict[str, dict[str, str | None]]:
+    def reidentify(
+        self, request_id: str, private: PrivateKey, before: Before = _nothing
+    ) -> dict[str, dict[str, str | None]]:
         """Carry out an approved request, once: return the maps that it asked for.
 
         Raises
@@ -128,7 +147,7 @@ class StoredProject:
         document, asked = self.read(), self.asked(request_id)
         if asked.maps == (approving.ENROL,):
             raise UsageError("this request was approved for enrolling approvers, not for reading")
-        secret = self._unlocked(document, asked, private)
+        secret = self._unlocked(document, asked, private, before)
         batches = ((name.rpartition("/")[2], self.shelf.get(name)[0]) for name in self.shelf.names("batches"))
         return ledger.open_batches(document, asked, secret, batches)
 
@@ -138,6 +157,7 @@ class StoredProject:
         request_id: str,
         private: PrivateKey,
         approvers: Mapping[str, ApproverPublic],
+        before: Before = _nothing,
     ) -> OpenProject:
         """Carry out a request to enrol further approvers: those that it named by digest.
 
@@ -151,7 +171,7 @@ class StoredProject:
         asked = self.asked(request_id)
         if asked.maps != (approving.ENROL,) or asked.subject != enrolment.digest_of(approvers):
             raise UsageError("the request was approved for something else; ask for this enrolment")
-        secret = self._unlocked(opened.project, asked, private)
+        secret = self._unlocked(opened.project, asked, private, before)
         return self.change(opened, enrolment.with_approvers(opened.project, opened.key, approvers, secret))
 
     # Receipts
@@ -164,10 +184,13 @@ class StoredProject:
         """Return a release's receipts; `ObjectMissing` if there are none."""
         return self.shelf.get(f"receipts/{release_id}")[0]
 
-    def _unlocked(self, document: Project, asked: Request, private: PrivateKey) -> PrivateKey:
+    def _unlocked(self, document: Project, asked: Request, private: PrivateKey, before: Before) -> PrivateKey:
         if private.public_key() != asked.public_key:
             raise IntegrityError("this key is not the request's; use the one that was made with it")
-        secret = approving.ledger_key(document, asked, private, self.approvals(asked.request_id))
+        said = {approving.approver_of(document, asked, one): one for one in self.approvals(asked.request_id)}
+        two = dict(islice(said.items(), 2))
+        secret = approving.ledger_key(document, asked, private, list(two.values()))
+        before(two)
         try:
             # Before anything is opened: of two who try at once, one is refused.
             self.shelf.put(f"opened/{asked.request_id}", asked.digest.encode())
@@ -176,4 +199,4 @@ class StoredProject:
         return secret
 
 
-__all__ = ["StoredProject"]
+__all__ = ["Before", "StoredProject"]

@@ -6,17 +6,19 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from voxelvault.audit.events import Event, Kind
+from voxelvault.audit.events import Kind
 from voxelvault.config import config_home
-from voxelvault.crypto.hybrid import PrivateKey
+from voxelvault.crypto.hybrid import PrivateKey, public_from_text, public_text
 from voxelvault.crypto.providers.file import FileProvider
-from voxelvault.deid.approver import ApproverPublic
+from voxelvault.deid import enrolment
+from voxelvault.deid.approver import ApproverKey, ApproverPublic
 from voxelvault.deid.enrolment import make
 from voxelvault.deid.project import OpenProject, open_project
 from voxelvault.deid.project_shelf import FolderShelf, SealedShelf, only_project, projects_in
 from voxelvault.deid.stored_project import StoredProject
-from voxelvault.errors import ObjectMissing, UsageError
+from voxelvault.errors import KeyUnavailable, ObjectMissing, UsageError
 from voxelvault.files import write_new
+from voxelvault.releasing.entries import step
 from voxelvault.resources import Resources
 from voxelvault.storage.objects import LocalObjects
 
@@ -161,44 +163,116 @@ def create(
     else:
         assert resources is not None  # noqa: S101 - checked above
         found = StoredProject(SealedShelf(resources.objects, resources.keys, made.project_id))
-    if resources is not None:
-        counts = {"custodians": len(made.custodians), "approvers": len(made.approvers)}
-        resources.audit.append(
-            [
-                Event(
-                    kind=Kind.PROJECT_MADE,
-                    who=resources.who,
-                    purpose=resources.purpose,
-                    ids={"project": (made.project_id,)},
-                    counts=counts,
-                )
-            ]
-        )
-    found.create(made)
+    counts = {"custodians": len(made.custodians), "approvers": len(made.approvers)}
+    with step(resources, Kind.PROJECT_MADE, {"project": (made.project_id,)}) as entry:
+        entry.intend(counts=counts, digests={"document": made.digest})
+        found.create(made)
     return found
 
 
+def add_custodian(
+    found: StoredProject,
+    label: str,
+    public: bytes,
+    resources: Resources | None = None,
+    key_file: PathLike | None = None,
+) -> OpenProject:
+    """Seal the project's key to another custodian.
+
+    Parameters
+    ----------
+    found : StoredProject
+        The project.
+    label : str
+        An account's name or a role; no spaces.
+    public : bytes
+        What `custodian(...).public_key()` is to the other one.
+    resources : Resources, optional
+        The open vault; the step is entered in its log.
+    key_file : path, optional
+        The key file of who enrols, a custodian.
+
+    Raises
+    ------
+    UsageError
+        The label or the key is enrolled already.
+    KeyUnavailable
+        Who asks is no custodian.
+    """
+    opened = found.open(custodian(key_file))
+    changed = enrolment.add_custodian(opened.project, opened.key, label, public)
+    ids = {"project": (changed.project_id,), "custodian": (changed.custodians[-1].custodian_id,)}
+    with step(resources, Kind.CUSTODIAN_ENROLLED, ids) as entry:
+        entry.intend(counts={"custodians": len(changed.custodians)}, digests={"document": changed.digest})
+        return found.change(opened, changed)
+
+
+def custodian_public(path: PathLike | None = None) -> str:
+    """Return this user's public key as a custodian, one line to hand over; it is made if need be."""
+    return public_text(custodian(path, make_one=True).public_key())
+
+
+def custodian_from_text(path: PathLike) -> bytes:
+    """Read another custodian's public key from a file.
+
+    Raises
+    ------
+    UsageError
+        It is none.
+    """
+    return public_from_text(_line(path))
+
+
 def approver_file(path: PathLike) -> ApproverPublic:
-    """Read an approver's public key from a file."""
-    return ApproverPublic.from_text(Path(path).expanduser().read_text("ascii").strip())
+    """Read an approver's public key from a file.
+
+    Raises
+    ------
+    UsageError
+        It is none.
+    """
+    return ApproverPublic.from_text(_line(path))
 
 
 def new_approver(path: PathLike) -> str:
     """Write a new approver's secret key to a file of its owner's; return the public one as text."""
-    from voxelvault.deid.approver import ApproverKey
-
-    key, place = ApproverKey.generate(), Path(path).expanduser()
-    write_new(place, [key.text().encode() + b"\n"])
-    place.chmod(0o600)
+    key = ApproverKey.generate()
+    write_new(Path(path).expanduser(), [key.text().encode() + b"\n"], private=True)
     return key.public().text()
+
+
+def approver_key(path: PathLike) -> ApproverKey:
+    """Read an approver's secret key.
+
+    Raises
+    ------
+    KeyUnavailable
+        It is none, or others can read the file.
+    """
+    place = Path(path).expanduser()
+    text = _line(place)
+    if place.stat().st_mode & 0o077:
+        raise KeyUnavailable("others can read the approver's key: run chmod 600 on its file")
+    return ApproverKey.from_text(text)
+
+
+def _line(path: PathLike) -> str:
+    try:
+        return Path(path).expanduser().read_text("ascii").strip()
+    except UnicodeDecodeError:
+        raise UsageError("this file holds no key; name the right one") from None
 
 
 __all__ = [
     "Using",
+    "add_custodian",
     "approver_file",
+    "approver_key",
     "create",
     "custodian",
     "custodian_file",
+    "custodian_from_text",
+    "custodian_public",
     "new_approver",
     "stored",
     "using",

@@ -1,0 +1,336 @@
+"""Opening a project's ledger: asked for by one, approved by two others, opened by who asked.
+
+Each step is entered in the log of the vault that is open, ahead of its effect. Without a vault a
+project's folder has no log: the approvals lie there, and nothing proves that none was deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voxelvault.audit.events import Kind
+from voxelvault.config import config_home
+from voxelvault.crypto.hybrid import PrivateKey
+from voxelvault.crypto.providers.file import FileProvider
+from voxelvault.deid import approving, enrolment
+from voxelvault.deid.approver import ApproverPublic
+from voxelvault.deid.approving import ENROL, MAPS, Approval, Request
+from voxelvault.deid.ledger import map_csv
+from voxelvault.deid.project import OpenProject, Project
+from voxelvault.deid.stored_project import StoredProject
+from voxelvault.errors import KeyUnavailable, ObjectExists, ObjectMissing, UsageError
+from voxelvault.files import write_new
+from voxelvault.releasing.entries import step
+from voxelvault.releasing.projects import PathLike, approver_key, custodian
+from voxelvault.resources import Resources
+
+Found = dict[str, dict[str, str | None]]
+"""New value by old, for each map that was asked for; a path is None where the file was refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, and how far it got."""
+
+    request: Request
+    approved_by: tuple[str, ...]
+    """Labels of the approvers who said yes."""
+    carried_out: bool
+
+
+def request_file(request_id: str) -> Path:
+    """Return where the key of a request of this user's is, until the request is carried out."""
+    return config_home() / "requests" / f"{request_id}.key"
+
+
+def ask(
+    found: StoredProject,
+    maps: Sequence[str] = MAPS,
+    *,
+    purpose: str,
+    pseudonyms: Sequence[str] = (),
+    resources: Resources | None = None,
+) -> Request:
+    """Ask for the way back from pseudonyms; nothing is opened yet.
+
+    Parameters
+    ----------
+    found : StoredProject
+        The project.
+    maps : sequence of str
+        Of ``patients``, ``uids`` and ``paths``.
+    purpose : str
+        Code of the purpose, such as a number of an ethics committee.
+    pseudonyms : sequence of str
+        Those to be told of; without any, all of these maps.
+    resources : Resources, optional
+        The open vault.
+
+    Returns
+    -------
+    Request
+        Its id is what the approvers need. Its key is in this user's configuration.
+
+    Raises
+    ------
+    UsageError
+        The project keeps no ledger, the maps are unknown, or the purpose is no code.
+    """
+    return _ask(found, *approving.request(found.read(), maps, purpose, pseudonyms), resources)
+
+
+def ask_for_approvers(
+    found: StoredProject,
+    approvers: Mapping[str, ApproverPublic],
+    *,
+    purpose: str,
+    resources: Resources | None = None,
+) -> Request:
+    """Ask for further approvers, public keys by label; two of those who are must approve.
+
+    Raises
+    ------
+    UsageError
+        The project keeps no ledger, a label or key is enrolled already, or the purpose is no code.
+    """
+    document = found.read()
+    enrolment.joined(document, approvers)
+    subject = enrolment.digest_of(approvers)
+    return _ask(found, *approving.request(document, (ENROL,), purpose, (), subject), resources)
+
+
+def _ask(found: StoredProject, asked: Request, key: PrivateKey, resources: Resources | None) -> Request:
+    place = request_file(asked.request_id)
+    with step(resources, Kind.LEDGER_REQUESTED, _ids(asked), asked.purpose) as entry:
+        entry.intend(**_about(asked))
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_new(place, [key.text().encode() + b"\n"], private=True)
+        found.ask(asked)
+    return asked
+
+
+def approve(
+    found: StoredProject, request_id: str, key_file: PathLike, resources: Resources | None = None
+) -> Approval:
+    """Say yes to a request, as an approver; read it first: `asked`.
+
+    Parameters
+    ----------
+    found : StoredProject
+        The project.
+    request_id : str
+        From who asks.
+    key_file : path
+        The approver's secret key.
+    resources : Resources, optional
+        The open vault.
+
+    Raises
+    ------
+    KeyUnavailable
+        The key is no enrolled approver's.
+    UsageError
+        This approver approved it already, or there is no such request.
+    """
+    key, asked = approver_key(key_file), _asked(found, request_id)
+    with step(resources, Kind.LEDGER_APPROVED, _ids(asked), asked.purpose) as entry:
+        entry.add(**_about(asked))
+        try:
+            return found.approve(request_id, key, lambda said: entry.intend(**_who(said)))
+        except ObjectExists:
+            raise UsageError(
+                "this approver has approved the request already; another one's approval is needed"
+            ) from None
+
+
+def reidentify(found: StoredProject, request_id: str, resources: Resources | None = None) -> Found:
+    """Carry out one's own approved request, once: return the maps that it asked for.
+
+    Parameters
+    ----------
+    found : StoredProject
+        The project.
+    request_id : str
+        From `ask`, by this user.
+    resources : Resources, optional
+        The open vault.
+
+    Raises
+    ------
+    KeyUnavailable
+        Two approvers haven't approved it, or this user didn't make it, or carried it out before.
+    IntegrityError
+        An approval or the ledger was changed.
+    """
+    asked = _asked(found, request_id)
+    with step(resources, Kind.LEDGER_OPENED, _ids(asked), asked.purpose) as entry:
+        entry.add(**_about(asked))
+        key = _key(found, asked)
+        maps = found.reidentify(request_id, key, lambda said: entry.intend(**_who(said)))
+        batches = sum(1 for _ in found.shelf.names("batches"))
+        entry.add(counts={"batches": batches, "rows": sum(map(len, maps.values()))})
+    request_file(request_id).unlink()
+    return maps
+
+
+def enrol(
+    found: StoredProject,
+    approvers: Mapping[str, ApproverPublic],
+    request_id: str | None = None,
+    *,
+    resources: Resources | None = None,
+    key_file: PathLike | None = None,
+) -> OpenProject:
+    """Enrol approvers: by a request that two approved, or with the first of them begin a ledger.
+
+    Parameters
+    ----------
+    found : StoredProject
+        The project.
+    approvers : mapping of str to ApproverPublic
+        By label; those that the request named.
+    request_id : str, optional
+        From `ask_for_approvers`; without, for a project that keeps no ledger yet.
+    resources : Resources, optional
+        The open vault.
+    key_file : path, optional
+        The key file of who enrols, a custodian.
+
+    Raises
+    ------
+    UsageError
+        The request is for others, or the project has approvers and there is no request.
+    KeyUnavailable
+        Two approvers haven't approved it, or who asks is no custodian.
+    """
+    opened = found.open(custodian(key_file))
+    if request_id is None:
+        return _begin_ledger(found, opened, approvers, resources)
+    asked = _asked(found, request_id)
+    with step(resources, Kind.APPROVER_ENROLLED, _ids(asked), asked.purpose) as entry:
+        entry.add(digests={"request": asked.digest})
+        key = _key(found, asked)
+        changed = found.enrol(
+            opened, request_id, key, approvers, lambda said: entry.intend(digests=_statements(said))
+        )
+        entry.add(**_enrolled(changed.project, approvers))
+    request_file(request_id).unlink()
+    return changed
+
+
+def _begin_ledger(
+    found: StoredProject,
+    opened: OpenProject,
+    approvers: Mapping[str, ApproverPublic],
+    resources: Resources | None,
+) -> OpenProject:
+    changed = enrolment.add_ledger(opened.project, opened.key, approvers)
+    with step(resources, Kind.APPROVER_ENROLLED, {"project": (changed.project_id,)}) as entry:
+        entry.intend(**_enrolled(changed, approvers))
+        return found.change(opened, changed)
+
+
+def asked(found: StoredProject, request_id: str | None = None) -> list[Asked]:
+    """Return the project's requests, or one of them, with who approved.
+
+    Raises
+    ------
+    UsageError
+        There is no such request.
+    """
+    document, done = found.read(), found.carried_out()
+    requests = found.requests() if request_id is None else [_asked(found, request_id)]
+    return [
+        Asked(one, _labels(document, one, found.approvals(one.request_id)), one.request_id in done)
+        for one in requests
+    ]
+
+
+def map_files(folder: PathLike, maps: Sequence[str]) -> dict[str, Path]:
+    """Return where each map goes, in a folder that holds none of them; look before opening.
+
+    Raises
+    ------
+    UsageError
+        One is there already.
+    """
+    place = Path(folder).expanduser()
+    files = {name: place / f"{name}.csv" for name in maps}
+    if any(file.exists() for file in files.values()):
+        raise UsageError("the folder holds maps already; choose another")
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return files
+
+
+def write_maps(files: Mapping[str, Path], maps: Found) -> None:
+    """Write maps as CSV with the columns `id_old,id_new`, readable by their owner alone."""
+    for name, pairs in maps.items():
+        write_new(files[name], [map_csv(pairs).encode()], private=True)
+
+
+def _asked(found: StoredProject, request_id: str) -> Request:
+    try:
+        return found.asked(request_id)
+    except ObjectMissing:
+        raise UsageError("there is no request of this id; look with `deidentify project show`") from None
+
+
+def _key(found: StoredProject, asked: Request) -> PrivateKey:
+    place = request_file(asked.request_id)
+    if place.exists():
+        return FileProvider(place).private_key()
+    if asked.request_id in found.carried_out():
+        raise UsageError("this request was carried out before; make a new one")
+    raise KeyUnavailable("the request's key isn't here: only who made a request carries it out")
+
+
+def _labels(document: Project, request: Request, approvals: Sequence[Approval]) -> tuple[str, ...]:
+    ids = (approving.approver_of(document, request, approval) for approval in approvals)
+    return tuple(document.approver(approver_id).label for approver_id in ids)
+
+
+def _ids(asked: Request) -> dict[str, tuple[str, ...]]:
+    return {"project": (asked.project_id,), "request": (asked.request_id,)}
+
+
+def _about(asked: Request) -> dict[str, dict[str, Any]]:
+    return {
+        "counts": {"pseudonyms": len(asked.pseudonyms)},
+        "digests": {"request": asked.digest},
+        "codes": {"maps": asked.maps},
+    }
+
+
+def _who(said: Mapping[str, Approval]) -> dict[str, dict[str, Any]]:
+    return {"ids": {"approver": tuple(said)}, "digests": _statements(said)}
+
+
+def _statements(said: Mapping[str, Approval]) -> dict[str, str]:
+    return dict(zip(("statement", "second"), (one.digest for one in said.values()), strict=False))
+
+
+def _enrolled(changed: Project, approvers: Mapping[str, ApproverPublic]) -> dict[str, dict[str, Any]]:
+    new = tuple(one.approver_id for one in changed.approvers if one.label in approvers)
+    return {
+        "ids": {"approver": new},
+        "counts": {"approvers": len(changed.approvers)},
+        "digests": {"document": changed.digest},
+    }
+
+
+__all__ = [
+    "Asked",
+    "Found",
+    "approve",
+    "ask",
+    "ask_for_approvers",
+    "asked",
+    "enrol",
+    "map_files",
+    "reidentify",
+    "request_file",
+    "write_maps",
+]
