@@ -58,6 +58,10 @@ def release(home: Path, mine: Using, name: str = "out", **more: object) -> Path:
     return made.path
 
 
+def images(folder: Path) -> list[Path]:
+    return [path for path in sorted((folder / "DICOM").rglob("*")) if path.is_file()]
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
@@ -67,7 +71,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_nothing_in_a_release_tells_whose_it_is(home: Path, mine: Using) -> None:
     make(home / "in")
     found = files(release(home, mine))
-    assert sum(name.endswith(".dcm") for name in found) == 6
+    assert sum(name.startswith("DICOM/") for name in found) == 6
     everything = b"\0".join(found.values()) + "\0".join(found).encode()
     for secret in (*SECRETS, str(home), "19610213", os.environ.get("USER", "nobody-here")):
         assert secret.encode() not in everything
@@ -76,7 +80,7 @@ def test_nothing_in_a_release_tells_whose_it_is(home: Path, mine: Using) -> None
 def test_two_runs_of_a_project_give_the_same_files_and_two_projects_do_not(home: Path, mine: Using) -> None:
     make(home / "in")
     first, again = (files(release(home, mine, name)) for name in ("a", "b"))
-    images = [name for name in first if name.endswith(".dcm")]
+    images = [name for name in first if name.startswith("DICOM/")]
     assert {name: first[name] for name in images} == {name: again[name] for name in images}
     other = files(release(home, using(None), "c"))
     assert not set(images) & set(other)
@@ -87,7 +91,7 @@ def test_receipts_hold_and_show_every_change(home: Path, mine: Using) -> None:
     place = release(home, mine)
     signer = mine.opened.project.signing
     assert verify_folder(place, signer).ok
-    name = min(path.relative_to(place).as_posix() for path in place.rglob("*.dcm"))
+    name = images(place)[0].relative_to(place).as_posix()
     data = (place / name).read_bytes()
     (place / name).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     assert verify_folder(place, signer).changed == (name,)
@@ -115,7 +119,7 @@ def test_a_leak_stops_its_study_alone(home: Path, mine: Using, monkeypatch: pyte
     assert made.report.refused == {"leak_found": 3}
     assert made.report.released == 3
     assert not made.complete
-    assert len(list((home / "out").rglob("*.dcm"))) == 3
+    assert len(images(home / "out")) == 3
     assert verify_folder(home / "out").ok
 
 
@@ -136,7 +140,7 @@ def test_a_stopped_run_goes_on_and_does_nothing_twice(
     originals = FolderOriginals(home / "in")
     with pytest.raises(KeyboardInterrupt):
         release_folder(originals, home / "out", Rules(faces="keep"), mine)
-    assert len(list((home / "out").rglob("*.dcm"))) == 3
+    assert len(images(home / "out")) == 3
     seen: list[object] = []
 
     def counted(study: object, *more: object) -> Iterator[object]:
@@ -169,7 +173,7 @@ def test_the_map_says_what_became_of_what_to_its_owner_alone(home: Path) -> None
     assert stat.S_IMODE((home / "map.json").stat().st_mode) == 0o600
     assert found["paths"]["notes.txt"] is None
     released = {new for new in found["paths"].values() if new}
-    assert released == {name for name in files(home / "out") if name.endswith(".dcm")}
+    assert released == {name for name in files(home / "out") if name.startswith("DICOM/")}
     assert set(found["patients"]) == {f"{SECRETS[1]}{number}" for number in range(2)}
     for old, new in found["paths"].items():
         if new:
@@ -197,8 +201,20 @@ def test_verify_and_explain_at_the_command_line(home: Path, capsys: pytest.Captu
     assert "as signed for" in capsys.readouterr().out
     assert main(["deidentify", "explain", "StudyDescription"]) == 0
     assert "clean_descriptors" in capsys.readouterr().out
-    next((home / "out").rglob("*.dcm")).unlink()
+    images(home / "out")[0].unlink()
     assert main(["deidentify", "verify", str(home / "out")]) == 1
+
+
+def test_a_folder_is_a_file_set_and_its_directory_is_signed_for(home: Path, mine: Using) -> None:
+    make(home / "in")
+    place = release(home, mine)
+    found = pydicom.dcmread(place / "DICOMDIR").DirectoryRecordSequence
+    named = {"/".join(one.ReferencedFileID) for one in found if "ReferencedFileID" in one}
+    assert named == {path.relative_to(place).as_posix() for path in images(place)}
+    (place / "DICOM" / "extra.txt").touch()
+    (place / "DICOMDIR").write_bytes(b"another")
+    told = verify_folder(place)
+    assert (told.changed, told.extra) == (("DICOMDIR",), ("DICOM/extra.txt",))
 
 
 @pytest.mark.parametrize("given", [["--to", "in/out"], [], ["--to", "out", "--all"]])

@@ -2,8 +2,10 @@
 
 A document of lines, each a JSON object that names the SHA-256 of the line before it: a header, an
 entry a file in the order of their paths, one for each refused source, and a seal whose Ed25519
-signature covers the whole chain. Whoever has the release and this document can check it; no key of
-the project is needed. A source is named by a keyed digest, so that only the project can say which.
+signature covers the whole chain. Where a release is volumes or tables, there are entries for the
+instances that went into them, and one for each file that was made from many. Whoever has the release
+and this document can check it; no key of the project is needed. A source is named by a keyed digest,
+so that only the project can say which.
 
 References
 ----------
@@ -119,6 +121,20 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class Made:
+    """A file made from many: a directory, a volume, a table; its path and its SHA-256, hexadecimal."""
+
+    path: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        _require(_DIGEST.fullmatch(self.sha256), "a digest")
+
+
+Line: TypeAlias = Receipt | Refusal | Made
+
+
+@dataclass(frozen=True)
 class Verification:
     """What a check of a release found.
 
@@ -128,8 +144,8 @@ class Verification:
         The header.
     signer : bytes
         Public key that the document is signed with: 32 bytes, Ed25519.
-    files, refused : int
-        Entries of each sort.
+    files, refused, made : int
+        Entries of each sort: instances, sources that were left out, files made from many.
     changed, missing, extra, reordered : tuple of str
         Paths: other bytes; in the receipts alone; in the release alone; at another place in it.
     """
@@ -138,6 +154,7 @@ class Verification:
     signer: bytes
     files: int
     refused: int
+    made: int = 0
     changed: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
@@ -149,17 +166,19 @@ class Verification:
         return not (self.changed or self.missing or self.extra or self.reordered)
 
 
-def issue(terms: Terms, entries: Iterable[Receipt | Refusal], key: Ed25519PrivateKey) -> bytes:
+def issue(terms: Terms, entries: Iterable[Line], key: Ed25519PrivateKey, *, apart: bool = False) -> bytes:
     """Write the receipts of a release.
 
     Parameters
     ----------
     terms : Terms
         What holds for all files.
-    entries : iterable of Receipt or Refusal
+    entries : iterable of Receipt, Refusal or Made
         In any order: they are written by path, so that their order tells nothing.
     key : Ed25519PrivateKey
         The project's signing key.
+    apart : bool
+        The instances are no files of the release: it holds what was made from them.
 
     Returns
     -------
@@ -172,16 +191,18 @@ def issue(terms: Terms, entries: Iterable[Receipt | Refusal], key: Ed25519Privat
         Two files have one path.
     """
     every = list(entries)
-    files = sorted((one for one in every if isinstance(one, Receipt)), key=lambda one: one.path)
+    files = sorted((one for one in every if isinstance(one, Receipt | Made)), key=lambda one: one.path)
     refused = sorted({one for one in every if isinstance(one, Refusal)}, key=lambda one: one.source)
     if len({one.path for one in files}) < len(files):
         raise UsageError("two files of the release have one path; release them into separate folders")
     signer = key.public_key().public_bytes_raw().hex()
+    sort = "instance" if apart else "file"
+    counts = {"files": sum(isinstance(one, Receipt) for one in files), "refused": len(refused)}
     bodies: Iterator[dict[str, Any]] = chain(
         [{"format": FORMAT, "signer": signer, "terms": asdict(terms)}],
-        ({"file": asdict(one)} for one in files),
+        ({sort if isinstance(one, Receipt) else "made": asdict(one)} for one in files),
         ({"refused": asdict(one)} for one in refused),
-        [{"seal": {"files": len(files), "refused": len(refused)}}],
+        [{"seal": {**counts, "made": len(files) - counts["files"]}}],
     )
     lines, last = [], ""
     for body in bodies:
@@ -220,14 +241,15 @@ def verify_release(
         The receipts were written by a newer version.
     """
     head, *body = _chain(document, signer)
-    receipts = (one["file"] for one in body if "file" in one)
+    lying = (one.get("file") or one.get("made") for one in body)
     compared = _Comparison()
-    compared.run(((one["path"], one["sha256"]) for one in receipts), files)
+    compared.run(((one["path"], one["sha256"]) for one in lying if one), files)
     return Verification(
         terms=Terms(**{name: _frozen(value) for name, value in head["terms"].items()}),
         signer=bytes.fromhex(head["signer"]),
-        files=sum("file" in one for one in body),
+        files=sum("file" in one or "instance" in one for one in body),
         refused=sum("refused" in one for one in body),
+        made=sum("made" in one for one in body),
         changed=tuple(compared.changed),
         missing=tuple(compared.wanted),
         extra=tuple(compared.found),
@@ -244,9 +266,9 @@ def receipts_of(document: bytes, signer: bytes | None = None) -> Iterator[Receip
         As `verify_release`.
     """
     for line in _chain(document, signer):
-        if "file" in line:
-            entry = {**line["file"], "boxes": tuple(tuple(box) for box in line["file"]["boxes"])}
-            yield Receipt(**entry)
+        entry = line.get("file") or line.get("instance")
+        if entry:
+            yield Receipt(**{**entry, "boxes": tuple(tuple(box) for box in entry["boxes"])})
 
 
 class _Comparison:
@@ -329,6 +351,8 @@ def _require(holds: object, what: str) -> None:
 __all__ = [
     "Box",
     "FORMAT",
+    "Line",
+    "Made",
     "Receipt",
     "Refusal",
     "Terms",

@@ -85,7 +85,7 @@ def _counted(values: Iterable[Any]) -> dict[str, int]:
 
 def folder_headers(folder: Path) -> Iterator[Header]:
     """Yield the header of each released file below a folder."""
-    for path in sorted(folder.rglob("*.dcm")):
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         yield Header.from_part10(parse(path.read_bytes()))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -18,16 +18,18 @@ from voxelvault.deid import card
 from voxelvault.deid.card import FileOf
 from voxelvault.deid.profile import Profile
 from voxelvault.deid.project_shelf import FolderShelf, SealedShelf, Shelf, only_project
-from voxelvault.deid.receipt import Receipt, Refusal, Verification, issue, verify_release
+from voxelvault.deid.receipt import Made, Receipt, Refusal, Verification, issue, verify_release
 from voxelvault.errors import IntegrityError, ObjectMissing, UsageError
 from voxelvault.files import replace_file
 from voxelvault.model import Buffer, new_id
 from voxelvault.opening import close_vault, create_vault, open_vault
 from voxelvault.releasing.facts import facts, folder_headers, vault_headers
+from voxelvault.releasing.media_directory import NAME as DIRECTORY
+from voxelvault.releasing.media_directory import media_directory
 from voxelvault.releasing.originals import VaultOriginals
 from voxelvault.releasing.progress import Progress
 from voxelvault.releasing.projects import Using
-from voxelvault.releasing.targets import FolderTarget, Target, VaultTarget, require_empty
+from voxelvault.releasing.targets import FILES, FolderTarget, Target, VaultTarget, require_empty
 from voxelvault.resources import Resources
 from voxelvault.storage.layout import VAULT_TOML
 from voxelvault.storage.objects import LocalObjects
@@ -86,17 +88,20 @@ class FolderPlace:
         self.target: Target = self._files
 
     def finish(self, progress: Progress, mine: Using, chosen: Profile, faces: str) -> None:
-        """Write receipts and card; take the traces of the making away."""
-        document = _signed(progress, mine)
+        """Write directory, receipts and card; take the traces of the making away."""
+        directory = media_directory(_folder_files(self.path))
+        replace_file(self.path / DIRECTORY, directory)
+        made = [Made(DIRECTORY, hashlib.sha256(directory).hexdigest())]
+        document = signed(progress, mine, made)
         replace_file(self.path / RECEIPTS, document)
         told = facts(
-            folder_headers(self.path),
+            folder_headers(self.path / FILES),
             progress.terms,
             chosen.options,
             refused=_refused(progress),
             faces=faces,
             files=[_file_of(RECEIPTS, document)],
-            pattern="**/*.dcm",
+            pattern=f"{FILES}/**",
         )
         replace_file(self.path / CARD, card.markdown(told).encode())
         replace_file(self.path / CROISSANT, card.croissant(told).encode())
@@ -147,7 +152,7 @@ class VaultPlace:
 
     def finish(self, progress: Progress, mine: Using, chosen: Profile, faces: str) -> None:
         """Seal receipts and card in the release, and enter it in its log."""
-        document = _signed(progress, mine)
+        document = signed(progress, mine)
         told = facts(
             vault_headers(self._resources),
             progress.terms,
@@ -176,8 +181,9 @@ class VaultPlace:
         )
 
 
-def _signed(progress: Progress, mine: Using) -> bytes:
-    document = issue(progress.terms, progress.entries, mine.opened.signing_key)
+def signed(progress: Progress, mine: Using, made: Sequence[Made] = (), *, apart: bool = False) -> bytes:
+    """Return the receipts, and keep a copy in the project; `apart` as for `issue`."""
+    document = issue(progress.terms, [*progress.entries, *made], mine.opened.signing_key, apart=apart)
     if mine.stored is not None:
         mine.stored.keep_receipts(progress.terms.release_id, document)
     return document
@@ -210,11 +216,18 @@ def verify_folder(folder: Path, signer: bytes | None = None) -> Verification:
     if not place.exists():
         raise IntegrityError("the folder holds no receipts: it is no release, or was cut; ask for it again")
 
-    def files() -> Iterator[tuple[str, Buffer]]:
-        for path in sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.dcm")):
-            yield path, (folder / path).read_bytes()
+    return verify_release(place.read_bytes(), _all_files(folder), signer)
 
-    return verify_release(place.read_bytes(), files(), signer)
+
+def _all_files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield every file of a release but those that tell of it."""
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    for path in sorted(set(found) - {RECEIPTS, CARD, CROISSANT}):
+        yield path, (folder / path).read_bytes()
+
+
+def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    return ((path, data) for path, data in _all_files(folder) if path.startswith(f"{FILES}/"))
 
 
 def verify_vault(resources: Resources, signer: bytes | None = None) -> Verification:

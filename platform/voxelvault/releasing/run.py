@@ -198,16 +198,17 @@ class _Study:
         if result is None:
             return Refusal(outcome.source, outcome.reason)
         file = Released(result.study_uid, result.series_uid, result.sop_uid, result.data)
-        if file.path in self._paths or file.path in self._taken:
+        path = self._target.place(file)
+        if path in self._paths or path in self._taken:
             return Refusal(outcome.source, "uid_twice")
-        self._paths.add(file.path)
+        self._paths.add(path)
         self._target.add(file)
-        self.pairs["paths"][place] = file.path
+        self.pairs["paths"][place] = path
         self.pairs["uids"].update(outcome.uids)
         self.pairs["patients"][outcome.patient_id] = self._patient
         boxes = result.pixels.boxes if result.pixels else ()
         digest = hashlib.sha256(result.data).hexdigest()
-        return Receipt(file.path, digest, outcome.source, result.actions, result.verdicts, boxes)
+        return Receipt(path, digest, outcome.source, result.actions, result.verdicts, boxes)
 
     def stop_at_leaks(self) -> None:
         """Give the whole study up where a value slipped through one file: that casts doubt on all."""

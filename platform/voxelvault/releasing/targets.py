@@ -6,12 +6,15 @@ order the originals lay or came.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
+from base64 import b32encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +29,9 @@ from voxelvault.upkeep.removal import delete_study
 
 TIME = 315532800
 """Modification time of every released file and folder: 1980-01-01, the earliest that archives know."""
+
+FILES = "DICOM"
+"""Folder of the files of a release that is a folder."""
 
 HELD = 256 << 20
 """Bytes of a study that are held before they are sealed."""
@@ -42,12 +48,15 @@ class Released:
 
     @property
     def path(self) -> str:
-        """Where it lies in a folder."""
+        """Its name in a release that has no files of its own for it."""
         return f"{self.study_uid}/{self.series_uid}/{self.sop_uid}.dcm"
 
 
 class Target(Protocol):
     """Takes the files of one study after the other."""
+
+    def place(self, file: Released) -> str:
+        """Return where a file of the study at hand comes to lie: one path for each of its UIDs."""
 
     def add(self, file: Released) -> None:
         """Take a file of the study at hand."""
@@ -59,8 +68,23 @@ class Target(Protocol):
         """End the study, and leave nothing of it."""
 
 
+def short_name(uid: str, turn: int = 0) -> str:
+    """Return what a DICOMDIR takes for a name: eight of A-Z and 2-7, which the UID decides.
+
+    Parameters
+    ----------
+    uid : str
+        A new UID.
+    turn : int
+        Higher where the name is another's: forty bits meet by chance among a million.
+    """
+    return b32encode(hashlib.sha256(f"{uid}/{turn}".encode()).digest()[:5]).decode()
+
+
 class FolderTarget:
     """A folder of plain files; a study is moved into it when it is whole.
+
+    Names are short, as file IDs of a DICOMDIR have to be (PS3.10 8.2).
 
     Parameters
     ----------
@@ -72,14 +96,22 @@ class FolderTarget:
         self._folder = folder
         self._staging = folder / f".{secrets.token_hex(8)}.part"
         self._paths: list[str] = []
+        self._uids: dict[str, str] = {}
+
+    def place(self, file: Released) -> str:
+        """Return where a file of the study at hand comes to lie."""
+        folder = f"{FILES}/{short_name(file.study_uid)}/{short_name(file.series_uid)}"
+        paths = (f"{folder}/{short_name(file.sop_uid, turn)}" for turn in count())
+        return next(path for path in paths if self._uids.setdefault(path, file.sop_uid) == file.sop_uid)
 
     def add(self, file: Released) -> None:
         """Write a file of the study at hand."""
-        path = self._staging / file.path
+        place = self.place(file)
+        path = self._staging / place
         with _told():
             path.parent.mkdir(parents=True, exist_ok=True)
         write_new(path, [file.data])
-        self._paths.append(file.path)
+        self._paths.append(place)
 
     def keep(self) -> Iterator[tuple[str, bytes]]:
         """Move the study to its place; yield its files, read again from the disk."""
@@ -96,7 +128,7 @@ class FolderTarget:
 
     def drop(self) -> None:
         """Remove what was written of the study at hand."""
-        self._paths = []
+        self._paths, self._uids = [], {}
         shutil.rmtree(self._staging, ignore_errors=True)
 
     def close(self) -> None:
@@ -139,6 +171,10 @@ class VaultTarget:
         self._held: list[Released] = []
         self._sealed: list[Released] = []
         self._size = 0
+
+    def place(self, file: Released) -> str:
+        """Return the name of a file in the receipts: the vault has none of its own."""
+        return file.path
 
     def add(self, file: Released) -> None:
         """Take a file of the study at hand."""
@@ -222,4 +258,4 @@ def require_empty(folder: Path) -> None:
         raise UsageError("the place for a release must be a new or empty folder; choose another")
 
 
-__all__ = ["FolderTarget", "Released", "Target", "VaultTarget", "require_empty"]
+__all__ = ["FILES", "FolderTarget", "Released", "Target", "VaultTarget", "require_empty", "short_name"]

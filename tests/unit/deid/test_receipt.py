@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxelvault.deid.receipt import Receipt, Refusal, Terms, issue, receipts_of, verify_release
+from voxelvault.deid.receipt import Made, Receipt, Refusal, Terms, issue, receipts_of, verify_release
 from voxelvault.errors import IntegrityError, NewerFormat, UsageError
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -123,3 +123,16 @@ def test_nor_do_refusals_and_terms() -> None:
 def test_the_order_of_the_entries_tells_nothing() -> None:
     refused = Refusal("ef" * 32, "leak_found")
     assert issue(TERMS, [refused, *RECEIPTS], KEY) == DOCUMENT
+
+
+def test_files_made_from_many_are_signed_for_and_instances_may_lie_elsewhere() -> None:
+    made = Made("DICOMDIR", hashlib.sha256(b"directory").hexdigest())
+    both = verify_release(issue(TERMS, [*RECEIPTS, made], KEY), [("DICOMDIR", b"directory"), *FILES.items()])
+    assert (both.ok, both.files, both.made) == (True, 5, 1)
+    document = issue(TERMS, [*RECEIPTS, made], KEY, apart=True)
+    apart = verify_release(document, [("DICOMDIR", b"directory")])
+    assert (apart.ok, apart.files, apart.made) == (True, 5, 1)
+    assert list(receipts_of(document)) == RECEIPTS
+    assert verify_release(document, [("DICOMDIR", b"another")]).changed == ("DICOMDIR",)
+    with pytest.raises(UsageError):
+        Made("DICOMDIR", "Doe^John")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,10 +40,10 @@ def target(
 
 
 def test_a_study_is_given_back_as_it_lies_there(target: FolderTarget | VaultTarget) -> None:
-    files = released(1)
-    for file in files:
+    wanted = {target.place(file): file.data for file in released(1)}
+    for file in released(1):
         target.add(file)
-    assert dict(target.keep()) == {file.path: file.data for file in files}
+    assert dict(target.keep()) == wanted
 
 
 def test_nothing_is_left_of_a_study_that_is_dropped(
@@ -57,7 +58,7 @@ def test_nothing_is_left_of_a_study_that_is_dropped(
     target.drop()
     assert dict(target.keep()) == {}
     if isinstance(target, FolderTarget):
-        assert len(list((tmp_path / "out").rglob("*.dcm"))) == 3
+        assert len(list((tmp_path / "out").rglob("DICOM/*/*/*"))) == 3
         assert not list((tmp_path / "out").glob(".*"))
     else:
         rows = target._resources.catalog.query("select count(*) n from instances").to_pylist()
@@ -78,8 +79,20 @@ def test_a_file_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
     first, second = FolderTarget(tmp_path / "out"), FolderTarget(tmp_path / "out")
     for target in (first, second):
         target.add(released(1, 1)[0])
-    list(first.keep())
-    assert dict(second.keep()) == {file.path: file.data for file in released(1, 1)}
+    wanted = {first.place(file): file.data for file in released(1, 1)}
+    assert dict(first.keep()) == dict(second.keep()) == wanted
+
+
+def test_names_are_file_ids_and_no_two_uids_share_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = FolderTarget(tmp_path / "out")
+    first, second = released(1, 2)
+    assert all(re.fullmatch("[A-Z0-9_]{1,8}", part) for part in target.place(first).split("/"))
+    monkeypatch.setattr(targets, "short_name", lambda uid, turn=0: f"SAME{turn}")
+    assert target.place(second) != target.place(first) == target.place(first)
+    again = FolderTarget(tmp_path / "out")
+    assert again.place(second).endswith("SAME0")
 
 
 def test_a_release_wants_a_place_of_its_own(tmp_path: Path) -> None:
