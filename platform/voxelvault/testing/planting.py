@@ -395,10 +395,17 @@ def left(data: bytes, planted: Iterable[Planted], kept: Iterable[str] = (), move
         return []
     searcher = BytesAhoCorasick([form for form, _ in forms])
     hits: dict[Planted, None] = {}
-    for view in _views(data):
-        for number, _, _ in searcher.find_matches_as_indexes(view.upper(), overlapping=True):
-            hits[forms[number][1]] = None
+    for view in map(bytes.upper, _views(data)):
+        for number, start, stop in searcher.find_matches_as_indexes(view, overlapping=True):
+            if not _within_a_number(view, start, stop):
+                hits[forms[number][1]] = None
     return list(hits)
+
+
+def _within_a_number(view: bytes, start: int, stop: int) -> bool:
+    """Say whether digits that were found are part of a longer number, such as a UID, by chance."""
+    around = view[max(start - 1, 0) : start] + view[stop : stop + 1]
+    return view[start:stop].isdigit() and any(48 <= byte <= 57 for byte in around)
 
 
 def _moved(day: str, days: int) -> str:
