@@ -24,6 +24,9 @@ MOST_ROUNDS = 5
 ENLARGED = 600_000
 """Pixels of a frame up to which it is looked at three times as large; above, twice."""
 
+SMALL_FRAME = 310_000
+"""Pixels of a frame up to which it is looked at again four times as large."""
+
 _SURE = 0.8
 _TALLEST = 64
 """Short side in pixels of what is taken for text when only a character or two are read."""
@@ -80,6 +83,8 @@ def looks_at(rows: int, columns: int) -> tuple[Look, ...]:
 
 def looks_again(rows: int, columns: int) -> tuple[Look, ...]:
     """Return how a frame of this size is looked at after blanking: otherwise than at first."""
+    if rows * columns <= SMALL_FRAME:
+        return Look(4), Look(3, turned=True, stretched=True)
     if rows * columns <= ENLARGED:
         return Look(2), Look(3, turned=True, stretched=True)
     return Look(2), Look(1, turned=True, stretched=True)

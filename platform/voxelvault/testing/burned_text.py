@@ -239,6 +239,8 @@ def plant(
         if any(_near(box, other.box) for other in planted):
             continue
         ink = _burn(pixels, glyphs, box, draw)
+        if ink is None:
+            continue
         planted.append(Planted(text, size, angle, box, ink))
     return Frame(kind, clean, pixels, tuple(planted))
 
@@ -268,12 +270,17 @@ def _burn(
     glyphs: np.ndarray[Any, np.dtype[np.float32]],
     box: tuple[int, int, int, int],
     draw: random.Random,
-) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Draw the glyphs so that a person could read them; return which pixels changed."""
+) -> np.ndarray[Any, np.dtype[np.bool_]] | None:
+    """Draw the glyphs and return which pixels changed; None where nobody could read them.
+
+    Most of the ink must stand out by a fifth of the range from what lies under it.
+    """
     place = (slice(box[0], box[2]), slice(box[1], box[3]))
     under = pixels[place].astype(np.float32)
     middle = float(np.median(under))
     shade = draw.choice((255, 230, 200)) if middle < 110 else draw.choice((0, 20, 50))
+    if float((np.abs(shade - under[glyphs > 0.5]) < 50).mean()) > 0.2:
+        return None
     before = pixels.copy()
     pixels[place] = np.round(under + (shade - under) * glyphs).astype(np.uint8)
     changed: np.ndarray[Any, np.dtype[np.bool_]] = before != pixels
