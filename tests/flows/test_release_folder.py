@@ -15,7 +15,7 @@ import pytest
 
 from voxelvault.deid import instance, pixels
 from voxelvault.deid.model import Option
-from voxelvault.errors import IntegrityError, UsageError
+from voxelvault.errors import IntegrityError
 from voxelvault.interfaces.cli.app import main
 from voxelvault.releasing import hands
 from voxelvault.releasing.deidentify import Extras, Rules, release_folder
@@ -152,17 +152,6 @@ def test_a_stopped_run_goes_on_and_does_nothing_twice(
     place = release(home, mine)
     assert len(seen) == 1
     assert verify_folder(place, mine.opened.project.signing).files == 6
-
-
-def test_other_rules_do_not_go_on_where_these_stopped(
-    home: Path, mine: Using, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make(home / "in")
-    monkeypatch.setattr(hands, "release", lambda *given: iter([1 / 0]))
-    with pytest.raises(ZeroDivisionError):
-        release_folder(FolderOriginals(home / "in"), home / "out", Rules(faces="keep"), mine)
-    with pytest.raises(UsageError, match="other rules"):
-        release_folder(FolderOriginals(home / "in"), home / "out", Rules("basic", faces="keep"), mine)
 
 
 def test_the_map_says_what_became_of_what_to_its_owner_alone(home: Path) -> None:

@@ -6,8 +6,6 @@ read; what was made is signed for, described, and tells nothing of its source.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -22,6 +20,7 @@ from voxelvault.errors import UsageError
 from voxelvault.intake.interrupt import interruptible
 from voxelvault.model import new_id
 from voxelvault.releasing.hands import Hands, Here
+from voxelvault.releasing.map_file import MapFile, map_of
 from voxelvault.releasing.originals import Originals
 from voxelvault.releasing.places import FolderPlace, ReleasePlace, VaultPlace
 from voxelvault.releasing.progress import Progress
@@ -84,7 +83,7 @@ class ReleaseReport:
     recovery_code : str or None
         Of a release that is a vault and was just made: shown once, and kept nowhere.
     interrupted : bool
-        Ctrl-C ended it: the same call goes on.
+        Ctrl-C ended it: the same call goes on, if there is a project.
     """
 
     path: Path
@@ -100,7 +99,13 @@ class ReleaseReport:
         return self.report.complete and not self.interrupted
 
     def __str__(self) -> str:
-        return str(self.report) + (", interrupted: run it again to go on" if self.interrupted else "")
+        return str(self.report) + (f", {self._end}" if self.interrupted else "")
+
+    @property
+    def _end(self) -> str:
+        if self.one_time:
+            return "interrupted: with a key for one run alone it can't go on; delete it and begin anew"
+        return "interrupted: run it again to go on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,15 +172,13 @@ def release_vault(
 def _release(
     originals: Originals, place: ReleasePlace, rules: Rules, mine: Using, extras: Extras
 ) -> ReleaseReport:
-    chosen = rules.profile()
-    _check_map(place.path, extras.map_file)
+    chosen, faces = rules.profile(), rules.faces or ""
     notes = [MAP_WRITTEN] if extras.map_file else []
-    progress = Progress(place.shelf, _terms(chosen, mine, notes))
-    report, interrupted, maps = _run(originals, place, chosen, rules, mine, progress, extras)
-    if extras.map_file is not None:
-        _write_map(extras.map_file, maps)
+    progress = Progress(place.shelf, _terms(chosen, mine, notes), mine.opened.project.signing, faces)
+    with map_of(place.path, extras.map_file, goes_on=bool(progress.entries)) as maps:
+        report, interrupted = _run(originals, place, chosen, rules, mine, progress, extras, maps)
     if not interrupted:
-        place.finish(progress, mine, chosen, rules.faces or "")
+        place.finish(progress, mine, chosen, faces)
     return ReleaseReport(
         place.path,
         report,
@@ -194,46 +197,28 @@ def _run(
     mine: Using,
     progress: Progress,
     extras: Extras,
-) -> tuple[Report, bool, Maps]:
-    """Do it; return the report, whether Ctrl-C ended it, and what became of what."""
-    maps: dict[str, dict[str, str | None]] = {"paths": {}, "uids": {}, "patients": {}}
+    maps: MapFile,
+) -> tuple[Report, bool]:
+    """Do it; return the report, and whether Ctrl-C ended it."""
 
     def record(pairs: Maps) -> None:
         if mine.keeps_ledger and mine.stored is not None:
             mine.stored.record(mine.opened, pairs)
-        for name, found in pairs.items() if extras.map_file else ():
-            maps[name].update(found)
+        maps.add(pairs)
 
     settings = Settings(chosen, mine.opened.pseudonyms(), rules.faces)
     with DecoderPool() as pool, interruptible() as stop:
         steps = Steps(record, extras.picture, extras.advance, stop.is_set)
         hands = extras.hands(settings) if extras.hands else Here(settings, PixelCleaner(pool))
         report = run(originals, place.target, settings, hands, progress, steps)
-        for refused, _ in originals.refused if extras.map_file else ():
-            maps["paths"][refused] = None
-        return report, stop.is_set(), maps
+        maps.add({"paths": {refused: None for refused, _ in originals.refused}})
+        return report, stop.is_set()
 
 
 def _terms(chosen: Profile, mine: Using, notes: Sequence[str]) -> Terms:
     every = tuple([*notes, ONE_TIME] if mine.one_time else notes)
     code = version("voxelvault")
     return Terms(new_id(), chosen.name, chosen.digest, chosen.edition, chosen.codes, code, every)
-
-
-def _check_map(release: Path, map_file: Path | None) -> None:
-    if map_file is None:
-        return
-    if map_file.resolve().is_relative_to(release.resolve()):
-        raise UsageError("the map re-identifies: write it elsewhere than into the release")
-    if map_file.exists():
-        raise UsageError("there is a file in the map's place; choose another name")
-
-
-def _write_map(place: Path, maps: Maps) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(maps, file, ensure_ascii=False, indent=1)
 
 
 __all__ = ["Extras", "ReleaseReport", "Rules", "release_folder", "release_vault"]

@@ -27,7 +27,7 @@ from voxelvault.releasing.facts import facts, folder_headers, vault_headers
 from voxelvault.releasing.media_directory import NAME as DIRECTORY
 from voxelvault.releasing.media_directory import media_directory
 from voxelvault.releasing.originals import VaultOriginals
-from voxelvault.releasing.progress import Progress
+from voxelvault.releasing.progress import STUDIES, Progress
 from voxelvault.releasing.projects import Using
 from voxelvault.releasing.targets import FILES, FolderTarget, Target, VaultTarget, require_empty
 from voxelvault.resources import Resources
@@ -122,7 +122,12 @@ class VaultPlace:
         self.path = path
         self.recovery_code: str | None = None
         self._resources = self._open()
-        self.shelf: Shelf = SealedShelf(self._resources.objects, self._resources.keys, self._release_id())
+        try:
+            release_id = self._release_id()
+        except BaseException:
+            close_vault(self._resources)
+            raise
+        self.shelf: Shelf = SealedShelf(self._resources.objects, self._resources.keys, release_id)
         self.target: Target = VaultTarget(self._resources)
 
     def __enter__(self) -> VaultPlace:
@@ -132,6 +137,9 @@ class VaultPlace:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         close_vault(self._resources)
+        if error is not None and self.recovery_code is not None and not list(self.shelf.names(STUDIES)):
+            # Nothing is in it, and nobody has seen its recovery code: the next run makes it anew.
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def _open(self) -> Resources:
         if (self.path / VAULT_TOML).exists():
@@ -146,9 +154,11 @@ class VaultPlace:
         except ObjectMissing:
             return new_id()
         shelf = SealedShelf(self._resources.objects, self._resources.keys, found)
-        if RECEIPTS in shelf.names(""):
-            raise UsageError("this vault is a release that is whole; choose another place")
-        return found
+        try:
+            shelf.get(RECEIPTS)
+        except ObjectMissing:
+            return found
+        raise UsageError("this vault is a release that is whole; choose another place")
 
     def finish(self, progress: Progress, mine: Using, chosen: Profile, faces: str) -> None:
         """Seal receipts and card in the release, and enter it in its log."""

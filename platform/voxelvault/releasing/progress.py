@@ -29,11 +29,16 @@ class Progress:
         Where they are kept.
     terms : Terms
         Of this run; those of an earlier one must agree but for its id.
+    signer : bytes
+        The project's public key: another project's pseudonyms would make two people of one.
+    faces : str
+        What is done about faces, or empty: then a face ends the run, and the choice is made when it
+        goes on.
 
     Raises
     ------
     UsageError
-        The place holds a release made by other rules.
+        The place holds a release that was begun by other rules or with another project's key.
 
     Attributes
     ----------
@@ -45,9 +50,9 @@ class Progress:
         Where released files lie.
     """
 
-    def __init__(self, shelf: Shelf, terms: Terms) -> None:
+    def __init__(self, shelf: Shelf, terms: Terms, signer: bytes, faces: str = "") -> None:
         self._shelf = shelf
-        self.terms = self._begun(terms)
+        self.terms = self._begun(terms, signer.hex(), faces)
         self.entries: list[Entry] = []
         self.sources: set[str] = set()
         self.paths: set[str] = set()
@@ -66,20 +71,41 @@ class Progress:
         self._shelf.put(f"{STUDIES}/{new_id()}", json.dumps([_plain(entry) for entry in entries]).encode())
         self._know(entries)
 
-    def _begun(self, terms: Terms) -> Terms:
-        try:
-            found = json.loads(self._shelf.get(TERMS)[0])
-        except ObjectMissing:
-            self._shelf.put(TERMS, json.dumps(asdict(terms)).encode())
+    def _begun(self, terms: Terms, signer: str, faces: str) -> Terms:
+        begun = self._earlier()
+        if begun is None:
+            self._begin(terms, signer, faces)
             return terms
-        lists: dict[str, Any] = {name: _frozen(value) for name, value in found.items()}
+        if begun["signer"] != signer:
+            raise UsageError(
+                "this place holds a release that was begun with another project's key, or with one for that"
+                " run alone: give its project to go on, or delete it and begin anew"
+            )
+        lists: dict[str, Any] = {name: _frozen(value) for name, value in begun["terms"].items()}
         earlier = Terms(**lists)
-        if (earlier.policy, earlier.options, earlier.notes) != (terms.policy, terms.options, terms.notes):
+        rules = [(one.policy, one.options, one.notes) for one in (earlier, terms)]
+        if rules[0] != rules[1] or begun["faces"] not in ("", faces):
             raise UsageError(
                 "this place holds a release that was begun with other rules: give the same ones to go on,"
                 " or choose another place"
             )
+        self._begin(earlier, signer, faces)
         return earlier
+
+    def _begin(self, terms: Terms, signer: str, faces: str) -> None:
+        begun = json.dumps({"terms": asdict(terms), "signer": signer, "faces": faces}).encode()
+        try:
+            version = self._shelf.get(TERMS)[1]
+        except ObjectMissing:
+            self._shelf.put(TERMS, begun)
+        else:
+            self._shelf.swap(TERMS, begun, version)
+
+    def _earlier(self) -> dict[str, Any] | None:
+        """Return how the release was begun; None where nothing came of it yet."""
+        if not list(self._shelf.names(STUDIES)):
+            return None
+        return dict(json.loads(self._shelf.get(TERMS)[0]))
 
 
 def _plain(entry: Entry) -> dict[str, Any]:
@@ -96,4 +122,4 @@ def _frozen(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-__all__ = ["Entry", "Progress"]
+__all__ = ["STUDIES", "Entry", "Progress"]

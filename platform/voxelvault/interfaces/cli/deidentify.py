@@ -188,6 +188,12 @@ def _site_rules(path: Path | None) -> Any:
     return None if path is None else site_rules(path)
 
 
+def _why(reason: str) -> str:
+    from voxelvault.deid.model import REASONS
+
+    return f"{reason}: {REASONS[reason]}" if reason in REASONS else reason
+
+
 def _tell(made: Any, map_file: Path | None, as_json: bool) -> None:
     lines = [str(made), f"in {made.path}; signed by {made.signer}"]
     if made.recovery_code:
@@ -197,7 +203,7 @@ def _tell(made: Any, map_file: Path | None, as_json: bool) -> None:
     if map_file is not None:
         lines.append("the map re-identifies everybody in the release: keep it apart, or delete it")
     for place, reason in made.report.places[:SHOWN]:
-        lines.append(f"  left out: {shown(place)}: {reason}")
+        lines.append(f"  left out: {shown(place)}: {_why(reason)}")
     if len(made.report.places) > SHOWN:
         lines.append(f"  and {len(made.report.places) - SHOWN} more")
     document = {
@@ -245,6 +251,8 @@ def _verified(session: Session, place: Path, signer: bytes | None) -> Any:
     from voxelvault.releasing.places import verify_folder, verify_vault
     from voxelvault.storage.layout import VAULT_TOML
 
+    if not place.is_dir():
+        raise UsageError("there is no folder of that name to verify; check the path")
     if not (place / VAULT_TOML).exists():
         return verify_folder(place, signer)
     import voxelvault

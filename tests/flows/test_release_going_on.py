@@ -1,0 +1,179 @@
+"""A release that was stopped goes on as it was begun, or says why it can't."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import voxelvault as vv
+from voxelvault.deid.model import Refused
+from voxelvault.errors import UsageError
+from voxelvault.interfaces.cli.app import main
+from voxelvault.releasing import hands
+from voxelvault.releasing.deidentify import Extras, Rules, release_folder
+from voxelvault.releasing.originals import FolderOriginals
+from voxelvault.releasing.places import verify_folder, verify_vault
+from voxelvault.releasing.projects import Using, create, using
+from voxelvault.testing import synthetic
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "config"))
+    for number in range(2):
+        for index, data in enumerate(synthetic.ct_series(2, 16, 16, seed=number)):
+            place = tmp_path / "in" / str(number) / f"{index}.dcm"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(data)
+    return tmp_path
+
+
+@pytest.fixture
+def mine(home: Path) -> Using:
+    create(home / "project")
+    return using(home / "project")
+
+
+@pytest.fixture
+def stops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the first study through, and stop at the second."""
+    whole, calls = hands.release, iter(range(9))
+
+    def stopping(*given: object) -> Iterator[object]:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return whole(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hands, "release", stopping)
+    return iter(())
+
+
+def go(home: Path, mine: Using, faces: str | None = "keep", map_file: Path | None = None) -> Path:
+    originals = FolderOriginals(home / "in")
+    return release_folder(originals, home / "out", Rules(faces=faces), mine, Extras(map_file)).path
+
+
+@pytest.mark.usefixtures("stops")
+def test_the_map_of_a_release_that_went_on_has_all_of_it(home: Path, mine: Using) -> None:
+    place = home / "keys" / "map.json"
+    with pytest.raises(KeyboardInterrupt):
+        go(home, mine, map_file=place)
+    assert len(json.loads(place.read_text())["paths"]) == 2
+    out = go(home, mine, map_file=place)
+    found = json.loads(place.read_text())
+    assert stat.S_IMODE(place.stat().st_mode) == 0o600
+    assert len(found["paths"]) == 4
+    assert all((out / new).is_file() for new in found["paths"].values())
+    assert list(place.parent.iterdir()) == [place]
+
+
+@pytest.mark.usefixtures("stops")
+def test_a_release_does_not_go_on_without_the_map_of_what_was_done(home: Path, mine: Using) -> None:
+    place = home / "map.json"
+    with pytest.raises(KeyboardInterrupt):
+        go(home, mine, map_file=place)
+    place.unlink()
+    with pytest.raises(UsageError, match="map of what was released before"):
+        go(home, mine, map_file=place)
+
+
+@pytest.mark.usefixtures("stops")
+def test_another_key_does_not_go_on_where_this_one_stopped(home: Path, mine: Using) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        go(home, mine)
+    with pytest.raises(UsageError, match="another project"):
+        go(home, using(None))
+    assert verify_folder(go(home, mine)).ok
+
+
+@pytest.mark.usefixtures("stops")
+@pytest.mark.parametrize("other", [Rules(faces="refuse"), Rules("basic", faces="keep")])
+def test_other_rules_do_not_go_on_where_these_stopped(home: Path, mine: Using, other: Rules) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        go(home, mine)
+    with pytest.raises(UsageError, match="other rules"):
+        release_folder(FolderOriginals(home / "in"), home / "out", other, mine)
+
+
+def test_a_question_before_anything_is_done_binds_nobody(
+    home: Path, mine: Using, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = hands.release
+
+    def asks(*given: object) -> Iterator[object]:
+        raise UsageError("a face can be made out")
+
+    monkeypatch.setattr(hands, "release", asks)
+    with pytest.raises(UsageError, match="face"):
+        go(home, mine, None, home / "map.json")
+    monkeypatch.setattr(hands, "release", whole)
+    made = release_folder(
+        FolderOriginals(home / "in"),
+        home / "out",
+        Rules("basic", faces="deface"),
+        using(None),
+        Extras(home / "map.json"),
+    )
+    assert made.complete
+    assert verify_folder(made.path).files == 4
+
+
+def test_an_interrupted_run_with_a_key_of_its_own_says_that_it_cannot_go_on(home: Path, mine: Using) -> None:
+    made = release_folder(FolderOriginals(home / "in"), home / "out", Rules(), mine)
+    made.interrupted = True
+    assert "run it again to go on" in str(made)
+    made.one_time = True
+    assert "begin anew" in str(made)
+
+
+@pytest.mark.usefixtures("stops")
+def test_a_release_that_is_a_vault_goes_on_and_is_left_alone_when_whole(home: Path) -> None:
+    with vv.create(home / "vault") as vault:
+        vault.ingest(home / "in", progress=False)
+        with pytest.raises(KeyboardInterrupt):
+            vault.select().deidentify(home / "out", progress=False)
+        made = vault.select().deidentify(home / "out", progress=False)
+        assert made.report.released == 4
+        with vv.open(home / "out") as release:
+            assert verify_vault(release.resources).ok
+        with pytest.raises(UsageError, match="is whole"):
+            vault.select().deidentify(home / "out", progress=False)
+
+
+def test_a_vault_of_which_nothing_came_is_not_left_behind(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = hands.release
+
+    def asks(*given: object) -> Iterator[object]:
+        raise UsageError("a face can be made out")
+
+    with vv.create(home / "vault") as vault:
+        vault.ingest(home / "in", progress=False)
+        monkeypatch.setattr(hands, "release", asks)
+        with pytest.raises(UsageError, match="face"):
+            vault.select().deidentify(home / "out", progress=False)
+        assert not (home / "out").exists()
+        monkeypatch.setattr(hands, "release", whole)
+        assert vault.select().deidentify(home / "out", progress=False).recovery_code
+
+
+def test_what_is_left_out_is_told_with_the_reason(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(home / "in" / "1")
+    data = (home / "in" / "0" / "0.dcm").read_bytes()
+    (home / "in" / "0" / "0.dcm").write_bytes(data[:-40])
+    assert main(["deidentify", str(home / "in"), "--to", str(home / "out")]) == 3
+    reason = str(Refused("pixels_undecodable"))
+    assert reason in capsys.readouterr().out
+
+
+def test_a_release_that_is_not_there_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["deidentify", "verify", str(home / "nowhere")]) == 2
+    assert "no folder of that name" in capsys.readouterr().err
