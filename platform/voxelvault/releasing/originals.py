@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from random import SystemRandom
+from typing import Protocol, TypeVar
 
 from voxelvault.dicom.part10 import parse
 from voxelvault.dicom.read import Header
@@ -24,6 +25,8 @@ from voxelvault.reading.packs import PackCache
 from voxelvault.resources import Resources
 
 _MEDIA_SOP_CLASS = 0x00020002
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +99,14 @@ class VaultOriginals:
         return len(self._rows)
 
     def subjects(self) -> Iterator[Subject]:
-        """Yield the patients, by their random ids."""
+        """Yield the patients, by their random ids, in no order that tells anything."""
         packs = PackCache(self._resources, threads=1)
         by_subject: dict[str, dict[str, list[Original]]] = {}
         for row in self._rows:
             original = Original(row["instance_id"], self._reading(packs, row), row["pack_id"])
             by_subject.setdefault(row["subject_id"], {}).setdefault(row["study_id"], []).append(original)
-        for subject_id in sorted(by_subject):
-            yield Subject(subject_id, list(by_subject[subject_id].values()))
+        for subject_id in _shuffled(by_subject):
+            yield _subject_of(subject_id, by_subject[subject_id])
 
     def _reading(self, packs: PackCache, row: dict[str, str]) -> Callable[[], bytes]:
         def read() -> bytes:
@@ -140,8 +143,8 @@ class FolderOriginals:
         return self._count
 
     def subjects(self) -> Iterator[Subject]:
-        """Yield the patients."""
-        for group in self._people.values():
+        """Yield the patients, in no order that tells anything."""
+        for group in _shuffled(self._people.values()):
             yield from self._told_apart(group)
 
     def _take(self, found: Source | Refusal, issuer: str) -> None:
@@ -184,11 +187,22 @@ class FolderOriginals:
                 known.append(KnownSubject(subject, person, studies=frozenset([study])))
             original = Original(self._relative(source.display), partial(_bytes, source))
             files.setdefault(subject, {}).setdefault(study, []).append(original)
-        for subject, studies in files.items():
-            yield Subject(subject, list(studies.values()))
+        for subject in _shuffled(files):
+            yield _subject_of(subject, files[subject])
 
     def _relative(self, path: str) -> str:
         return os.path.relpath(path, self._folder)
+
+
+def _subject_of(subject: str, studies: dict[str, list[Original]]) -> Subject:
+    return Subject(subject, [_shuffled(files) for files in _shuffled(studies.values())])
+
+
+def _shuffled(items: Iterable[T]) -> list[T]:
+    """Return items by chance, so that the order of a release tells nothing of its source's."""
+    found = list(items)
+    SystemRandom().shuffle(found)
+    return found
 
 
 def _bytes(source: Source) -> bytes:
