@@ -97,6 +97,8 @@ def _mixed_may_stay(token: str) -> bool:
 
 
 _STAMP = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}|\d:\d|\d[-/]\d{3}|\d{4}[-/]\d")
+_NUMBERED = re.compile(r"(?<![^\W\d_])(?!(?:w|l|ww|wl|wc|te|tr)\d)[^\W\d_]+\d{3}")
+"""A word with a number of three digits right behind it, as identifiers have; windows and times may."""
 _PIXEL_TOKEN = re.compile(r"\d+(?:[.,]\d+)?|[^\W\d_]+")
 
 
@@ -115,7 +117,7 @@ def may_stay_in_pixels(folded: str) -> bool:
     """
     tokens = _PIXEL_TOKEN.findall(folded)
     digits = sum(map(str.isdigit, folded))
-    if not tokens or _STAMP.search(folded) or digits > 6:
+    if not tokens or _STAMP.search(folded) or _NUMBERED.search(folded) or digits > 6:
         return False
     return all(
         len(re.sub(r"[.,]", "", token)) <= 4 and len(token.split(".")[0]) <= 3
