@@ -37,8 +37,13 @@ def test_the_verbs_are_those_of_the_design() -> None:
     audit = {f"audit {name}" for name in ("log", "verify", "prove", "checkpoint")}
     keys = {f"keys {name}" for name in ("list", "add", "remove", "rotate", "recover", "public")}
     quarantine = {f"quarantine {name}" for name in ("list", "export", "retry")}
+    deidentify = {
+        *("release", "verify", "explain", "custodian public", "approver new"),
+        *(f"project {name}" for name in ("create", "show", "add-custodian", "add-approver")),
+        *(f"ledger {name}" for name in ("request", "approve", "open")),
+    }
     rest = {"init", "ingest", "sql", "show", "export", "verify", "compact", "info", "lab", "demo"}
-    assert names == audit | keys | quarantine | rest
+    assert names == audit | keys | quarantine | rest | {f"deidentify {name}" for name in deidentify}
 
 
 @pytest.mark.parametrize("path", VERBS)
@@ -50,7 +55,8 @@ def test_every_verb_has_help_with_an_example_and_json(path: str, capsys: pytest.
     assert re.search(r"Examples?:\n  voxelvault ", shown)
     assert "--json" in shown
     for example in command.examples:
-        assert path.split()[-1] in example
+        # `deidentify SRC` is `deidentify release SRC`.
+        assert path.removesuffix(" release").split()[-1] in example
         assert example in shown
 
 

@@ -10,6 +10,8 @@ import click
 
 from voxelvault.errors import UsageError
 from voxelvault.interfaces.cli.command import PARTLY, Session, pass_session, scheduling, verb
+from voxelvault.interfaces.cli.deidentify_ledger import ledger
+from voxelvault.interfaces.cli.deidentify_projects import approver, custodian, project
 from voxelvault.interfaces.cli.output import emit, shown
 
 OPTIONS = (
@@ -308,7 +310,7 @@ def explain(
     return 0
 
 
-for _verb in (release, verify, explain):
+for _verb in (release, verify, explain, project, custodian, approver, ledger):
     deidentify.add_command(_verb)
 
 __all__ = ["deidentify"]

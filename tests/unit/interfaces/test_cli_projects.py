@@ -1,0 +1,148 @@
+"""`deidentify project` and `ledger`: from keys to maps, with and without a vault."""
+
+from __future__ import annotations
+
+import csv
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from voxelvault.releasing import ledgers
+
+
+@pytest.fixture
+def approvers(run: Any, tmp_path: Path) -> list[str]:
+    """Two approvers' keys, and the words that enrol them."""
+    words = []
+    for label in ("ann", "bob"):
+        made = run("deidentify", "approver", "new", tmp_path / f"{label}.key", "--json").json
+        (tmp_path / f"{label}.pub").write_text(made["public_key"])
+        assert stat.S_IMODE((tmp_path / f"{label}.key").stat().st_mode) == 0o600
+        words += ["--approver", f"{label}={tmp_path / label}.pub"]
+    return words
+
+
+def test_a_vaults_release_is_reversed_by_two(
+    run: Any, filled: Path, tmp_path: Path, approvers: list[str]
+) -> None:
+    def verb(*words: object) -> Any:
+        return run("--vault", filled, "deidentify", *words)
+
+    made = verb("project", "create", *approvers, "--json").json
+    assert (made["approvers"], made["ledger"], made["audit_log"]) == (["ann", "bob"], True, True)
+    assert verb("--all", "--out", tmp_path / "out", "--faces", "keep", "--format", "dicom").code == 0
+    request = verb("ledger", "request", "--purpose", "IRB-7", "--json").json["request"]
+    key = tmp_path / "ann.key"
+    asked = verb("ledger", "approve", request, "--key", key, "--dry-run")
+    assert asked.code == 0
+    assert "IRB-7" in asked.out
+    assert verb("project", "show", "--json").json["requests"][0]["approved_by"] == []
+    assert verb("ledger", "approve", request, "--key", key).code == 0
+    again = verb("ledger", "approve", request, "--key", key)
+    assert (again.code, again.err.count("\n")) == (2, 1)
+    early = verb("ledger", "open", request, "--out", tmp_path / "maps", "--json")
+    assert (early.code, early.json["error"]) == (1, "KeyUnavailable")
+    assert verb("ledger", "approve", request, "--key", tmp_path / "bob.key").code == 0
+    opened = verb("ledger", "open", request, "--out", tmp_path / "maps")
+    assert opened.code == 0
+    assert "re-identify" in opened.out
+    assert not ledgers.request_file(request).exists()
+    for name in ("patients", "uids", "paths"):
+        file = tmp_path / "maps" / f"{name}.csv"
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        with file.open(newline="") as lines:
+            found = list(csv.DictReader(lines))
+        assert found
+        assert all(row["id_old"] not in opened.out for row in found)
+    assert verb("ledger", "open", request, "--out", tmp_path / "more").code == 2
+    shown = verb("project", "show")
+    assert request in shown.out
+    assert "yes" in shown.out
+    kinds = [entry["kind"] for entry in run("--vault", filled, "audit", "log", "--json").json]
+    assert {"project.made", "ledger.requested", "ledger.approved", "ledger.opened"} <= set(kinds)
+
+
+def test_a_project_in_a_folder_says_that_it_has_no_log(
+    run: Any, tmp_path: Path, incoming: Path, approvers: list[str]
+) -> None:
+    place = ["--project", tmp_path / "project"]
+    made = run("deidentify", "project", "create", *place, *approvers)
+    assert made.code == 0
+    assert "no audit log" in made.err
+    again = run("deidentify", "project", "create", *place, "--json")
+    assert (again.code, again.json["exit_code"]) == (1, 1)
+    assert run("deidentify", incoming, "--to", tmp_path / "out", "--faces", "keep", *place).code == 0
+    request = run("deidentify", "ledger", "request", *place, "--maps", "paths", "--purpose", "P1", "--json")
+    assert request.json["audit_log"] is False
+    for label in ("ann", "bob"):
+        key = ["--key", tmp_path / f"{label}.key"]
+        assert run("deidentify", "ledger", "approve", request.json["request"], *place, *key).code == 0
+    opened = run("deidentify", "ledger", "open", request.json["request"], *place, "--out", tmp_path / "maps")
+    assert opened.code == 0
+    with (tmp_path / "maps" / "paths.csv").open(newline="") as lines:
+        found = {row["id_old"]: row["id_new"] for row in csv.DictReader(lines)}
+    assert set(found) == {path.name for path in incoming.iterdir()}
+    assert all((tmp_path / "out" / new).is_file() for new in found.values())
+    assert [path.name for path in (tmp_path / "maps").iterdir()] == ["paths.csv"]
+
+
+def test_another_custodian_makes_releases_of_the_project(
+    run: Any, tmp_path: Path, incoming: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = ["--project", tmp_path / "project"]
+    assert run("deidentify", "project", "create", *place).code == 0
+    mine = tmp_path / "configuration"
+    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "theirs"))
+    (tmp_path / "their.pub").write_text(run("deidentify", "custodian", "public").out)
+    release = ["deidentify", incoming, "--to", tmp_path / "out", "--faces", "keep", *place]
+    assert run(*release).code == 1
+    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(mine))
+    enrol = ["deidentify", "project", "add-custodian", "night", tmp_path / "their.pub", *place, "--json"]
+    assert run(*enrol).json["custodians"] == ["custodian", "night"]
+    assert run(*enrol).code == 2
+    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "theirs"))
+    assert run(*release).code == 0
+
+
+def test_approvers_begin_a_ledger_and_later_ones_are_approved(
+    run: Any, vault: Path, tmp_path: Path, approvers: list[str]
+) -> None:
+    def verb(*words: object) -> Any:
+        return run("--vault", vault, "deidentify", *words, "--json")
+
+    assert verb("project", "create").json["ledger"] is False
+    assert verb("ledger", "request", "--purpose", "P1").code == 2
+    assert verb("project", "add-approver", approvers[1]).code == 2
+    assert verb("project", "add-approver", *approvers[1::2]).json["ledger"] is True
+    made = run("deidentify", "approver", "new", tmp_path / "eve.key")
+    (tmp_path / "eve.pub").write_text(made.out)
+    eve = f"eve={tmp_path / 'eve.pub'}"
+    assert verb("project", "add-approver", eve).code == 2
+    request = verb("project", "add-approver", eve, "--purpose", "P1").json["request"]
+    for label in ("ann", "bob"):
+        assert verb("ledger", "approve", request, "--key", tmp_path / f"{label}.key").code == 0
+    done = verb("project", "add-approver", eve, "--request", request)
+    assert done.json["approvers"] == ["ann", "bob", "eve"]
+    assert done.json["requests"][0]["carried_out"] is True
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("project", "create"),
+        ("project", "create", "--project", "p", "--approver", "ann"),
+        ("project", "add-approver", "a=b", "--purpose", "P1", "--request", "ab" * 16, "--project", "p"),
+        ("ledger", "request", "--purpose", "P1"),
+        ("approver", "new"),
+    ],
+)
+def test_mistakes_get_one_line(run: Any, tmp_path: Path, monkeypatch: Any, words: tuple[str, ...]) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("deidentify", *words)
+    assert done.code in (1, 2)
+    assert done.out == ""
+    lines = [line for line in done.err.splitlines() if not line.startswith("no audit log")]
+    assert len(lines) == 1
+    assert lines[0].startswith("voxelvault: ")
