@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import doctest
 import os
 import re
+import shlex
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 import voxelvault as vv
+from voxelvault.interfaces.cli import main
 from voxelvault.testing.practice import practice_studies
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,6 +68,38 @@ def test_the_second_block_of_readme_runs(folder: Path) -> None:
     assert names["cohort"].provenance()["series"] == 12
     names["loader"].close()
     names["vault"].close()
+
+
+def test_the_page_on_projects_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = ROOT / "docs/guide/deidentification-projects.md"
+    lines = re.findall(r"^voxelvault .+$", page.read_text(), re.MULTILINE)
+    assert len(lines) >= 15
+    first = [
+        "init vault",
+        "--vault vault ingest dicom/patient-000",
+        "deidentify custodian public --custodian n.key > night.pub",
+    ]
+    request = ""
+    for line in [*(f"voxelvault {one}" for one in first), *lines]:
+        printed = type_in(line.replace("REQUEST", request), capsys)
+        found = re.search(r"^request (\w{32})$", printed, re.MULTILINE)
+        request = found[1] if found else request
+    names = run(page, {})
+    with (folder / "maps/patients.csv").open(newline="") as file:
+        assert {row["id_old"]: row["id_new"] for row in csv.DictReader(file)} == names["maps"]["patients"]
+    names["vault"].close()
+
+
+def type_in(line: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Run a line of a page, as a shell does."""
+    line, _, place = line.partition(" > ")
+    capsys.readouterr()
+    code = main(shlex.split(line)[1:])
+    out, err = capsys.readouterr()
+    assert code == 0, (line, err)
+    if place:
+        Path(place).write_text(out)
+    return out
 
 
 def run(page: Path, changes: dict[str, str], first: int = 0, **names: object) -> dict[str, Any]:
