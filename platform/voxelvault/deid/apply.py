@@ -24,7 +24,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from voxelvault.deid import coded, palettes, tables
 from voxelvault.deid.colour import standard_profile
 from voxelvault.deid.model import BASIC, Action, Context, Decision, Option, Policy, Refused, Rewritten
-from voxelvault.deid.normal import Stored, as_bytes, as_sequence, proper_vr, stored
+from voxelvault.deid.normal import Stored, as_bytes, as_sequence, proper_vr, raw_element, stored
 from voxelvault.deid.values import Values, dummy, is_term, text_of
 from voxelvault.dicom.charset import encodings_of
 
@@ -80,7 +80,7 @@ _Kept: TypeAlias = dict[BaseTag, DataElement | RawDataElement]
 _Key: TypeAlias = tuple[int, str | None, bool, str | None]
 """Tag, stored VR, whether it is nested, and creator."""
 
-_MOST_KINDS = 500
+_MOST_KINDS, _MOST_PLANS = 500, 5000
 _PLANS: WeakKeyDictionary[Policy, dict[tuple[str, bool], dict[_Key, _Plan]]] = WeakKeyDictionary()
 """Plans by policy, by SOP class and sign of the pixels: files of a run are much alike."""
 
@@ -155,7 +155,7 @@ class _Rewriter:
         if private:
             self._private(kept, source, sorted(private, key=int), place)
         if not place.depth:
-            kept[Tag(_CHARSET)] = _raw(Tag(_CHARSET), "CS", b"ISO_IR 192")
+            kept[Tag(_CHARSET)] = raw_element(Tag(_CHARSET), "CS", b"ISO_IR 192")
         made = Dataset(kept)
         made.set_original_encoding(False, True, "utf8")
         return made
@@ -171,7 +171,7 @@ class _Rewriter:
             creator = creators.get(tag >> 8)
             if self._add(kept, source, source.get_item(tag), creator, place) and creator:
                 head = Tag(tag >> 16, tag >> 8 & 0xFF)
-                kept.setdefault(head, _raw(head, "LO", creator.encode()))
+                kept.setdefault(head, raw_element(head, "LO", creator.encode()))
         self._counts[Action.REMOVE] += sum(Tag(key >> 8, key & 0xFF) not in kept for key in creators)
 
     def _add(
@@ -197,7 +197,7 @@ class _Rewriter:
         if plan is None:
             plan = self._made_before.get(key) or self._planned(*key)
             self._plans[key] = plan
-            if key[3] is None:  # creators are whatever a file says: no end of them
+            if key[3] is None or len(self._made_before) < _MOST_PLANS:  # no end of creators
                 self._made_before[key] = plan
         return plan
 
@@ -241,7 +241,7 @@ class _Rewriter:
             made = self._palette(int(plan.tag), value, source)
         else:
             made = self._values.make(plan.decision, value, plan.vr, int(plan.tag), encodings, plan.wanted)
-        return None if made is None else _raw(plan.tag, plan.vr, made)
+        return None if made is None else raw_element(plan.tag, plan.vr, made)
 
     def _sequence(self, plan: _Plan, found: Stored, source: Dataset, place: _Place) -> DataElement | None:
         items = self._items(plan, found, source, place)
@@ -304,10 +304,6 @@ class _Rewriter:
         if coded.is_public_code(text, designator) or self._values.text(text) == text:
             return text.encode()
         return self._other(text).encode()
-
-
-def _raw(tag: BaseTag, vr: str, value: bytes) -> RawDataElement:
-    return RawDataElement(tag, vr, len(value), value, 0, False, True)
 
 
 def _plain(source: Dataset, tag: int) -> bytes:

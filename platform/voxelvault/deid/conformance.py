@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Set
 
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag, Tag
 
 from voxelvault.deid.model import BASIC, Option, Rewritten
+from voxelvault.deid.normal import raw_element
 from voxelvault.deid.tables import EDITION
 
 MEANINGS = {
@@ -33,6 +36,8 @@ MEANINGS = {
 }
 """Code meanings of CID 7050."""
 
+_REMOVED, _METHOD, _CODES = Tag(0x00120062), Tag(0x00120063), Tag(0x00120064)
+_BURNED_IN, _FACES, _DATES = Tag(0x00280301), Tag(0x00280302), Tag(0x00280303)
 METHOD = f"voxelvault, PS3.15 {EDITION}"
 
 
@@ -47,15 +52,20 @@ def mark(rewritten: Rewritten, applied: Set[str]) -> None:
         Codes of CID 7050 of what was really done to this object, pixels and content included.
     """
     dataset = rewritten.dataset
-    dataset.PatientIdentityRemoved = "YES"
+    _put(dataset, _REMOVED, "CS", "YES")
     methods = [method for method in _texts(dataset) if method != METHOD]
-    dataset.DeidentificationMethod = [*methods, METHOD] if methods else METHOD
+    _put(dataset, _METHOD, "LO", "\\".join([*methods, METHOD]))
     _add_codes(dataset, applied)
-    dataset.LongitudinalTemporalInformationModified = _dates(applied)
+    _put(dataset, _DATES, "CS", _dates(applied))
     if Option.CLEAN_PIXELS.code in applied:
-        dataset.BurnedInAnnotation = "NO"
+        _put(dataset, _BURNED_IN, "CS", "NO")
     if Option.CLEAN_FACES.code in applied:
-        dataset.RecognizableVisualFeatures = "NO"
+        _put(dataset, _FACES, "CS", "NO")
+
+
+def _put(dataset: Dataset, tag: BaseTag, vr: str, text: str) -> None:
+    """Put text in as it stands in a file: nothing has to convert it again."""
+    dataset[tag] = raw_element(tag, vr, text.encode())
 
 
 def _texts(dataset: Dataset) -> list[str]:
@@ -68,13 +78,16 @@ def _add_codes(dataset: Dataset, applied: Set[str]) -> None:
     said = {str(item.get("CodeValue")) for item in items}
     items += [_code(code) for code in sorted(applied - said)]
     if items:
-        dataset.DeidentificationMethodCodeSequence = Sequence(items)
+        dataset[_CODES] = DataElement(_CODES, "SQ", Sequence(items))
 
 
 def _code(value: str) -> Dataset:
-    item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "DCM", MEANINGS[value]
-    return item
+    texts = (
+        (Tag(0x00080100), "SH", value),
+        (Tag(0x00080102), "SH", "DCM"),
+        (Tag(0x00080104), "LO", MEANINGS[value]),
+    )
+    return Dataset({tag: raw_element(tag, vr, text.encode()) for tag, vr, text in texts})
 
 
 def _dates(applied: Set[str]) -> str:

@@ -66,6 +66,8 @@ class Result:
         What the checks found: `pixels`, `faces`, `leaks`.
     pixels : PixelReport or None
         What was blanked.
+    patient_id : str
+        As it came; for the ledger alone.
     """
 
     data: bytes = field(repr=False)
@@ -75,6 +77,7 @@ class Result:
     actions: Mapping[str, int]
     verdicts: Mapping[str, str]
     pixels: PixelReport | None = field(default=None, repr=False)
+    patient_id: str = field(default="", repr=False)
 
 
 def deidentify(
@@ -128,7 +131,8 @@ def deidentify(
     _search(made, searcher)
     verdicts["leaks"] = "none"
     actions = {str(action): count for action, count in rewritten.counts.items()}
-    return Result(made, *_uids(rewritten.dataset), actions, verdicts, report)
+    patient_id = str(header.get("PatientID") or "")
+    return Result(made, *_uids(rewritten.dataset), actions, verdicts, report, patient_id)
 
 
 def _read(data: bytes) -> tuple[Part10, Dataset]:

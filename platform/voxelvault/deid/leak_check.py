@@ -27,6 +27,9 @@ from voxelvault.model import Buffer
 DEEPEST = 3
 """Encodings within encodings that are still opened."""
 
+_MADE_UID_DIGITS = 44
+"""Digits of a UID below 2.25, and its root (PS3.5 B.2)."""
+
 _WINDOW, _OVERLAP = 4 << 20, 4096
 _SHORTEST_PIXELS = 8
 _FOLDED_MOST = 256 << 10
@@ -296,6 +299,8 @@ def _is_letter(data: bytes, wide: int) -> bool:
 def _counts(needle: Needle, element: Element | None, data: bytes, at: int) -> bool:
     """Leave out what numbers, times and codes hold by chance."""
     text = needle.text
+    if text.isdigit() and _is_in_made_uid(data, at):
+        return False
     if element is None or needle.kind in (Kind.UID, Kind.DATE, Kind.BIRTH) or not text.isdigit():
         return True
     if len(text) < 6:
@@ -303,6 +308,13 @@ def _counts(needle: Needle, element: Element | None, data: bytes, at: int) -> bo
     if len(text) < 8:
         return element.vr not in _TIMES and not (element.vr == "DS" and data[at - 1 : at] == b".")
     return True
+
+
+def _is_in_made_uid(data: bytes, at: int) -> bool:
+    """Tell whether digits lie in a UID made of a random number, whose 39 digits hold dates by chance."""
+    before = data[max(0, at - _MADE_UID_DIGITS) : at]
+    head = before.rstrip(b"0123456789")
+    return len(before) - len(head) > 0 and before[: len(head)].endswith(b"2.25.")
 
 
 def _words(text: str, vr: str) -> Iterator[str]:

@@ -21,6 +21,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_sequence
 from pydicom.filewriter import write_data_element
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
 
 from voxelvault.deid import tables
 from voxelvault.dicom.vr import CODES, NUMBERS, public_vr
@@ -76,6 +77,11 @@ def _encoded(element: DataElement) -> Stored:
     data = buffer.getvalue()
     value = data[12 if CODES[data[4:6]].long else 8 :]
     return Stored(str(element.VR), value, True, _UTF8)
+
+
+def raw_element(tag: BaseTag, vr: str, value: bytes) -> RawDataElement:
+    """Return an element as if it had been read: explicit VR, little endian, not converted."""
+    return RawDataElement(tag, vr, len(value), value, 0, False, True)
 
 
 @lru_cache(maxsize=65536)
@@ -202,4 +208,14 @@ def _from_numbers(numbers: list[Any], vr: str) -> bytes | None:
     return None
 
 
-__all__ = ["TEXTS", "WORDS", "Stored", "as_bytes", "as_sequence", "proper_vr", "stored", "swapped"]
+__all__ = [
+    "TEXTS",
+    "WORDS",
+    "Stored",
+    "as_bytes",
+    "as_sequence",
+    "proper_vr",
+    "raw_element",
+    "stored",
+    "swapped",
+]

@@ -16,6 +16,7 @@ from pydicom.multival import MultiValue
 from voxelvault.deid.folding import fold, words
 from voxelvault.deid.model import Person
 from voxelvault.deid.words import is_known
+from voxelvault.dicom.vr import public_vr
 
 IDS = frozenset({
     0x00080050,  # AccessionNumber
@@ -57,6 +58,7 @@ PLACES = frozenset({
 """Elements that name places and devices."""
 
 BIRTH_DATES = frozenset({0x00100030, 0x00100033})
+_WANTED = IDS | ADDRESSES | PLACES | BIRTH_DATES
 MAX_DEPTH = 64
 
 
@@ -137,8 +139,13 @@ def _tells_nothing(place: str) -> bool:
 
 
 def _values(dataset: Dataset, depth: int) -> Iterator[tuple[int, str, str]]:
-    """Yield tag, VR and text of every value, nested ones too; what can't be read is no text."""
-    for tag in list(dataset.keys()):
+    """Yield tag, VR and text of what may be somebody's; what can't be read is no text.
+
+    Only such elements are converted from what the file holds: most of a header is numbers.
+    """
+    for tag, stored in list(dataset.items()):
+        if not _is_wanted(int(tag), stored.VR):
+            continue
         try:
             element = dataset[tag]
         except Exception:  # noqa: S112  pydicom raises what it likes; the rewriting refuses such files
@@ -149,6 +156,14 @@ def _values(dataset: Dataset, depth: int) -> Iterator[tuple[int, str, str]]:
                     yield from _values(item, depth + 1)
         elif not element.tag.is_private or element.VR == "PN":
             yield from ((int(element.tag), element.VR, text) for text in _texts(element))
+
+
+def _is_wanted(tag: int, vr: str | None) -> bool:
+    if vr in ("PN", "SQ") or tag in _WANTED:
+        return True
+    if vr not in (None, "UN"):
+        return False
+    return bool(tag >> 16 & 1) or public_vr(tag) in ("PN", "SQ")
 
 
 def _texts(element: DataElement) -> list[str]:

@@ -15,10 +15,11 @@ from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
 from typing import TypeAlias
+from weakref import WeakKeyDictionary
 
 from voxelvault.deid import tables
 from voxelvault.deid.dates import cap_age, shift_date, shift_datetime
-from voxelvault.deid.model import Action, Context, Decision
+from voxelvault.deid.model import Action, Cleaner, Context, Decision
 from voxelvault.deid.normal import TEXTS, WORDS
 from voxelvault.dicom.charset import decode
 from voxelvault.dicom.vr import SINGLE
@@ -60,6 +61,11 @@ _SPELT_MOST = 256
 """Longer values are tables, whose ramps pass through all letters."""
 
 
+_MOST_TEXTS = 5000
+_TEXTS: WeakKeyDictionary[Cleaner, dict[str, str]] = WeakKeyDictionary()
+"""Texts cleaned, by the cleaner of a patient, whose files say the same again and again."""
+
+
 class Values:
     """Makes values for one instance, with one patient's pseudonyms and dates."""
 
@@ -67,7 +73,9 @@ class Values:
         self._context = context
         self._days = context.pseudonyms.days(context.person.subject)
         self._patient = context.pseudonyms.patient(context.person.subject)
-        self._texts: dict[str, str] = {}
+        self._texts = _TEXTS.setdefault(context.cleaner, {})
+        if len(self._texts) > _MOST_TEXTS:
+            self._texts.clear()
         self._uids: dict[str, str] = {}
         self._own = frozenset(int(own) for own in context.person.ids if own.isascii() and own.isdigit())
         self._actions: dict[Action, Callable[[bytes, str, int, tuple[str, ...]], Value]] = {

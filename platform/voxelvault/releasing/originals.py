@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from typing import Protocol, TypeVar
 
-from voxelvault.dicom.part10 import parse
+from voxelvault.dicom.part10 import Part10, parse
 from voxelvault.dicom.read import Header
 from voxelvault.dicom.sources import MEDIA_DIRECTORY, Refusal, Source, find_files
 from voxelvault.errors import DicomError, NotDicom, StorageError
@@ -25,6 +25,12 @@ from voxelvault.reading.packs import PackCache
 from voxelvault.resources import Resources
 
 _MEDIA_SOP_CLASS = 0x00020002
+_IDENTITY = (
+    *(0x00080005, 0x00080016, 0x00080018),  # character set, class and instance
+    *(0x00100010, 0x00100020, 0x00100021, 0x00100030, 0x00100040),  # name, id, issuer, birth date, sex
+    *(0x0020000D, 0x0020000E),  # study and series
+)
+"""Elements that say whose a file is."""
 
 T = TypeVar("T")
 
@@ -158,7 +164,7 @@ class FolderOriginals:
                 if part10.value(_MEDIA_SOP_CLASS).strip(b"\0 ") == MEDIA_DIRECTORY.encode():
                     self.refused.append((place, "media_directory"))
                     return
-                header = Header.from_part10(part10)
+                header = Header.from_part10(_of_identity(part10))
                 digest = hashlib.sha256(data).hexdigest()
         except NotDicom:
             self.refused.append((place, "not_dicom"))
@@ -203,6 +209,11 @@ def _shuffled(items: Iterable[T]) -> list[T]:
     found = list(items)
     SystemRandom().shuffle(found)
     return found
+
+
+def _of_identity(part10: Part10) -> Part10:
+    """Return a file without what says nothing of whose it is: that much need not be converted."""
+    return replace(part10, dataset={tag: part10.dataset[tag] for tag in _IDENTITY if tag in part10.dataset})
 
 
 def _bytes(source: Source) -> bytes:

@@ -167,7 +167,7 @@ def release(
         except Refused as refused:
             yield Outcome(original, source, reason=refused.reason)
         else:
-            yield Outcome(original, source, result, "", _patient_id(data), recorder.uids)
+            yield Outcome(original, source, result, "", result.patient_id, recorder.uids)
 
 
 def _faces(study: Sequence[Original], settings: Settings, pixels: PixelCleaner) -> Faces:
@@ -199,10 +199,6 @@ def _refuse_face(data: bytes, faces: Faces) -> None:
         raise Refused("data_set_malformed") from None
     if str(header.get("FrameOfReferenceUID") or "") in faces.masks:
         raise Refused("face_refused")
-
-
-def _patient_id(data: bytes) -> str:
-    return str(Header.from_part10(parse(data)).get("PatientID") or "")
 
 
 class _Recorder:

@@ -302,3 +302,11 @@ def test_real_files_that_were_rewritten_hold_nothing_of_their_own(shared_dicom: 
         assert not search(file_bytes(rewritten), needles.moved(days)), checked
         checked += 1
     assert checked > 30
+
+
+def test_dates_in_the_digits_of_a_made_uid_are_there_by_chance() -> None:
+    needles = Needles(frozenset([Needle(Kind.DATE, "19911208"), Needle(Kind.DATE, "20200101")]))
+    made = file_with(FrameOfReferenceUID="2.25.195659114087493407574773087406219911208")
+    assert search(made, needles) == ()
+    for uid in ("1.2.840.113619.2.20200101.7", "2.25.20200101"):
+        assert search(file_with(FrameOfReferenceUID=uid), needles)
