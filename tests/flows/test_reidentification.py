@@ -90,7 +90,10 @@ def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Story]:
 
 
 def released(folder: Path) -> list[pydicom.Dataset]:
-    return [pydicom.dcmread(path) for path in sorted(folder.rglob("*.dcm"))]
+    places = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "DICOMDIR")
+    found = [pydicom.dcmread(path) for path in places if path.read_bytes()[128:132] == b"DICM"]
+    assert len(found) == 4
+    return found
 
 
 def originals(folder: Path) -> dict[str, pydicom.Dataset]:
