@@ -72,6 +72,7 @@ REASONS = {
     "face_choice_needed": "a face can be made out; choose faces=deface, refuse or keep",
     "face_refused": "a face can be made out, and faces=refuse was chosen",
     "face_unmapped": "the mask of the face can't be mapped onto this object; leave it out or keep faces",
+    "not_a_volume": "not every image of the series fits the format; release it as dicom, or resample it",
     "leak_found": "a value of the patient was found in the written file; the study stays in quarantine",
 }
 """Why an instance is refused: code and what to say of it."""

@@ -6,7 +6,7 @@ read; what was made is signed for, described, and tells nothing of its source.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -26,9 +26,13 @@ from voxelvault.releasing.places import FolderPlace, ReleasePlace, VaultPlace
 from voxelvault.releasing.progress import Progress
 from voxelvault.releasing.projects import PathLike, Using
 from voxelvault.releasing.run import Maps, Report, Steps, run
-from voxelvault.releasing.study import CHOICES, Outcome, Settings
+from voxelvault.releasing.study import CHOICES, Outcome, Settings, whose
 
-MAP_WRITTEN, ONE_TIME = "map_written", "one_time_project"
+VOLUMES = ("nifti", "ome-zarr")
+FORMATS = ("vault", "dicom", *VOLUMES, "parquet")
+"""What a release can be."""
+
+MAP_WRITTEN, ONE_TIME, RESAMPLED = "map_written", "one_time_project", "resampled"
 """Notes in the receipts."""
 
 
@@ -169,16 +173,95 @@ def release_vault(
         return _release(originals, place, rules, mine, extras or Extras())
 
 
+def release_form(
+    originals: Originals,
+    out: PathLike,
+    rules: Rules,
+    mine: Using,
+    extras: Extras | None = None,
+    *,
+    format: str,
+    resample: bool = False,
+) -> ReleaseReport:
+    """De-identify into a folder of volumes or tables; other parameters as `release_folder`.
+
+    Parameters
+    ----------
+    format : {"nifti", "ome-zarr", "parquet"}
+        What the folder holds.
+    resample : bool
+        Interpolate uneven slices onto an even grid, instead of leaving such series out.
+
+    Raises
+    ------
+    UsageError
+        A map was asked for: these files are made from many.
+    MissingExtra
+        A package that writes the format is not installed.
+    """
+    from voxelvault.releasing.forms import form_of
+    from voxelvault.releasing.made_place import MadePlace, Patient
+
+    extras = extras or Extras()
+    if extras.map_file is not None:
+        raise UsageError("a map says which file became which: release as dicom, or leave the map out")
+    pseudonyms = mine.opened.pseudonyms()
+    settings = Settings(rules.profile(), pseudonyms, rules.faces)
+
+    def patients() -> Iterator[Patient]:
+        for subject in originals.subjects():
+            every = [original for study in subject.studies for original in study]
+            sources = {pseudonyms.digest(original.read()) for original in every}
+            yield Patient(sources, whose(subject, settings).searcher)
+
+    with MadePlace(Path(out).expanduser(), form_of(format, resample=resample), patients) as place:
+        notes = [format, *([RESAMPLED] if resample else [])]
+        return _release(originals, place, rules, mine, extras, notes)
+
+
+def release_as(
+    originals: Originals,
+    out: PathLike,
+    rules: Rules,
+    mine: Using,
+    extras: Extras | None = None,
+    *,
+    format: str,
+    resample: bool = False,
+) -> ReleaseReport:
+    """De-identify into one of `FORMATS`; parameters as of `release_form`.
+
+    Raises
+    ------
+    UsageError
+        No such format, or what the format's own function says.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"a release is made as one of {', '.join(FORMATS)}; choose one")
+    if resample and format not in VOLUMES:
+        raise UsageError("only volumes are resampled; choose nifti or ome-zarr")
+    if format == "vault":
+        return release_vault(originals, out, rules, mine, extras)
+    if format == "dicom":
+        return release_folder(originals, out, rules, mine, extras)
+    return release_form(originals, out, rules, mine, extras, format=format, resample=resample)
+
+
 def _release(
-    originals: Originals, place: ReleasePlace, rules: Rules, mine: Using, extras: Extras
+    originals: Originals,
+    place: ReleasePlace,
+    rules: Rules,
+    mine: Using,
+    extras: Extras,
+    notes: Sequence[str] = (),
 ) -> ReleaseReport:
     chosen, faces = rules.profile(), rules.faces or ""
-    notes = [MAP_WRITTEN] if extras.map_file else []
+    notes = [*notes, *([MAP_WRITTEN] if extras.map_file else [])]
     progress = Progress(place.shelf, _terms(chosen, mine, notes), mine.opened.project.signing, faces)
     with map_of(place.path, extras.map_file, goes_on=bool(progress.entries)) as maps:
         report, interrupted = _run(originals, place, chosen, rules, mine, progress, extras, maps)
     if not interrupted:
-        place.finish(progress, mine, chosen, faces)
+        report.leave_out(place.finish(progress, mine, chosen, faces))
     return ReleaseReport(
         place.path,
         report,
@@ -221,4 +304,4 @@ def _terms(chosen: Profile, mine: Using, notes: Sequence[str]) -> Terms:
     return Terms(new_id(), chosen.name, chosen.digest, chosen.edition, chosen.codes, code, every)
 
 
-__all__ = ["Extras", "ReleaseReport", "Rules", "release_folder", "release_vault"]
+__all__ = ["FORMATS", "Extras", "ReleaseReport", "Rules", "release_as", "release_folder", "release_vault"]

@@ -41,12 +41,13 @@ class Releasable:
         rules: PathLike | None = None,
         faces: str | None = None,
         format: str = "vault",
+        resample: bool = False,
         project: PathLike | None = None,
         progress: bool = True,
         client: Any = None,
         unsafe_spill: bool = False,
     ) -> ReleaseReport:
-        """De-identify these series into a release: a vault of its own, or a folder of files.
+        """De-identify these series into a release: a vault of its own, or a folder.
 
         Nothing passes that no rule let through; each written file is searched for the patient's own
         values by a second reader; what can't be cleaned is left out, and told. The same call goes on
@@ -64,8 +65,11 @@ class Releasable:
             A site's own rules: TOML, a CTP script, or a recipe of pydicom's deid.
         faces : {"deface", "refuse", "keep"}, optional
             What to do where a face can be made out; without, that is an error which asks.
-        format : {"vault", "dicom"}
-            What the release is.
+        format : {"vault", "dicom", "nifti", "ome-zarr", "parquet"}
+            What the release is: a vault of its own, DICOM files with a DICOMDIR, volumes, or tables of
+            the headers.
+        resample : bool
+            Of volumes: interpolate uneven slices, instead of leaving such series out.
         project : path or str, optional
             Whose pseudonyms: a project's folder, or the id of one inside this vault; by default the
             vault's only one, made at the first release.
@@ -97,7 +101,7 @@ class Releasable:
             raise UsageError(f"there is no such option; choose of {', '.join(Option)}")
         site = None if rules is None else site_rules(Path(rules).expanduser())
         chosen = Rules(profile, tuple(Option(option) for option in options), site, faces)
-        given: Any = {"format": format, "project": project, "progress": progress}
+        given: Any = {"format": format, "resample": resample, "project": project, "progress": progress}
         return Releasable.release(self, out, chosen, **given, client=client, unsafe_spill=unsafe_spill)
 
     def release(
@@ -106,6 +110,7 @@ class Releasable:
         rules: Rules,
         *,
         format: str = "vault",
+        resample: bool = False,
         project: PathLike | None = None,
         map_file: Path | None = None,
         progress: bool = True,
@@ -127,6 +132,7 @@ class Releasable:
                 out,
                 rules,
                 format=format,
+                resample=resample,
                 project=project,
                 cohort_id=self.cohort_id,
                 extras=Extras(map_file, advance=bar.advance),

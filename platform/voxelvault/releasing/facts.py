@@ -27,6 +27,7 @@ def facts(
     faces: str,
     files: Sequence[FileOf],
     pattern: str,
+    media_type: str = "application/dicom",
 ) -> Facts:
     """Count what a release holds.
 
@@ -46,6 +47,8 @@ def facts(
         What else the card names.
     pattern : str
         Glob of the images; empty for a vault.
+    media_type : str
+        Of the images.
     """
     columns = quasi_identifiers(options)
     classes: Counter[str] = Counter()
@@ -76,6 +79,7 @@ def facts(
         faces=faces,
         files=files,
         pattern=pattern,
+        media_type=media_type,
     )
 
 

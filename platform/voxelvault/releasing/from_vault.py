@@ -10,13 +10,11 @@ from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.crew import Crew
 from voxelvault.errors import UsageError
 from voxelvault.policy.access import Request, require
-from voxelvault.releasing.deidentify import Extras, ReleaseReport, Rules, release_folder, release_vault
+from voxelvault.releasing.deidentify import FORMATS, Extras, ReleaseReport, Rules, release_as
 from voxelvault.releasing.hands import There
 from voxelvault.releasing.originals import VaultOriginals
 from voxelvault.releasing.projects import PathLike, Using, using
 from voxelvault.resources import Resources
-
-FORMATS = ("vault", "dicom")
 
 
 def deidentify(
@@ -26,6 +24,7 @@ def deidentify(
     rules: Rules,
     *,
     format: str = "vault",
+    resample: bool = False,
     project: PathLike | None = None,
     key_file: PathLike | None = None,
     cohort_id: str | None = None,
@@ -44,8 +43,8 @@ def deidentify(
         New or empty; or an unfinished release, which goes on.
     rules : Rules
         How.
-    format : {"vault", "dicom"}
-        A vault of its own, or a folder of files.
+    format, resample : str, bool
+        What the release is; see `voxelvault.releasing.deidentify.release_as`.
     project, key_file : path, optional
         Whose pseudonyms; see `voxelvault.releasing.projects.using`.
     cohort_id : str, optional
@@ -74,9 +73,9 @@ def deidentify(
     chosen, mine = rules.profile(), using(project, resources, key_file)
     entry = about(_event(resources, mine, rules, chosen.digest, format), asked, cohort_id)
     resources.audit.append([replace(entry, outcome=Outcome.INTENT)])
-    make = release_vault if format == "vault" else release_folder
+    originals = VaultOriginals(resources, asked)
     try:
-        made = make(VaultOriginals(resources, asked), out, rules, mine, extras)
+        made = release_as(originals, out, rules, mine, extras, format=format, resample=resample)
     except BaseException:
         resources.audit.append([replace(entry, outcome=Outcome.FAILED)])
         raise
@@ -93,8 +92,12 @@ def _event(resources: Resources, mine: Using, rules: Rules, policy: str, format:
         purpose=resources.purpose,
         ids={"project": (mine.opened.project.project_id,), "custodian": (mine.opened.custodian_id,)},
         digests={"policy": policy},
-        codes={"profile": (rules.preset,), "format": (format,), "options": tuple(rules.options)},
+        codes={
+            "profile": (rules.preset,),
+            "format": (format.replace("-", "_"),),
+            "options": tuple(rules.options),
+        },
     )
 
 
-__all__ = ["FORMATS", "deidentify"]
+__all__ = ["deidentify"]

@@ -29,7 +29,7 @@ from voxelvault.releasing.media_directory import media_directory
 from voxelvault.releasing.originals import VaultOriginals
 from voxelvault.releasing.progress import STUDIES, Progress
 from voxelvault.releasing.projects import Using
-from voxelvault.releasing.targets import FILES, FolderTarget, Target, VaultTarget, require_empty
+from voxelvault.releasing.targets import FILES, FolderTarget, Target, VaultTarget, one_time, require_empty
 from voxelvault.resources import Resources
 from voxelvault.storage.layout import VAULT_TOML
 from voxelvault.storage.objects import LocalObjects
@@ -57,8 +57,10 @@ class ReleasePlace(Protocol):
     def target(self) -> Target:
         """Takes the files."""
 
-    def finish(self, progress: Progress, mine: Using, chosen: Profile, faces: str) -> None:
-        """Sign for what was released, and describe it."""
+    def finish(
+        self, progress: Progress, mine: Using, chosen: Profile, faces: str
+    ) -> Sequence[tuple[str, str]]:
+        """Sign for what was released, and describe it; return what is left out after all, and why."""
 
 
 class FolderPlace:
@@ -84,10 +86,11 @@ class FolderPlace:
             require_empty(path)
         self._unfinished.mkdir(parents=True, exist_ok=True)
         self.shelf: Shelf = FolderShelf(LocalObjects(self._unfinished))
-        self._files = FolderTarget(path)
-        self.target: Target = self._files
+        self.target: Target = FolderTarget(path)
 
-    def finish(self, progress: Progress, mine: Using, chosen: Profile, faces: str) -> None:
+    def finish(
+        self, progress: Progress, mine: Using, chosen: Profile, faces: str
+    ) -> Sequence[tuple[str, str]]:
         """Write directory, receipts and card; take the traces of the making away."""
         directory = media_directory(_folder_files(self.path))
         replace_file(self.path / DIRECTORY, directory)
@@ -98,15 +101,16 @@ class FolderPlace:
             folder_headers(self.path / FILES),
             progress.terms,
             chosen.options,
-            refused=_refused(progress),
+            refused=refused_in(progress),
             faces=faces,
-            files=[_file_of(RECEIPTS, document)],
+            files=[file_of(RECEIPTS, document)],
             pattern=f"{FILES}/**",
         )
         replace_file(self.path / CARD, card.markdown(told).encode())
         replace_file(self.path / CROISSANT, card.croissant(told).encode())
         shutil.rmtree(self._unfinished)
-        self._files.close()
+        one_time(self.path)
+        return ()
 
 
 class VaultPlace:
@@ -160,16 +164,18 @@ class VaultPlace:
             return found
         raise UsageError("this vault is a release that is whole; choose another place")
 
-    def finish(self, progress: Progress, mine: Using, chosen: Profile, faces: str) -> None:
+    def finish(
+        self, progress: Progress, mine: Using, chosen: Profile, faces: str
+    ) -> Sequence[tuple[str, str]]:
         """Seal receipts and card in the release, and enter it in its log."""
         document = signed(progress, mine)
         told = facts(
             vault_headers(self._resources),
             progress.terms,
             chosen.options,
-            refused=_refused(progress),
+            refused=refused_in(progress),
             faces=faces,
-            files=[_file_of(RECEIPTS, document)],
+            files=[file_of(RECEIPTS, document)],
             pattern="",
         )
         self.shelf.put(CARD, card.markdown(told).encode())
@@ -177,7 +183,7 @@ class VaultPlace:
         self.shelf.put(RECEIPTS, document)
         counts = {
             "files": sum(isinstance(entry, Receipt) for entry in progress.entries),
-            "refused": _refused(progress),
+            "refused": refused_in(progress),
         }
         self._resources.audit.append(
             [
@@ -189,6 +195,7 @@ class VaultPlace:
                 )
             ]
         )
+        return ()
 
 
 def signed(progress: Progress, mine: Using, made: Sequence[Made] = (), *, apart: bool = False) -> bytes:
@@ -199,11 +206,11 @@ def signed(progress: Progress, mine: Using, made: Sequence[Made] = (), *, apart:
     return document
 
 
-def _refused(progress: Progress) -> int:
+def refused_in(progress: Progress) -> int:
     return sum(isinstance(entry, Refusal) for entry in progress.entries)
 
 
-def _file_of(name: str, data: bytes) -> FileOf:
+def file_of(name: str, data: bytes) -> FileOf:
     return FileOf(name, "application/jsonl", hashlib.sha256(data).hexdigest(), len(data))
 
 
@@ -226,18 +233,19 @@ def verify_folder(folder: Path, signer: bytes | None = None) -> Verification:
     if not place.exists():
         raise IntegrityError("the folder holds no receipts: it is no release, or was cut; ask for it again")
 
-    return verify_release(place.read_bytes(), _all_files(folder), signer)
+    return verify_release(place.read_bytes(), all_files(folder), signer)
 
 
-def _all_files(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield every file of a release but those that tell of it."""
+def all_files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield every file of a release but those that tell of it, or are of its making."""
     found = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     for path in sorted(set(found) - {RECEIPTS, CARD, CROISSANT}):
-        yield path, (folder / path).read_bytes()
+        if not path.startswith(f"{UNFINISHED}/"):
+            yield path, (folder / path).read_bytes()
 
 
 def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
-    return ((path, data) for path, data in _all_files(folder) if path.startswith(f"{FILES}/"))
+    return ((path, data) for path, data in all_files(folder) if path.startswith(f"{FILES}/"))
 
 
 def verify_vault(resources: Resources, signer: bytes | None = None) -> Verification:

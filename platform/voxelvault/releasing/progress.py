@@ -71,6 +71,16 @@ class Progress:
         self._shelf.put(f"{STUDIES}/{new_id()}", json.dumps([_plain(entry) for entry in entries]).encode())
         self._know(entries)
 
+    def leave_out(self, entries: Iterable[tuple[Receipt, str]]) -> None:
+        """Take files out again, each for a reason; where they are kept, they stay for another run."""
+        reasons = {entry.path: reason for entry, reason in entries}
+        self.entries = [
+            Refusal(entry.source, reasons[entry.path])
+            if isinstance(entry, Receipt) and entry.path in reasons
+            else entry
+            for entry in self.entries
+        ]
+
     def _begun(self, terms: Terms, signer: str, faces: str) -> Terms:
         begun = self._earlier()
         if begun is None:

@@ -53,6 +53,12 @@ class Report:
         """True when nothing that is a patient's object was refused."""
         return not any(reason in REASONS for reason in self.refused)
 
+    def leave_out(self, files: Collection[tuple[str, str]]) -> None:
+        """Count files, by their place in the release, that could not stay in it."""
+        self.released -= len(files)
+        self.refused.update(reason for _, reason in files)
+        self.places += files
+
     def __str__(self) -> str:
         parts = [f"{self.released} of {self.found} files released, {self.patients} patients"]
         parts += [f"{self.blanked} with something blanked"] if self.blanked else []

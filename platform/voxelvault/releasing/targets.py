@@ -131,12 +131,6 @@ class FolderTarget:
         self._paths, self._uids = [], {}
         shutil.rmtree(self._staging, ignore_errors=True)
 
-    def close(self) -> None:
-        """Give every folder the one time."""
-        with _told():
-            for place, _, _ in os.walk(self._folder, topdown=False):
-                os.utime(place, (TIME, TIME))
-
 
 @dataclass(frozen=True, slots=True)
 class _Held(Source):
@@ -246,6 +240,14 @@ def _told() -> Iterator[None]:
         raise disk_error(error) from None
 
 
+def one_time(folder: Path) -> None:
+    """Give every file and folder of a release the one time."""
+    with _told():
+        for place, _, names in os.walk(folder, topdown=False):
+            for path in (*(os.path.join(place, name) for name in names), place):
+                os.utime(path, (TIME, TIME))
+
+
 def require_empty(folder: Path) -> None:
     """Refuse a folder that holds something else.
 
@@ -258,4 +260,13 @@ def require_empty(folder: Path) -> None:
         raise UsageError("the place for a release must be a new or empty folder; choose another")
 
 
-__all__ = ["FILES", "FolderTarget", "Released", "Target", "VaultTarget", "require_empty", "short_name"]
+__all__ = [
+    "FILES",
+    "FolderTarget",
+    "Released",
+    "Target",
+    "VaultTarget",
+    "one_time",
+    "require_empty",
+    "short_name",
+]

@@ -13,7 +13,7 @@ import pytest
 import voxelvault as vv
 from voxelvault.errors import UsageError
 from voxelvault.releasing import targets
-from voxelvault.releasing.targets import FolderTarget, Released, VaultTarget, require_empty
+from voxelvault.releasing.targets import FolderTarget, Released, VaultTarget, one_time, require_empty
 from voxelvault.testing import synthetic
 
 
@@ -70,7 +70,7 @@ def test_every_file_and_folder_has_the_one_time(tmp_path: Path) -> None:
     for file in released(1):
         target.add(file)
     list(target.keep())
-    target.close()
+    one_time(tmp_path / "out")
     found = [tmp_path / "out", *(tmp_path / "out").rglob("*")]
     assert {path.stat().st_mtime for path in found} == {targets.TIME}
 

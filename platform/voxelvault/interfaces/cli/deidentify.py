@@ -59,6 +59,7 @@ def deidentify() -> None:
     "voxelvault deidentify /data/dicom --to /data/released --project /keys/study-7 --map /keys/map.json",
     "voxelvault --vault ~/vault deidentify --all --out ~/release --faces deface",
     "voxelvault --vault ~/vault deidentify --cohort \"Modality = 'CT'\" --out ~/files --format dicom",
+    "voxelvault --vault ~/vault deidentify --all --out ~/volumes --format nifti --faces deface",
 )
 @click.argument("source", required=False, type=click.Path(path_type=Path))
 @click.option("--to", "target", type=click.Path(path_type=Path), metavar="DIR", help="Of a folder SOURCE.")
@@ -96,10 +97,10 @@ def deidentify() -> None:
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["vault", "dicom"]),
-    default="vault",
-    help="Of a vault's release.",
+    type=click.Choice(["vault", "dicom", "nifti", "ome-zarr", "parquet"]),
+    help="What the release is: by default as its source, a vault or DICOM files.",
 )
+@click.option("--resample", is_flag=True, help="Interpolate uneven slices of volumes.")
 @scheduling
 @pass_session
 def release(
@@ -117,7 +118,8 @@ def release(
     project: str | None,
     map_file: Path | None,
     issuer: str,
-    format_: str,
+    format_: str | None,
+    resample: bool,
     cluster: dict[str, Any],
     as_json: bool,
 ) -> int:
@@ -134,23 +136,31 @@ def release(
             raise UsageError(
                 "a folder is released with --to DIR, and without --out, --cohort, --study or --all"
             )
-        made = _of_folder(source, target, chosen, project, map_file, issuer)
+        form = {"format": format_ or "dicom", "resample": resample}
+        made = _of_folder(source, target, chosen, project, map_file, issuer, form)
     else:
         if out is None or bool(cohort) + bool(study) + everything != 1:
             raise UsageError(
                 "say what to release: a folder with --to, or one of --all, --study, --cohort with --out"
             )
-        wanted = {"format": format_, "project": project, "map_file": map_file, **cluster}
+        form = {"format": format_ or "vault", "resample": resample}
+        wanted = {**form, "project": project, "map_file": map_file, **cluster}
         made = _of_vault(session, out, chosen, cohort, study, wanted)
     _tell(made, map_file, as_json)
     return 0 if made.complete else PARTLY
 
 
 def _of_folder(
-    source: Path, target: Path, rules: Any, project: str | None, map_file: Path | None, issuer: str
+    source: Path,
+    target: Path,
+    rules: Any,
+    project: str | None,
+    map_file: Path | None,
+    issuer: str,
+    form: dict[str, Any],
 ) -> Any:
     from voxelvault.display.progress import Progress
-    from voxelvault.releasing.deidentify import Extras, release_folder
+    from voxelvault.releasing.deidentify import Extras, release_as
     from voxelvault.releasing.originals import FolderOriginals
     from voxelvault.releasing.projects import using
 
@@ -162,7 +172,8 @@ def _of_folder(
     with Progress("look", shown=None) as looked:
         originals = FolderOriginals(source, issuer, looked.advance)
     with Progress("deidentify", len(originals)) as bar:
-        return release_folder(originals, target, rules, mine, Extras(map_file, advance=bar.advance))
+        extras = Extras(map_file, advance=bar.advance)
+        return release_as(originals, target, rules, mine, extras, **form)
 
 
 def _of_vault(
@@ -237,7 +248,8 @@ def verify(session: Session, place: Path, signer: str | None, as_json: bool) -> 
     """
     found = _verified(session, place, _signer(signer))
     lines = [
-        f"{found.files} files as signed for, {found.refused} were left out, profile {found.terms.profile}"
+        f"{found.files} files as signed for{_from(found)}, {found.refused} were left out,"
+        f" profile {found.terms.profile}"
         if found.ok
         else "NOT as signed for",
         f"signed by {found.signer.hex()}"
@@ -247,6 +259,10 @@ def verify(session: Session, place: Path, signer: str | None, as_json: bool) -> 
         lines += [f"  {name}: {shown(path)}" for path in getattr(found, name)[:SHOWN]]
     emit({"ok": found.ok, **_plain(found)}, lines, as_json)
     return 0 if found.ok else 1
+
+
+def _from(found: Any) -> str:
+    return f" and {found.made} made from many" if found.made else ""
 
 
 def _verified(session: Session, place: Path, signer: bytes | None) -> Any:
@@ -271,7 +287,7 @@ def _signer(text: str | None) -> bytes | None:
 
 
 def _plain(found: Any) -> dict[str, Any]:
-    names = ("files", "refused", "changed", "missing", "extra", "reordered")
+    names = ("files", "refused", "made", "changed", "missing", "extra", "reordered")
     return {
         **{name: getattr(found, name) for name in names},
         "signer": found.signer.hex(),
