@@ -79,7 +79,7 @@ def test_a_form_holds_everything_and_nothing_of_its_source(
     assert {path.stat().st_mtime for path in (tmp_path / "out").rglob("*")} == {315532800}
     assert not list((tmp_path / "out").glob(".*"))
     assert f'"{form}"'.encode() in found["receipts.jsonl"]
-    assert {"README.md", "croissant.json"} <= set(found)
+    assert {"card.md", "croissant.json"} <= set(found)
 
 
 def test_volumes_lie_by_patient_and_study(vault: vv.Vault, tmp_path: Path) -> None:
