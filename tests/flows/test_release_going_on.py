@@ -177,3 +177,30 @@ def test_what_is_left_out_is_told_with_the_reason(
 def test_a_release_that_is_not_there_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["deidentify", "verify", str(home / "nowhere")]) == 2
     assert "no folder of that name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("way", [["--format", "vault"], ["--format", "dicom"]])
+def test_the_card_of_a_release_is_shown(
+    home: Path, way: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with vv.create(home / "vault") as vault:
+        vault.ingest(home / "in", progress=False)
+    assert (
+        main(["--vault", str(home / "vault"), "deidentify", "--all", "--out", str(home / "out"), *way]) == 0
+    )
+    capsys.readouterr()
+    assert main(["deidentify", "card", str(home / "out")]) == 0
+    assert "| studies | 2 |" in capsys.readouterr().out
+    assert main(["deidentify", "card", str(home / "out"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["@type"] == "sc:Dataset"
+    assert main(["deidentify", "card", str(home / "in")]) == 1
+    assert main(["deidentify", "card", str(home / "nowhere")]) == 2
+
+
+def test_a_release_that_is_released_again_still_verifies(home: Path) -> None:
+    with vv.create(home / "vault") as vault:
+        vault.ingest(home / "in", progress=False)
+        made = vault.select().deidentify(home / "out", progress=False)
+    with vv.open(made.path) as release:
+        release.select().deidentify(home / "again", progress=False)
+        assert verify_vault(release.resources).ok

@@ -25,6 +25,9 @@ from voxelvault.errors import ObjectMissing, UsageError
 from voxelvault.model import ObjectStore
 from voxelvault.storage.layout import PROJECTS
 
+DOCUMENT = "project"
+"""Name of a project's own document."""
+
 _LABEL = "projects"
 
 
@@ -157,7 +160,13 @@ class SealedShelf:
 
 
 def projects_in(objects: ObjectStore) -> list[str]:
-    """Return the ids of the projects inside a vault, in order."""
+    """Return the ids of the projects inside a vault, in order; what a release tells of itself is none."""
+    names = (info.name.split("/") for info in objects.list(f"{PROJECTS}/"))
+    return sorted({name[1] for name in names if name[2:] == [DOCUMENT]})
+
+
+def shelves_in(objects: ObjectStore) -> list[str]:
+    """Return the ids of all that lies where projects lie: projects, and a release's own documents."""
     return sorted({info.name.split("/")[1] for info in objects.list(f"{PROJECTS}/")})
 
 
@@ -180,10 +189,12 @@ def only_project(objects: ObjectStore) -> str:
 
 
 __all__ = [
+    "DOCUMENT",
     "FolderShelf",
     "PathKeys",
     "SealedShelf",
     "Shelf",
     "only_project",
     "projects_in",
+    "shelves_in",
 ]

@@ -15,14 +15,12 @@ from voxelvault.deid import approving, enrolment, ledger
 from voxelvault.deid.approver import ApproverKey, ApproverPublic
 from voxelvault.deid.approving import Approval, Request
 from voxelvault.deid.project import OpenProject, Project, open_project
-from voxelvault.deid.project_shelf import Shelf
+from voxelvault.deid.project_shelf import DOCUMENT, Shelf
 from voxelvault.errors import IntegrityError, ObjectExists, UsageError
 from voxelvault.model import new_id
 
 Before: TypeAlias = Callable[[Mapping[str, Approval]], object]
 """Called with approvals by their approvers' ids, when they are known to be good."""
-
-_DOCUMENT = "project"
 
 
 def _nothing(approvals: Mapping[str, Approval]) -> None:
@@ -43,7 +41,7 @@ class StoredProject:
         ObjectExists
             A project is here already.
         """
-        self.shelf.put(_DOCUMENT, made.data())
+        self.shelf.put(DOCUMENT, made.data())
 
     def read(self) -> Project:
         """Return the project's document, its signature checked.
@@ -55,7 +53,7 @@ class StoredProject:
         IntegrityError
             It was changed.
         """
-        return Project.from_data(self.shelf.get(_DOCUMENT)[0])
+        return Project.from_data(self.shelf.get(DOCUMENT)[0])
 
     def open(self, private: PrivateKey) -> OpenProject:
         """Open it as a custodian; see `project.open_project`."""
@@ -69,10 +67,10 @@ class StoredProject:
         ObjectChanged, UsageError
             Somebody else changed it meanwhile.
         """
-        data, version = self.shelf.get(_DOCUMENT)
+        data, version = self.shelf.get(DOCUMENT)
         if data != opened.project.data():
             raise UsageError("the project was changed meanwhile; open it again")
-        self.shelf.swap(_DOCUMENT, changed.data(), version)
+        self.shelf.swap(DOCUMENT, changed.data(), version)
         return OpenProject(changed, opened.key, opened.custodian_id)
 
     # The ledger

@@ -17,7 +17,7 @@ from voxelvault.crypto.ways import Ways
 from voxelvault.deid import card
 from voxelvault.deid.card import FileOf
 from voxelvault.deid.profile import Profile
-from voxelvault.deid.project_shelf import FolderShelf, SealedShelf, Shelf, only_project
+from voxelvault.deid.project_shelf import FolderShelf, SealedShelf, Shelf, projects_in, shelves_in
 from voxelvault.deid.receipt import Made, Receipt, Refusal, Verification, issue, verify_release
 from voxelvault.errors import IntegrityError, ObjectMissing, UsageError
 from voxelvault.files import replace_file
@@ -153,15 +153,15 @@ class VaultPlace:
         return made.resources
 
     def _release_id(self) -> str:
-        try:
-            found = only_project(self._resources.objects)
-        except ObjectMissing:
+        found = shelves_in(self._resources.objects)
+        if not found:
             return new_id()
-        shelf = SealedShelf(self._resources.objects, self._resources.keys, found)
+        if len(found) > 1 or projects_in(self._resources.objects):
+            raise UsageError("this vault is no unfinished release; choose another place")
         try:
-            shelf.get(RECEIPTS)
+            SealedShelf(self._resources.objects, self._resources.keys, found[0]).get(RECEIPTS)
         except ObjectMissing:
-            return found
+            return found[0]
         raise UsageError("this vault is a release that is whole; choose another place")
 
     def finish(
@@ -250,12 +250,38 @@ def _folder_files(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 def verify_vault(resources: Resources, signer: bytes | None = None) -> Verification:
     """Hold an open release against the receipts sealed in it; parameters as `verify_folder`."""
-    shelf = SealedShelf(resources.objects, resources.keys, only_project(resources.objects))
+    return verify_release(_told(resources, RECEIPTS), _vault_files(resources), signer)
+
+
+def vault_card(resources: Resources, name: str = CARD) -> str:
+    """Return the card sealed in an open release: Markdown, or JSON-LD where `name` is `CROISSANT`.
+
+    Raises
+    ------
+    IntegrityError
+        The vault is no release.
+    """
+    return _told(resources, name).decode("utf-8")
+
+
+def folder_card(folder: Path, name: str = CARD) -> str:
+    """Return the card in a folder; as `vault_card`."""
     try:
-        document = shelf.get(RECEIPTS)[0]
-    except ObjectMissing:
-        raise IntegrityError("this vault holds no receipts: it is no release, or an unfinished one") from None
-    return verify_release(document, _vault_files(resources), signer)
+        return (folder / name).read_text("utf-8")
+    except OSError:
+        raise IntegrityError(
+            "the folder holds no card: it is no release, or was cut; ask for it again"
+        ) from None
+
+
+def _told(resources: Resources, name: str) -> bytes:
+    """Return a document of a release, wherever else projects lie in its vault."""
+    for place in shelves_in(resources.objects):
+        try:
+            return SealedShelf(resources.objects, resources.keys, place).get(name)[0]
+        except ObjectMissing:
+            continue
+    raise IntegrityError("this vault holds no receipts: it is no release, or an unfinished one")
 
 
 def _vault_files(resources: Resources) -> Iterator[tuple[str, Buffer]]:
@@ -274,4 +300,13 @@ def _vault_files(resources: Resources) -> Iterator[tuple[str, Buffer]]:
         yield path, original.read()
 
 
-__all__ = ["FolderPlace", "ReleasePlace", "VaultPlace", "verify_folder", "verify_vault"]
+__all__ = [
+    "CROISSANT",
+    "FolderPlace",
+    "ReleasePlace",
+    "VaultPlace",
+    "folder_card",
+    "vault_card",
+    "verify_folder",
+    "verify_vault",
+]

@@ -267,16 +267,44 @@ def _from(found: Any) -> str:
 
 def _verified(session: Session, place: Path, signer: bytes | None) -> Any:
     from voxelvault.releasing.places import verify_folder, verify_vault
+
+    if not _is_vault(place):
+        return verify_folder(place, signer)
+    with _opened(session, place) as vault:
+        return verify_vault(vault.resources, signer)
+
+
+def _is_vault(place: Path) -> bool:
     from voxelvault.storage.layout import VAULT_TOML
 
     if not place.is_dir():
-        raise UsageError("there is no folder of that name to verify; check the path")
-    if not (place / VAULT_TOML).exists():
-        return verify_folder(place, signer)
+        raise UsageError("there is no folder of that name; check the path of the release")
+    return (place / VAULT_TOML).exists()
+
+
+def _opened(session: Session, place: Path) -> Any:
     import voxelvault
 
-    with voxelvault.open(place, key_file=session.key_file, passphrase=session.passphrase()) as vault:
-        return verify_vault(vault.resources, signer)
+    return voxelvault.open(place, key_file=session.key_file, passphrase=session.passphrase())
+
+
+@verb("card", "voxelvault deidentify card ~/release", "voxelvault deidentify card ~/release --json")
+@click.argument("place", type=click.Path(path_type=Path))
+@pass_session
+def card(session: Session, place: Path, as_json: bool) -> int:
+    """Print what is in a release, how it was made, and what it can't promise.
+
+    With --json, the card is JSON-LD of Croissant 1.0.
+    """
+    from voxelvault.releasing.places import CROISSANT, folder_card, vault_card
+
+    name = (CROISSANT,) if as_json else ()
+    if not _is_vault(place):
+        click.echo(folder_card(place, *name))
+        return 0
+    with _opened(session, place) as vault:
+        click.echo(vault_card(vault.resources, *name))
+    return 0
 
 
 def _signer(text: str | None) -> bytes | None:
@@ -326,7 +354,7 @@ def explain(
     return 0
 
 
-for _verb in (release, verify, explain, project, custodian, approver, ledger):
+for _verb in (release, verify, card, explain, project, custodian, approver, ledger):
     deidentify.add_command(_verb)
 
 __all__ = ["deidentify"]
