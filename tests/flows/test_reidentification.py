@@ -127,6 +127,23 @@ def test_two_approvals_give_back_whose_is_what(story: Story) -> None:
         assert back[copy.SOPInstanceUID] == uids[old]
 
 
+def test_a_release_that_is_a_vault_is_reversed_as_well(story: Story) -> None:
+    made = story.vault.select().deidentify(story.home / "vault-out", faces="keep", progress=False)
+    assert made.complete
+    request_id = story.ask("patients", "uids")
+    story.approve(request_id, "bob", "eve")
+    maps = story.open(request_id)
+    query = "select PatientID, SOPInstanceUID from patients join studies using (subject_id)"
+    query += " join series using (study_id) join instances using (series_id)"
+    with vv.open(made.path) as release:
+        found = rows(release, query)
+    whose = {one.SOPInstanceUID: one.PatientID for one in originals(story.home / "in").values()}
+    back = {new: old for old, new in maps["uids"].items()}
+    assert len(found) == 4
+    for row in found:
+        assert maps["patients"][whose[back[row["SOPInstanceUID"]]]] == row["PatientID"]
+
+
 def test_only_the_pseudonym_that_was_named_comes_back(story: Story) -> None:
     patient = released(story.release)[0].PatientID
     request_id = story.ask("patients", pseudonyms=(patient,))
@@ -192,7 +209,12 @@ def test_further_approvers_come_by_an_approved_request(story: Story) -> None:
     with pytest.raises(UsageError, match="label"):
         ledgers.ask_for_approvers(story.project, taken, purpose="IRB-7")
     asked = ledgers.ask_for_approvers(story.project, new, purpose="IRB-7", resources=story.vault.resources)
-    story.approve(asked.request_id, "ann", "bob")
+    with pytest.raises(UsageError, match="enrol others"):
+        story.approve(asked.request_id, "ann")
+    for name in ("ann", "bob"):
+        ledgers.approve(
+            story.project, asked.request_id, story.key(name), story.vault.resources, approvers=new
+        )
     ledgers.enrol(story.project, new, asked.request_id, resources=story.vault.resources)
     request_id = story.ask("patients")
     story.approve(request_id, "stranger", "ann")

@@ -113,7 +113,12 @@ def _ask(found: StoredProject, asked: Request, key: PrivateKey, resources: Resou
 
 
 def approve(
-    found: StoredProject, request_id: str, key_file: PathLike, resources: Resources | None = None
+    found: StoredProject,
+    request_id: str,
+    key_file: PathLike,
+    resources: Resources | None = None,
+    *,
+    approvers: Mapping[str, ApproverPublic] | None = None,
 ) -> Approval:
     """Say yes to a request, as an approver; read it first: `asked`.
 
@@ -127,15 +132,20 @@ def approve(
         The approver's secret key.
     resources : Resources, optional
         The open vault.
+    approvers : mapping of str to ApproverPublic, optional
+        Of a request to enrol some: who they are, as the approver knows them.
 
     Raises
     ------
     KeyUnavailable
         The key is no enrolled approver's.
     UsageError
-        This approver approved it already, or there is no such request.
+        This approver approved it already, it is to enrol others, or there is no such request.
     """
     key, asked = approver_key(key_file), _asked(found, request_id)
+    # Who signs for somebody's enrolment has seen that one's key, not only what the request says.
+    if asked.subject != (enrolment.digest_of(approvers) if approvers else ""):
+        raise UsageError("the request is to enrol others: name who they are, each LABEL=FILE, as it does")
     with step(resources, Kind.LEDGER_APPROVED, _ids(asked), asked.purpose) as entry:
         entry.add(**_about(asked))
         try:

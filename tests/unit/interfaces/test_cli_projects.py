@@ -121,8 +121,11 @@ def test_approvers_begin_a_ledger_and_later_ones_are_approved(
     eve = f"eve={tmp_path / 'eve.pub'}"
     assert verb("project", "add-approver", eve).code == 2
     request = verb("project", "add-approver", eve, "--purpose", "P1").json["request"]
+    other = f"eve={tmp_path / 'ann.pub'}"
     for label in ("ann", "bob"):
-        assert verb("ledger", "approve", request, "--key", tmp_path / f"{label}.key").code == 0
+        yes = ["ledger", "approve", request, "--key", tmp_path / f"{label}.key"]
+        assert verb(*yes).code == verb(*yes, "--approver", other).code == 2
+        assert verb(*yes, "--approver", eve).code == 0
     done = verb("project", "add-approver", eve, "--request", request)
     assert done.json["approvers"] == ["ann", "bob", "eve"]
     assert done.json["requests"][0]["carried_out"] is True

@@ -12,6 +12,7 @@ from voxelvault.interfaces.cli.command import Session, pass_session, verb
 from voxelvault.interfaces.cli.deidentify_projects import (
     found_project,
     in_project,
+    labelled,
     request_facts,
     tell_request,
 )
@@ -66,13 +67,24 @@ def request(
 )
 @click.argument("request_id", metavar="REQUEST")
 @click.option("--key", "key_file", type=_FILE, metavar="FILE", required=True, help="Your key as an approver.")
+@click.option(
+    "--approver", "approvers", multiple=True, metavar="LABEL=FILE", help="Whom it enrols; repeat it."
+)
 @click.option("--dry-run", is_flag=True, help="Print what is asked for, sign nothing.")
 @in_project
 @pass_session
 def approve(
-    session: Session, request_id: str, key_file: Path, dry_run: bool, project: str | None, as_json: bool
+    session: Session,
+    request_id: str,
+    key_file: Path,
+    approvers: Sequence[str],
+    dry_run: bool,
+    project: str | None,
+    as_json: bool,
 ) -> None:
     """Say yes to a REQUEST, as an approver: for what it asks, for its purpose, and once.
+
+    One to enrol approvers is approved with the public keys that they themselves handed you.
 
     Read it first with --dry-run. What you sign names all of it, and its digest stands in the log.
     """
@@ -81,7 +93,8 @@ def approve(
     with found_project(session, project) as (found, resources):
         digest = None
         if not dry_run:
-            digest = ledgers.approve(found, request_id, key_file, resources).digest
+            public = labelled(approvers)
+            digest = ledgers.approve(found, request_id, key_file, resources, approvers=public).digest
         told = request_facts(ledgers.asked(found, request_id)[0])
     lines = facts({name: _text(value) for name, value in told.items()})
     if digest:

@@ -271,6 +271,7 @@ __all__ = [
     "custodian",
     "found_project",
     "in_project",
+    "labelled",
     "project",
     "request_facts",
     "tell_request",
