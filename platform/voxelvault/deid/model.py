@@ -68,7 +68,7 @@ REASONS = {
     "uid_twice": "another file of the study has the same SOP Instance UID; release one of them",
     "data_set_malformed": "the data set can't be read to its end; repair the file and try again",
     "pixels_undecodable": "the pixels can't be decoded, so what is burned in can't be seen; leave it out",
-    "pixels_unclean": "text stayed readable in the pixels after blanking; look at it with --review",
+    "pixels_unclean": "text stayed readable in the pixels after blanking; blank it by hand, or leave it out",
     "face_choice_needed": "a face can be made out; choose faces=deface, refuse or keep",
     "face_refused": "a face can be made out, and faces=refuse was chosen",
     "face_unmapped": "the mask of the face can't be mapped onto this object; leave it out or keep faces",

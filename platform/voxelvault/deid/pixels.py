@@ -11,7 +11,7 @@ DICOM PS3.15 E.3.1 (clean pixel data), PS3.3 C.7.6.3 (pixel values).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -51,14 +51,20 @@ class PixelReport:
     boxes : tuple of Place
         What was blanked.
     before, after : bytes or None
-        PNG thumbnails of the first frame, where something was blanked. They show the patient's own
-        values: for the sealed vault alone.
+        PNG thumbnails of one frame, where something was blanked or a face taken off. They show the
+        patient's own values: for the sealed vault, or where the user says.
+    size : (int, int)
+        Rows and columns of a frame.
+    face : int
+        Pixels of a face that were taken off that frame.
     """
 
     verdict: str
     boxes: tuple[Place, ...] = ()
     before: bytes | None = field(default=None, repr=False)
     after: bytes | None = field(default=None, repr=False)
+    size: tuple[int, int] = (0, 0)
+    face: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,9 +75,12 @@ class PixelCleaner:
     ----------
     pool : DecoderPool
         Decodes codestreams in child processes.
+    pictures : bool
+        Make thumbnails of what was changed.
     """
 
     pool: DecoderPool
+    pictures: bool = True
 
     def frames(self, part10: Part10, header: Header) -> Frames:
         """Return the stored values of a file, for those who only look.
@@ -134,7 +143,10 @@ class PixelCleaner:
         else:
             only_boxes = face is None and np.array_equal(before, raw)
             _write(after, pixels, boxes if only_boxes else None, rewritten)
-        return _report(before, after, pixels, header, boxes, searched)
+        report = _report(before, boxes, searched)
+        if not self.pictures or not (boxes or (face is not None and face.any())):
+            return report
+        return _pictured(report, before, after, pixels, header, face)
 
     def clean_page(self, context: Context) -> Callable[[Frames], Frames]:
         """Return what cleans one page of a document: (row, column, 3) uint8, black where text was."""
@@ -211,15 +223,30 @@ def _codestreams(
     return (syntaxes.pop(), made) if len(syntaxes) == 1 else None
 
 
-def _report(
-    before: Frames, after: Frames, pixels: PixelData, header: Header, boxes: Sequence[Box], searched: bool
-) -> PixelReport:
+def _report(before: Frames, boxes: Sequence[Box], searched: bool) -> PixelReport:
     if not boxes:
         return PixelReport("clean" if searched else "not_searched")
     which = 0 if len(before) == 1 else -1
     places = tuple((which, box.left, box.top, box.right, box.bottom) for box in boxes)
-    pictures = (thumbnail(shown(frames[:1], pixels, header)[0]) for frames in (before, after))
-    return PixelReport("blanked", places, *pictures)
+    return PixelReport("blanked", places)
+
+
+def _pictured(
+    report: PixelReport,
+    before: Frames,
+    after: Frames,
+    pixels: PixelData,
+    header: Header,
+    face: npt.NDArray[np.bool_] | None,
+) -> PixelReport:
+    """Return the report with pictures of the frame that shows most of what was taken off."""
+    taken = np.zeros(len(before), int) if face is None else face.sum(axis=(1, 2))
+    most = int(taken.argmax())
+    frames = (one[most : most + 1] for one in (before, after))
+    first, second = (thumbnail(shown(one, pixels, header)[0]) for one in frames)
+    rows, columns = before.shape[1:3]
+    size = (int(rows), int(columns))
+    return replace(report, before=first, after=second, size=size, face=int(taken[most]))
 
 
 __all__ = ["PixelCleaner", "PixelReport", "Place"]

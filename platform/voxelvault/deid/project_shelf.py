@@ -8,6 +8,7 @@
     approvals/<id>.<who>    who said yes
     opened/<id>             a request that was carried out; it opens nothing a second time
     receipts/<release>      receipts of a release
+    pictures/<release>/<id> what was blanked in it, before and after; inside a vault alone
 
 Only the project's document is ever replaced, and that from the version that was read.
 """

@@ -25,8 +25,9 @@ from voxelvault.releasing.originals import Originals
 from voxelvault.releasing.places import FolderPlace, ReleasePlace, VaultPlace
 from voxelvault.releasing.progress import Progress
 from voxelvault.releasing.projects import PathLike, Using
+from voxelvault.releasing.review import Review, review_of
 from voxelvault.releasing.run import Maps, Report, Steps, run
-from voxelvault.releasing.study import CHOICES, Outcome, Settings, whose
+from voxelvault.releasing.study import CHOICES, Settings, whose
 
 VOLUMES = ("nifti", "ome-zarr")
 FORMATS = ("vault", "dicom", *VOLUMES, "parquet")
@@ -122,15 +123,15 @@ class Extras:
         Which path, UID and patient became which: re-identifies.
     hands : callable, optional
         Gives who does it, by the settings; this process by default.
-    picture : callable
-        Takes each outcome, for a report of what was blanked.
+    review : Path, optional
+        A page of what was blanked and taken off, before and after: shows patients' own values.
     advance : callable
         Progress: called with the number of files done.
     """
 
     map_file: Path | None = None
     hands: Callable[[Settings], Hands] | None = None
-    picture: Callable[[Outcome], object] = lambda outcome: None
+    review: Path | None = None
     advance: Callable[[int], object] = lambda files: None
 
 
@@ -258,8 +259,10 @@ def _release(
     chosen, faces = rules.profile(), rules.faces or ""
     notes = [*notes, *([MAP_WRITTEN] if extras.map_file else [])]
     progress = Progress(place.shelf, _terms(chosen, mine, notes), mine.opened.project.signing, faces)
-    with map_of(place.path, extras.map_file, goes_on=bool(progress.entries)) as maps:
-        report, interrupted = _run(originals, place, chosen, rules, mine, progress, extras, maps)
+    goes_on = bool(progress.entries)
+    review = review_of(place.path, extras.review, mine, progress.terms.release_id, goes_on=goes_on)
+    with map_of(place.path, extras.map_file, goes_on=goes_on) as maps, review as look:
+        report, interrupted = _run(originals, place, chosen, rules, mine, progress, extras, maps, look)
     if not interrupted:
         report.leave_out(place.finish(progress, mine, chosen, faces))
     return ReleaseReport(
@@ -281,6 +284,7 @@ def _run(
     progress: Progress,
     extras: Extras,
     maps: MapFile,
+    look: Review,
 ) -> tuple[Report, bool]:
     """Do it; return the report, and whether Ctrl-C ended it."""
 
@@ -291,8 +295,9 @@ def _run(
 
     settings = Settings(chosen, mine.opened.pseudonyms(), rules.faces)
     with DecoderPool() as pool, interruptible() as stop:
-        steps = Steps(record, extras.picture, extras.advance, stop.is_set)
-        hands = extras.hands(settings) if extras.hands else Here(settings, PixelCleaner(pool))
+        steps = Steps(record, look.take, extras.advance, stop.is_set)
+        cleaner = PixelCleaner(pool, pictures=look.wanted)
+        hands = extras.hands(settings) if extras.hands else Here(settings, cleaner)
         report = run(originals, place.target, settings, hands, progress, steps)
         maps.add({"paths": {refused: None for refused, _ in originals.refused}})
         return report, stop.is_set()

@@ -43,6 +43,7 @@ class Releasable:
         format: str = "vault",
         resample: bool = False,
         project: PathLike | None = None,
+        review: PathLike | None = None,
         progress: bool = True,
         client: Any = None,
         unsafe_spill: bool = False,
@@ -73,6 +74,9 @@ class Releasable:
         project : path or str, optional
             Whose pseudonyms: a project's folder, or the id of one inside this vault; by default the
             vault's only one, made at the first release.
+        review : path, optional
+            Write a page of what was blanked in pictures and of faces that were taken off, before and
+            after. It shows patients' own values: readable by you alone, never inside the release.
         progress : bool
             Show a progress bar.
         client, unsafe_spill : optional
@@ -101,8 +105,10 @@ class Releasable:
             raise UsageError(f"there is no such option; choose of {', '.join(Option)}")
         site = None if rules is None else site_rules(Path(rules).expanduser())
         chosen = Rules(profile, tuple(Option(option) for option in options), site, faces)
-        given: Any = {"format": format, "resample": resample, "project": project, "progress": progress}
-        return Releasable.release(self, out, chosen, **given, client=client, unsafe_spill=unsafe_spill)
+        given: Any = {"format": format, "resample": resample, "project": project, "review": review}
+        return Releasable.release(
+            self, out, chosen, **given, progress=progress, client=client, unsafe_spill=unsafe_spill
+        )
 
     def release(
         self: Chosen,
@@ -113,6 +119,7 @@ class Releasable:
         resample: bool = False,
         project: PathLike | None = None,
         map_file: Path | None = None,
+        review: PathLike | None = None,
         progress: bool = True,
         client: Any = None,
         unsafe_spill: bool = False,
@@ -135,7 +142,7 @@ class Releasable:
                 resample=resample,
                 project=project,
                 cohort_id=self.cohort_id,
-                extras=Extras(map_file, advance=bar.advance),
+                extras=Extras(map_file, review=None if review is None else Path(review), advance=bar.advance),
                 crew=crew,
             )
 

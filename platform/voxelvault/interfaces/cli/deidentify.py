@@ -93,6 +93,12 @@ def deidentify() -> None:
     metavar="FILE",
     help="What became of what; re-identifies.",
 )
+@click.option(
+    "--review",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A page of what was blanked, before and after; shows names.",
+)
 @click.option("--issuer", default="", help="Of patient ids whose header names none.")
 @click.option(
     "--format",
@@ -117,6 +123,7 @@ def release(
     faces: str | None,
     project: str | None,
     map_file: Path | None,
+    review: Path | None,
     issuer: str,
     format_: str | None,
     resample: bool,
@@ -137,16 +144,18 @@ def release(
                 "a folder is released with --to DIR, and without --out, --cohort, --study or --all"
             )
         form = {"format": format_ or "dicom", "resample": resample}
-        made = _of_folder(source, target, chosen, project, map_file, issuer, form)
+        made = _of_folder(
+            source, target, chosen, project, issuer, form, {"map_file": map_file, "review": review}
+        )
     else:
         if out is None or bool(cohort) + bool(study) + everything != 1:
             raise UsageError(
                 "say what to release: a folder with --to, or one of --all, --study, --cohort with --out"
             )
         form = {"format": format_ or "vault", "resample": resample}
-        wanted = {**form, "project": project, "map_file": map_file, **cluster}
+        wanted = {**form, "project": project, "map_file": map_file, "review": review, **cluster}
         made = _of_vault(session, out, chosen, cohort, study, wanted)
-    _tell(made, map_file, as_json)
+    _tell(made, map_file, review, as_json)
     return 0 if made.complete else PARTLY
 
 
@@ -155,9 +164,9 @@ def _of_folder(
     target: Path,
     rules: Any,
     project: str | None,
-    map_file: Path | None,
     issuer: str,
     form: dict[str, Any],
+    beside: dict[str, Any],
 ) -> Any:
     from voxelvault.display.progress import Progress
     from voxelvault.releasing.deidentify import Extras, release_as
@@ -172,7 +181,7 @@ def _of_folder(
     with Progress("look", shown=None) as looked:
         originals = FolderOriginals(source, issuer, looked.advance)
     with Progress("deidentify", len(originals)) as bar:
-        extras = Extras(map_file, advance=bar.advance)
+        extras = Extras(**beside, advance=bar.advance)
         return release_as(originals, target, rules, mine, extras, **form)
 
 
@@ -207,7 +216,7 @@ def _why(reason: str) -> str:
     return f"{reason}: {REASONS[reason]}" if reason in REASONS else reason
 
 
-def _tell(made: Any, map_file: Path | None, as_json: bool) -> None:
+def _tell(made: Any, map_file: Path | None, review: Path | None, as_json: bool) -> None:
     lines = [str(made), f"in {made.path}; signed by {made.signer}"]
     if made.recovery_code:
         lines.append(f"recovery code of the release, shown once: {made.recovery_code}")
@@ -215,6 +224,8 @@ def _tell(made: Any, map_file: Path | None, as_json: bool) -> None:
         lines.append("the pseudonyms' key was for this run alone: name a --project to make the same again")
     if map_file is not None:
         lines.append("the map re-identifies everybody in the release: keep it apart, or delete it")
+    if review is not None:
+        lines.append("the page of pictures shows patients' own values: look at it, then delete it")
     for place, reason in made.report.places[:SHOWN]:
         lines.append(f"  left out: {shown(place)}: {_why(reason)}")
     if len(made.report.places) > SHOWN:

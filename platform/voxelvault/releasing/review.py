@@ -1,0 +1,204 @@
+"""What was blanked in pictures, and faces that were taken off, to be looked at: before and after.
+
+The pictures show what identifies. They are kept sealed in the project, where that lies in a vault, and
+written to a page where the user says: readable by its owner alone, and never inside the release.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from voxelvault.deid.instance import Result
+from voxelvault.deid.pixels import PixelReport
+from voxelvault.deid.project_shelf import SealedShelf
+from voxelvault.errors import UsageError
+from voxelvault.files import disk_error
+from voxelvault.model import new_id
+from voxelvault.releasing.projects import Using
+from voxelvault.releasing.study import Outcome
+
+PICTURES = "pictures"
+"""Folder of the project that holds them, by release."""
+
+_HEAD = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>What was blanked</title>
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<style>
+body { font: 15px/1.4 system-ui, sans-serif; margin: 2em; background: #fff; color: #111 }
+figure { margin: 0 0 2em; display: flex; flex-wrap: wrap; gap: 1em }
+figcaption { width: 100%; overflow-wrap: anywhere }
+svg { width: 30em; max-width: 100%; background: #000 }
+rect { fill: none; stroke: #f60; stroke-width: 2; vector-effect: non-scaling-stroke }
+</style>
+<h1>What was blanked</h1>
+<p><strong>This page shows patients' own values.</strong> Left as it came, with the boxes that were
+blanked; right as it is released. Look at it, then delete it.</p>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture before and after; `series` and `sop` are its new UIDs."""
+
+    series: str
+    sop: str
+    report: PixelReport
+
+    def figure(self) -> str:
+        """Return it as HTML."""
+        what = [f"{len(self.report.boxes)} boxes blanked"] if self.report.boxes else []
+        what += ["face taken off"] if self.report.face else []
+        told = f"{', '.join(what)}; series {self.series}, instance {self.sop}"
+        first = _svg(self.report, self.report.before, boxes=True)
+        second = _svg(self.report, self.report.after)
+        return f"<figure><figcaption>{html.escape(told)}</figcaption>{first}{second}</figure>\n"
+
+    def document(self) -> bytes:
+        """Return it as JSON, for a shelf."""
+        pictures = {"before": _base64(self.report.before), "after": _base64(self.report.after)}
+        told = {"series": self.series, "sop": self.sop, "boxes": self.report.boxes, "face": self.report.face}
+        return json.dumps({**told, "size": self.report.size, **pictures}).encode()
+
+
+def _svg(report: PixelReport, png: bytes | None, *, boxes: bool = False) -> str:
+    rows, columns = report.size
+    drawn = "".join(
+        f'<rect x="{left}" y="{top}" width="{right - left}" height="{bottom - top}"/>'
+        for _, left, top, right, bottom in (report.boxes if boxes else ())
+    )
+    image = f'<image href="data:image/png;base64,{_base64(png)}" width="{columns}" height="{rows}"/>'
+    return f'<svg viewBox="0 0 {columns} {rows}">{image}{drawn}</svg>'
+
+
+def _base64(png: bytes | None) -> str:
+    return b64encode(png or b"").decode()
+
+
+class Review:
+    """Takes what became of each file, and hands on the pictures worth a look.
+
+    Of faces that is the one image of each series with most of it; of text, every one.
+
+    Parameters
+    ----------
+    sinks : sequence of callable
+        Each takes a `Picture`.
+    """
+
+    def __init__(self, sinks: Sequence[Callable[[Picture], object]]) -> None:
+        self._sinks = sinks
+        self._study = ""
+        self._faces: dict[str, Picture] = {}
+
+    @property
+    def wanted(self) -> bool:
+        """Somebody takes pictures."""
+        return bool(self._sinks)
+
+    def take(self, outcome: Outcome) -> None:
+        """Take what became of a file."""
+        result = outcome.result
+        if result is None or result.pixels is None or result.pixels.before is None:
+            return
+        if result.study_uid != self._study:
+            self.flush()
+            self._study = result.study_uid
+        picture = Picture(result.series_uid, result.sop_uid, result.pixels)
+        if result.pixels.boxes:
+            self._hand_on(picture)
+        else:
+            self._faces[result.series_uid] = self._larger(result, picture)
+
+    def _larger(self, result: Result, picture: Picture) -> Picture:
+        held = self._faces.get(result.series_uid, picture)
+        return max(held, picture, key=lambda one: one.report.face)
+
+    def flush(self) -> None:
+        """Hand on the faces of the study at hand."""
+        for picture in self._faces.values():
+            self._hand_on(picture)
+        self._faces = {}
+
+    def _hand_on(self, picture: Picture) -> None:
+        for sink in self._sinks:
+            sink(picture)
+
+
+@contextmanager
+def review_of(
+    release: Path, page: Path | None, mine: Using, release_id: str, *, goes_on: bool
+) -> Iterator[Review]:
+    """Keep pictures while a release is made.
+
+    Parameters
+    ----------
+    release : Path
+        The release, in which the page must not lie.
+    page : Path or None
+        The page; None when none is wanted.
+    mine : Using
+        The project; pictures are kept in it where it is sealed in a vault.
+    release_id : str
+        They are kept under it.
+    goes_on : bool
+        Whether an earlier run got something done: its page is added to.
+
+    Raises
+    ------
+    UsageError
+        The page would lie in the release, or in the place of another file.
+    """
+    with ExitStack() as opened:
+        sinks: list[Callable[[Picture], object]] = []
+        if page is not None:
+            write = opened.enter_context(_page(release, page.expanduser(), goes_on))
+            sinks.append(lambda picture: write(picture.figure()))
+        shelf = None if mine.stored is None else mine.stored.shelf
+        if isinstance(shelf, SealedShelf):
+            name = f"{PICTURES}/{release_id}"
+            sinks.append(lambda picture: shelf.put(f"{name}/{new_id()}", picture.document()))
+        review = Review(sinks)
+        yield review
+        review.flush()
+
+
+@contextmanager
+def _page(release: Path, place: Path, goes_on: bool) -> Iterator[Callable[[str], object]]:
+    if place.resolve().is_relative_to(release.resolve()):
+        raise UsageError("the page of pictures shows patients' own values: write it outside the release")
+    if place.exists() and not goes_on:
+        raise UsageError("there is a file in the place of the page of pictures; choose another name")
+    with ExitStack() as opened:
+        with _told():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            file = opened.enter_context(os.fdopen(descriptor, "w", encoding="utf-8"))
+            os.fchmod(descriptor, 0o600)
+
+        def write(text: str) -> None:
+            with _told():
+                file.write(text)
+                file.flush()
+
+        if not os.fstat(descriptor).st_size:
+            write(_HEAD)
+        yield write
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error) from None
+
+
+__all__ = ["PICTURES", "Picture", "Review", "review_of"]
