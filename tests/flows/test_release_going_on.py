@@ -204,3 +204,17 @@ def test_a_release_that_is_released_again_still_verifies(home: Path) -> None:
     with vv.open(made.path) as release:
         release.select().deidentify(home / "again", progress=False)
         assert verify_vault(release.resources).ok
+
+
+def test_a_project_that_is_not_there_or_there_already_is_told(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ["--project", str(home / "project")]
+    given = ["deidentify", str(home / "in"), "--to", str(home / "out"), *place]
+    assert main(given) == 1
+    assert "no project of that name" in capsys.readouterr().err
+    assert not (home / "out").exists()
+    assert main(["deidentify", "project", "create", *place]) == 0
+    assert main(["deidentify", "project", "create", *place]) == 1
+    assert "already" in capsys.readouterr().err
+    assert main(given) == 0

@@ -73,7 +73,7 @@ REASONS = {
     "face_refused": "a face can be made out, and faces=refuse was chosen",
     "face_unmapped": "the mask of the face can't be mapped onto this object; leave it out or keep faces",
     "not_a_volume": "not every image of the series fits the format; release it as dicom, or resample it",
-    "leak_found": "a value of the patient was found in the written file; the study stays in quarantine",
+    "leak_found": "a value of the patient was found in the written file; the whole study is left out",
 }
 """Why an instance is refused: code and what to say of it."""
 

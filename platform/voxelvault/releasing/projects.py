@@ -14,9 +14,9 @@ from voxelvault.deid import enrolment
 from voxelvault.deid.approver import ApproverKey, ApproverPublic
 from voxelvault.deid.enrolment import make
 from voxelvault.deid.project import OpenProject, open_project
-from voxelvault.deid.project_shelf import FolderShelf, SealedShelf, only_project, projects_in
+from voxelvault.deid.project_shelf import DOCUMENT, FolderShelf, SealedShelf, only_project, projects_in
 from voxelvault.deid.stored_project import StoredProject
-from voxelvault.errors import KeyUnavailable, ObjectMissing, UsageError
+from voxelvault.errors import KeyUnavailable, ObjectExists, ObjectMissing, UsageError
 from voxelvault.files import write_new
 from voxelvault.releasing.entries import step
 from voxelvault.resources import Resources
@@ -91,7 +91,13 @@ def stored(project: PathLike | None, resources: Resources | None) -> StoredProje
         return StoredProject(SealedShelf(resources.objects, resources.keys, project_id))
     if project is None:
         raise UsageError("name the project: --project FOLDER, or open the vault that holds it")
-    return StoredProject(FolderShelf(LocalObjects(Path(project).expanduser())))
+    place = Path(project).expanduser()
+    if not (place / DOCUMENT).is_file():
+        raise ObjectMissing(
+            "there is no project of that name: check it, or make one with"
+            " `voxelvault deidentify project create`"
+        )
+    return StoredProject(FolderShelf(LocalObjects(place)))
 
 
 def using(
@@ -158,6 +164,8 @@ def create(
     made = make({"custodian": custodian(key_file, make_one=True).public_key()}, approvers)
     if folder is not None:
         place = Path(folder).expanduser()
+        if (place / DOCUMENT).exists():
+            raise ObjectExists("there is a project in that folder already: use it, or choose another place")
         place.mkdir(parents=True, exist_ok=True)
         found = StoredProject(FolderShelf(LocalObjects(place)))
     else:
