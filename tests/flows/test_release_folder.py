@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -277,7 +278,7 @@ def test_no_planted_value_comes_out_whatever_the_options(
 
 
 def _is_day(value: str) -> bool:
-    return len(value) == 8 and value.isdigit()
+    return re.fullmatch(r"\d{8}|\d{2}\.\d{2}\.\d{4}", value) is not None
 
 
 def plant_all(shared: Path, folder: Path, table: list[dict[str, str]]) -> list[Planted]:
