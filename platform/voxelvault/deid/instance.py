@@ -23,7 +23,7 @@ from voxelvault.deid.documents import put_document
 from voxelvault.deid.faces.finding import face_on, touches
 from voxelvault.deid.faces.mask import FaceMask
 from voxelvault.deid.leak_check import Searcher
-from voxelvault.deid.model import Context, Option, Refused, Rewritten
+from voxelvault.deid.model import Context, Option, Policy, Refused, Rewritten
 from voxelvault.deid.pixels import PixelCleaner, PixelReport
 from voxelvault.deid.waveforms import put_samples
 from voxelvault.deid.writing import file_bytes
@@ -128,7 +128,7 @@ def deidentify(
         _require_no_face(source, faces)
     conformance.mark(rewritten, rewritten.applied)
     made = file_bytes(rewritten)
-    _search(made, searcher)
+    _search(made, searcher, context.policy)
     verdicts["leaks"] = "none"
     actions = {str(action): count for action, count in rewritten.counts.items()}
     patient_id = str(header.get("PatientID") or "")
@@ -202,12 +202,13 @@ def _contours(source: Dataset) -> list[Any]:
     ]
 
 
-def _search(made: bytes, searcher: Searcher) -> None:
+def _search(made: bytes, searcher: Searcher, policy: Policy) -> None:
+    """Refuse what still holds a value of the patient, but where somebody chose to keep just that."""
     try:
         found = searcher.file(made)
     except DicomError:
         raise Refused("data_set_malformed") from None
-    if found:
+    if any(hit.tag is None or not policy.retains(hit.tag) for hit in found):
         raise Refused("leak_found")
 
 

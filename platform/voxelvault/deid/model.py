@@ -158,6 +158,9 @@ class Policy(Protocol):
             True inside a sequence.
         """
 
+    def retains(self, tag: int) -> bool:
+        """Say whether an option or a site's rule keeps this public element as it came, whatever it tells."""
+
 
 class Pseudonyms(Protocol):
     """Values made of a project's key; the same input gives the same output within a project."""

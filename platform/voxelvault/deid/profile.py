@@ -98,6 +98,14 @@ class Profile:
             return self._private(tag, creator)
         return self._listed(row, tag, vr, sop_class, nested)
 
+    def retains(self, tag: int) -> bool:
+        """Say whether an option in force or a site's rule keeps this public element as it came."""
+        site = self.site.find(tag, None)
+        if site is not None:
+            return site.action is Action.KEEP
+        row = tables.listed(tag)
+        return row is not None and any(row.options.get(option) == "K" for option in self.options)
+
     def _listed(self, row: Row, tag: int, vr: str, sop_class: str, nested: bool) -> Decision:
         name = f"E.1-1 {written(tag)}"
         if row.key == "50xxxxxx":  # a retired drawing in any of ten VRs: nothing can clean it

@@ -35,7 +35,8 @@ Box: TypeAlias = tuple[int, int, int, int, int]
 
 _CONTEXT = b"voxelvault/1/deid/receipts\0"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.+ -]{0,63}")
+# A profile is named by its preset and every option beside it.
+_CODE = re.compile(r"[A-Za-z][A-Za-z0-9_.+ -]{0,511}")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 
 from ahocorasick_rs import BytesAhoCorasick
@@ -83,7 +84,10 @@ class Planter:
     def date(self, place: str, kept_by: Iterable[str] = ()) -> str:
         """Return a date of this patient, YYYYMMDD."""
         dice = self._dice.randrange
-        day = f"19{dice(30, 90):02}{dice(1, 13):02}{dice(10, 29)}"
+        # No two elements of a file have one day, or keeping the one would look like leaking the other.
+        taken = {one.value for one in self.planted}
+        days = (f"19{dice(30, 90):02}{dice(1, 13):02}{dice(10, 29)}" for _ in count())
+        day = next(day for day in days if day not in taken)
         return self._new(day, place, kept_by)
 
     def _new(self, value: str, place: str, kept_by: Iterable[str]) -> str:
@@ -266,7 +270,7 @@ BLOBS: Mapping[str, Callable[[str], bytes]] = {
 
 def _disguised(made: Dataset, planter: Planter, table: Sequence[Row]) -> None:
     made.add(DataElement(0x00101001, "UN", planter.word("known tag as UN").encode()))
-    made.add(DataElement(0x00102160, "UT", planter.word("known tag as UT")))
+    made.add(DataElement(0x00102160, "UT", planter.word("known tag as UT", ["retain_patient_chars"])))
     made.add(DataElement(0x00321033, "OB", _even(planter.word("known tag as OB").encode())))
     hidden = Dataset()
     hidden.PatientName = planter.word("UN with an implicit sequence")
