@@ -17,7 +17,7 @@ import pytest
 from voxelvault.deid import instance, pixels
 from voxelvault.deid.model import Option
 from voxelvault.deid.site_rules import read_toml
-from voxelvault.errors import IntegrityError
+from voxelvault.errors import IntegrityError, UsageError
 from voxelvault.interfaces.cli.app import main
 from voxelvault.releasing import hands
 from voxelvault.releasing.deidentify import Extras, Rules, release_folder
@@ -216,6 +216,12 @@ def test_wrong_usage_is_told(home: Path, given: list[str], monkeypatch: pytest.M
     assert main(["deidentify", "in", *given]) == 2
 
 
+def test_faces_are_taken_off_by_the_choice_about_faces(home: Path, mine: Using) -> None:
+    with pytest.raises(UsageError, match="deface"):
+        Rules(options=(Option.CLEAN_FACES,), faces="keep").profile()
+    assert Option.CLEAN_FACES in Rules(options=(Option.CLEAN_FACES,), faces="deface").profile().options
+
+
 KEEPS_NAMES = """[[rule]]
 tag = "PatientName"
 action = "keep"
@@ -256,10 +262,11 @@ COLUMNS = {
 }
 """Columns of the table that say what an option retains."""
 
-ALONE = [("basic", (option,)) for option in Option]
+CHOICES = [option for option in Option if option is not Option.CLEAN_FACES]
+ALONE = [("basic", (option,)) for option in CHOICES]
 TOGETHER = [
-    ("basic", tuple(option for option in Option if option is not Option.RETAIN_MODIFIED_DATES)),
-    ("research", tuple(option for option in Option if option is not Option.RETAIN_FULL_DATES)),
+    ("basic", tuple(option for option in CHOICES if option is not Option.RETAIN_MODIFIED_DATES)),
+    ("research", tuple(option for option in CHOICES if option is not Option.RETAIN_FULL_DATES)),
 ]
 
 

@@ -115,7 +115,7 @@ def deidentify(
     verdicts: dict[str, str] = {"faces": _face_verdict(header, faces)}
     report = None
     if content is Content.IMAGE:
-        report = _put_pixels(part10, header, source, rewritten, context, pixels, faces, verdicts)
+        report = _put_pixels(part10, header, rewritten, context, pixels, faces, verdicts)
     elif content is Content.WAVEFORM:
         put_samples(source, rewritten.dataset)
     elif content in DOCUMENTS:
@@ -155,7 +155,6 @@ def _read(data: bytes) -> tuple[Part10, Dataset]:
 def _put_pixels(
     part10: Part10,
     header: Header,
-    source: Dataset,
     rewritten: Rewritten,
     context: Context,
     pixels: PixelCleaner,
@@ -171,8 +170,8 @@ def _put_pixels(
     face = face_on(faces.masks, header, (count, spec.rows, spec.columns)) if faces.remove else None
     report = pixels.put(part10, header, rewritten, context, face)
     verdicts["pixels"] = report.verdict
-    if face is not None or verdicts["faces"] == "none":
-        rewritten.applied.add(Option.CLEAN_FACES.code) if face is not None else None
+    if face is not None:
+        rewritten.applied.add(Option.CLEAN_FACES.code)
     return report
 
 

@@ -68,6 +68,8 @@ class Rules:
         """
         if self.faces not in (None, *CHOICES):
             raise UsageError(f"faces is one of {', '.join(CHOICES)}; choose one")
+        if Option.CLEAN_FACES in self.options and self.faces != "deface":
+            raise UsageError(f"{Option.CLEAN_FACES} is what faces='deface' does; choose that")
         return profile(self.preset, self.options, self.site)
 
 
