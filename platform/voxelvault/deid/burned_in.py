@@ -31,7 +31,9 @@ _SURE = 0.8
 _TALLEST = 64
 """Short side in pixels of what is taken for text when only a character or two are read."""
 _GAP = 3
-"""Pixels between two letters of small type."""
+"""Pixels between two letters of small type, at least."""
+_WORDS_APART = 0.4
+"""Of a line's height: the widest gap between two words."""
 _SMALL = 36
 """Up to this short side little needs to be read."""
 
@@ -253,17 +255,18 @@ def _padded(one: Reading, shape: tuple[int, ...]) -> Box:
 
 
 def _grown(box: Box, one: Reading, grey: np.ndarray[Any, Any]) -> Box:
-    """Widen a box while ink follows within the gap between two letters, by a line's height at most."""
+    """Widen a box while ink follows within the gap between two words, by two lines' height at most."""
     core = grey[int(one.top) : int(one.bottom) + 1, int(one.left) : int(one.right) + 1]
     if not core.size:
         return box
     paper = float(np.median(core))
     ink = max((float(core.min()), float(core.max())), key=lambda value: abs(value - paper))
     inked = np.abs(grey - ink) < 0.5 * abs(ink - paper)
-    edges, most = list(box), int(min(one.bottom - one.top, one.right - one.left, 24)) + 1
+    edges, height = list(box), min(one.bottom - one.top, one.right - one.left, 24)
+    most, gap = int(2 * height) + 1, max(_GAP, round(_WORDS_APART * height))
     for side in range(4):
         for _ in range(most):
-            if not _follows(inked, edges, side):
+            if not _follows(inked, edges, side, gap):
                 break
             edges[side] += 1 if side > 1 else -1
     top, left, bottom, right = edges
@@ -272,14 +275,14 @@ def _grown(box: Box, one: Reading, grey: np.ndarray[Any, Any]) -> Box:
     )
 
 
-def _follows(inked: np.ndarray[Any, np.dtype[np.bool_]], edges: list[int], side: int) -> bool:
-    """Say whether ink stands within the gap between letters beyond an edge, or right at it."""
+def _follows(inked: np.ndarray[Any, np.dtype[np.bool_]], edges: list[int], side: int, gap: int) -> bool:
+    """Say whether ink stands within a gap beyond an edge, or right at it."""
     top, left, bottom, right = edges
     strip = (
-        inked[max(0, top - _GAP) : top + 1, left:right],
-        inked[top:bottom, max(0, left - _GAP) : left + 1],
-        inked[bottom - 1 : bottom + _GAP, left:right],
-        inked[top:bottom, right - 1 : right + _GAP],
+        inked[max(0, top - gap) : top + 1, left:right],
+        inked[top:bottom, max(0, left - gap) : left + 1],
+        inked[bottom - 1 : bottom + gap, left:right],
+        inked[top:bottom, right - 1 : right + gap],
     )[side]
     return bool(strip.any()) and 0 < edges[side] < (*inked.shape, *inked.shape)[side]
 
