@@ -255,7 +255,7 @@ def _padded(one: Reading, shape: tuple[int, ...]) -> Box:
 
 
 def _grown(box: Box, one: Reading, grey: np.ndarray[Any, Any]) -> Box:
-    """Widen a box while ink follows within the gap between two words, by two lines' height at most."""
+    """Widen a box while ink follows: along its line within the gap between words, across it between letters."""
     core = grey[int(one.top) : int(one.bottom) + 1, int(one.left) : int(one.right) + 1]
     if not core.size:
         return box
@@ -263,9 +263,11 @@ def _grown(box: Box, one: Reading, grey: np.ndarray[Any, Any]) -> Box:
     ink = max((float(core.min()), float(core.max())), key=lambda value: abs(value - paper))
     inked = np.abs(grey - ink) < 0.5 * abs(ink - paper)
     edges, height = list(box), min(one.bottom - one.top, one.right - one.left, 24)
-    most, gap = int(2 * height) + 1, max(_GAP, round(_WORDS_APART * height))
+    lying = one.right - one.left >= one.bottom - one.top
     for side in range(4):
-        for _ in range(most):
+        along = (side % 2 == 1) == lying
+        gap = max(_GAP, round(_WORDS_APART * height)) if along else _GAP
+        for _ in range(int((2 if along else 1) * height) + 1):
             if not _follows(inked, edges, side, gap):
                 break
             edges[side] += 1 if side > 1 else -1

@@ -173,9 +173,13 @@ def ingest(
     flat: list[PathLike] = []
     for given in paths:
         flat += [given] if isinstance(given, str | os.PathLike) else given
+    return take_in(resources, _found(flat, crew), options, advance, crew)
+
+
+def _found(paths: Sequence[PathLike], crew: Crew | None) -> Iterator[Found]:
+    """Look only once it is sure that anything may come in."""
     # A worker's own folder is another one.
-    everything = find_everything(flat, absolute=crew is not None)
-    return take_in(resources, everything, options, advance, crew)
+    yield from find_everything(paths, absolute=crew is not None)
 
 
 def take_in(

@@ -253,7 +253,9 @@ def test_nothing_decrypted_reaches_a_disk(
 
 
 SCRIPT = """
-import os, sys, time
+import os, signal, sys, time
+# A shell's job in the background is started deaf to Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import voxelvault as vv
 from voxelvault.training.loader import Loader
 from voxelvault.training.making import Request, make_dataset
