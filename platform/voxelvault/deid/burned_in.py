@@ -255,7 +255,7 @@ def _padded(one: Reading, shape: tuple[int, ...]) -> Box:
 
 
 def _grown(box: Box, one: Reading, grey: np.ndarray[Any, Any]) -> Box:
-    """Widen a box while ink follows: along its line within the gap between words, across it between letters."""
+    """Widen a box while ink follows: along its line over gaps between words, across it over none."""
     core = grey[int(one.top) : int(one.bottom) + 1, int(one.left) : int(one.right) + 1]
     if not core.size:
         return box
