@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
-from typing import Any
 
 from ahocorasick_rs import BytesAhoCorasick
 from pydicom.dataelem import DataElement
@@ -443,9 +442,4 @@ def _views(data: bytes) -> Iterator[bytes]:
         yield base64.b64decode(run[: len(run) // 4 * 4])
 
 
-def told(places: Iterable[Any]) -> str:
-    """Return places as one line for a report."""
-    return "; ".join(sorted({str(place) for place in places}))
-
-
-__all__ = ["PLACES", "Planted", "Planter", "left", "plant", "told", "written"]
+__all__ = ["PLACES", "Planted", "Planter", "left", "plant", "written"]
