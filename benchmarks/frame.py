@@ -24,7 +24,7 @@ def measure(place: Place) -> list[Measured]:
     files = place.long.series[0]
     uid = uid_of(files)
     with vault_of(place.folder, place.long.folder, "htj2k", place.cores) as vault:
-        picks = random.Random(0).sample(range(len(files)), 20 * place.repeats)
+        picks = random.Random(0).sample(range(len(files)), min(len(files), 20 * place.repeats))
         handle = vault.series(uid)
         out = handle.frame(picks[0], units="stored")
         warm, cold, bare, opening = [], [], [], []

@@ -46,7 +46,7 @@ class Measured:
     claim : str
         What is claimed, in words.
     ratio : float
-        Ours over theirs: of rates, so that more is better, unless `at_most`.
+        Ours over theirs: of rates, so that more is better, unless `at_most`; 0 where there is no goal.
     goal : float or None
         None where the figure only explains another.
     ours, theirs : str

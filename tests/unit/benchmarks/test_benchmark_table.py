@@ -70,12 +70,14 @@ def test_what_a_team_asks_about_is_measured(tmp_path: Path, monkeypatch: pytest.
         *writers.measure(place),
     ]
     assert len(found) >= 6
-    assert all(row.ratio > 0 for row in found)
+    assert all(row.ours for row in found)
+    assert all(row.ratio > 0 for row in found if row.goal is not None)
 
 
 @pytest.mark.long
 def test_every_claim_is_measured(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "benchmarks", "--slices", "6", "--long", "12", "--repeats", "1"]
+    # TorchIO draws no patch of 96 planes from a volume of fewer.
+    line = [sys.executable, "-m", "benchmarks", "--slices", "96", "--long", "12", "--repeats", "1"]
     done = subprocess.run(
         [*line, "--tmp", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=600
     )
