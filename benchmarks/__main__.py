@@ -19,10 +19,10 @@ from benchmarks.heads import Heads, make_heads
 from benchmarks.measure import Measured, Place, pin
 
 CLAIMS = ("ingest", "load", "sealing", "size", "frame", "start", "loaders", "deid_headers")
-TEAM = ("cluster", "orthanc", "catalog", "writers", "memory", "log")
+TEAM = ("cluster", "orthanc", "object_store", "catalog", "writers", "memory", "log")
 """What a team asks about; a million rows and ten thousand files take their time."""
 AT_ONE_CORE_ONLY = ("size", "start", "deid_headers")
-AT_TWO_CORES_ONLY = ("cluster", "catalog", "writers", "memory", "log")
+AT_TWO_CORES_ONLY = ("cluster", "object_store", "catalog", "writers", "memory", "log")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""A catalog of a million instances: look-ups and pages as a user types them, through `vault.sql`.
+"""A catalog of one and of ten million instances: look-ups and pages as a user types them, by `vault.sql`.
 
 The rows are synthetic: 100 instances a study in two series, each with a header of some 500 bytes.
 """
@@ -6,7 +6,7 @@ The rows are synthetic: 100 instances a study in two series, each with a header 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from shutil import rmtree
@@ -21,7 +21,8 @@ from benchmarks.measure import Measured, Place
 from voxelvault.catalog.catalog import Change
 
 GOAL = 50.0
-STUDIES = 10_000
+STUDIES = (10_000, 100_000)
+"""The goal holds for the first; the other is for the record."""
 SERIES_A_STUDY, INSTANCES_A_SERIES = 2, 50
 STUDIES_A_COMMIT = 1_000
 
@@ -37,20 +38,25 @@ QUERIES = {
 }
 
 
-def measure(place: Place, studies: int = STUDIES) -> list[Measured]:
+def measure(place: Place, sizes: Sequence[int] = STUDIES) -> list[Measured]:
     """95th percentile of each query, in milliseconds; the log's entry of each is in it."""
+    goals = [GOAL, *[None] * (len(sizes) - 1)]
+    return [row for pair in zip(sizes, goals, strict=True) for row in _catalog(place, *pair)]
+
+
+def _catalog(place: Place, studies: int, goal: float | None) -> list[Measured]:
     folder = Path(mkdtemp(dir=place.folder))
     try:
         with vv.create(folder / "vault") as vault:
             for changes in _rows(studies):
                 vault.resources.catalog.commit(changes)
             vault.resources.catalog.maintain(grace=0.0)
-            return [_measured(vault, name, studies, 20 * place.repeats) for name in QUERIES]
+            return [_measured(vault, name, studies, 20 * place.repeats, goal) for name in QUERIES]
     finally:
         rmtree(folder)
 
 
-def _measured(vault: vv.Vault, name: str, studies: int, turns: int) -> Measured:
+def _measured(vault: vv.Vault, name: str, studies: int, turns: int, goal: float | None) -> Measured:
     random = np.random.default_rng(0)
     times = []
     for turn in range(turns + 3):
@@ -67,7 +73,7 @@ def _measured(vault: vv.Vault, name: str, studies: int, turns: int) -> Measured:
     return Measured(
         f"{name}, {instances:,} instances, p95, milliseconds",
         float(p95),
-        GOAL,
+        goal,
         f"{p95:.0f} ms, median {middle:.0f}",
         "",
         at_most=True,

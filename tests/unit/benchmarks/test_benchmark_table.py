@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import catalog, log, memory, orthanc, writers  # noqa: E402
+from benchmarks import catalog, log, memory, object_store, orthanc, writers  # noqa: E402
 from benchmarks.__main__ import CLAIMS, table  # noqa: E402
 from benchmarks.heads import make_heads, pixels_of, uid_of  # noqa: E402
 from benchmarks.measure import Measured, Place, compare  # noqa: E402
@@ -63,9 +63,10 @@ def test_what_a_team_asks_about_is_measured(tmp_path: Path, monkeypatch: pytest.
     heads = make_heads(tmp_path / "heads", 6)
     place = Place(heads, heads, tmp_path, 2, 1)
     found = [
-        *catalog.measure(place, studies=20),
+        *catalog.measure(place, [20]),
         *log.measure(place, many=300),
         *memory.measure(place, many=200),
+        *object_store.measure(place),
         *orthanc.measure(place),
         *writers.measure(place),
     ]
