@@ -31,8 +31,8 @@ from voxelvault.dicom.charset import encodings_of
 DEEPEST = 64
 """Sequences nested deeper than this are an attack or a mistake."""
 
-ELSEWHERE = frozenset([0x00420011])
-"""Elements that other parts put in, beside the pixels and overlays: Encapsulated Document."""
+ELSEWHERE = frozenset([0x00420011, 0x54001010, 0x5400100A])
+"""Elements that other parts put in, beside the pixels and overlays: documents, samples and their padding."""
 
 _CHARSET, _SOP_CLASS, _SIGNED = 0x00080005, 0x00080016, 0x00280103
 _DEFLATED = frozenset(["1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"])
@@ -108,8 +108,8 @@ def rewrite(source: Dataset, context: Context) -> Rewritten:
     """
     try:
         return _Rewriter(source, context).rewritten()
-    except (RecursionError, EOFError, NotImplementedError, OSError) as failed:
-        raise Refused("data_set_malformed") from failed
+    except (RecursionError, EOFError, NotImplementedError, OSError):
+        raise Refused("data_set_malformed") from None
 
 
 class _Rewriter:

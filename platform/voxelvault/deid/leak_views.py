@@ -278,8 +278,9 @@ def texts(data: Buffer, dataset: Dataset, encodings: tuple[str, ...]) -> Iterato
     for element in dataset.values():
         for item in element.items or ():
             yield from texts(data, item, encodings)
-        if element.vr in TEXT_VRS and element.items is None and element.stop - element.start < _LARGE_BINARY:
-            raw = bytes(data[element.start : element.stop])
+        if element.vr in TEXT_VRS and element.items is None:
+            large = element.stop - element.start > _LARGE_BINARY
+            raw = b"" if element.vr == "UN" and large else bytes(data[element.start : element.stop])
             if element.vr == "UN" and raw.translate(None, _PRINTABLE + b"\0\x1b"):
                 continue
             yield element, charset.decode(raw, encodings, name=element.vr == "PN")

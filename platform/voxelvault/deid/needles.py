@@ -23,12 +23,13 @@ from typing import NamedTuple
 from voxelvault.deid.model import Option
 from voxelvault.dicom import charset
 from voxelvault.dicom.part10 import Dataset, Element, Part10
+from voxelvault.dicom.vr import public_vrs
 from voxelvault.model import Buffer
 
 SHORTEST = 4
 """Shorter values are compared with whole words and name components, never searched for."""
 
-_LONGEST = 256
+_LONGEST = 4096
 _CHARACTER_SET = 0x00080005
 
 
@@ -245,7 +246,8 @@ class _Walk:
                 self._element(element, encodings)
 
     def _element(self, element: Element, encodings: tuple[str, ...]) -> None:
-        tag, vr = element.tag, element.vr
+        tag = element.tag
+        vr = public_vrs().get(tag, element.vr)  # a name may stand in it under whatever VR
         kind = _BY_TAG.get(tag)
         if vr == "PN":
             kind = Kind.NAME if tag >> 16 == 0x0010 and tag != 0x00102297 else Kind.PEOPLE
@@ -333,8 +335,11 @@ def _size(text: str) -> int:
 
 
 def _is_public(needle: Needle, public: set[str]) -> bool:
-    """Tell whether a value is also the make or model of the machine, which stays."""
-    return needle.kind is not Kind.UID and any(fold(needle.text) in text for text in public)
+    """Tell whether a value is also, word for word, of the make or model of the machine, which stays."""
+    if needle.kind not in (Kind.DEVICE, Kind.INSTITUTION):
+        return False
+    words = re.compile(rf"(?<![^\W_]){re.escape(fold(needle.text))}(?![^\W_])")
+    return any(words.search(text) for text in public)
 
 
 def _other_day(day: str, days: int) -> str:

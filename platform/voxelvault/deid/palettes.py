@@ -23,7 +23,10 @@ DESCRIPTORS = {
 SEGMENTED = frozenset([0x00281221, 0x00281222, 0x00281223, 0x00281224])
 """Tables written as segments, whose length no descriptor tells."""
 
-_WORD = re.compile(rb"[A-Za-z0-9 ^.,_=-]{12,}")
+LETTERS, LETTERS_OF_TABLES = 12, 20
+"""Letters in a row that are text: in palettes, and in tables of numbers as large as meshes."""
+
+_WORDS = {least: re.compile(rb"[A-Za-z0-9 ^.,_=-]{%d,}" % least) for least in (LETTERS, LETTERS_OF_TABLES)}
 
 
 def cut(value: bytes, descriptor: bytes) -> bytes | None:
@@ -50,9 +53,9 @@ def cut(value: bytes, descriptor: bytes) -> bytes | None:
     return None if spells(table) else table
 
 
-def spells(value: bytes) -> bool:
+def spells(value: bytes, least: int = LETTERS) -> bool:
     """Tell whether there is text among the entries; ramps pass through letters too, but in order."""
-    return any(not _is_ramp(run[0]) for run in _WORD.finditer(value))
+    return any(not _is_ramp(run[0]) for run in _WORDS[least].finditer(value))
 
 
 def _is_ramp(run: bytes) -> bool:
@@ -66,4 +69,4 @@ def _goes_one_way(values: bytes) -> bool:
     return list(values) in (up, up[::-1])
 
 
-__all__ = ["DESCRIPTORS", "SEGMENTED", "cut", "spells"]
+__all__ = ["DESCRIPTORS", "LETTERS_OF_TABLES", "SEGMENTED", "cut", "spells"]

@@ -155,21 +155,24 @@ def _values(dataset: Dataset, depth: int) -> Iterator[tuple[int, str, str]]:
                 for item in element.value or ():
                     yield from _values(item, depth + 1)
         elif not element.tag.is_private or element.VR == "PN":
-            yield from ((int(element.tag), element.VR, text) for text in _texts(element))
+            vr = "PN" if public_vr(int(tag)) == "PN" else element.VR
+            yield from ((int(element.tag), vr, text) for text in _texts(element))
 
 
 def _is_wanted(tag: int, vr: str | None) -> bool:
+    """Say whether an element may tell something; a name may stand in it under whatever VR."""
     if vr in ("PN", "SQ") or tag in _WANTED:
         return True
-    if vr not in (None, "UN"):
-        return False
-    return bool(tag >> 16 & 1) or public_vr(tag) in ("PN", "SQ")
+    if tag >> 16 & 1:
+        return vr in (None, "UN")
+    return public_vr(tag) == "PN" or (vr in (None, "UN") and public_vr(tag) == "SQ")
 
 
 def _texts(element: DataElement) -> list[str]:
     value = element.value
     several = value if isinstance(value, MultiValue | list | tuple) else [value]
-    texts = [str(one).strip(" \0") for one in several if one is not None and not isinstance(one, bytes)]
+    known = (one.decode("latin-1") if isinstance(one, bytes) else one for one in several)
+    texts = (part.strip(" \0") for one in known if one is not None for part in str(one).split("\\"))
     return [text for text in texts if text]
 
 

@@ -8,7 +8,7 @@ that is one letter away from a name stays.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from voxelvault.deid.folding import fold, fold_with_places
@@ -25,6 +25,8 @@ REMEMBERED = 4096
 """Texts of one patient that are cleaned once only; the files of a series say the same."""
 
 _TOKEN = re.compile(r"\d+[.,]\d+[^\W\d_]*|[^\W_]+")
+_HUMP = re.compile(r"[A-Z][a-z]+")
+_LETTERS = re.compile(r"[^\W\d_]+")
 _JOINABLE = re.compile(rf"{MASK}(?:[ ^,;:=/_'\u2019.&+-]*{MASK})+")
 _GLUE = re.compile(r"[\s,;:./^_'\u2019-]*")
 
@@ -138,7 +140,7 @@ class TextCleaner:
     def _dates(self, value: str) -> list[_Piece]:
         pieces = []
         for found in find_dates(value):
-            own = any(day.strftime("%Y%m%d") in self._births for day in found.days)
+            own = any(map(found.may_mean, self._births))
             moved = None if own or self._days is None else self._moved(value, found)
             pieces.append(_Piece(found.start, found.stop, moved or MASK))
         return pieces
@@ -149,21 +151,21 @@ class TextCleaner:
 
     def _tokens(self, value: str, settled: list[_Piece]) -> list[_Piece]:
         """Judge the tokens between what is settled; those that stay are pieces too."""
-        folded, places = fold_with_places(value)
-        tokens = [(places[m.start()], places[m.end()], m[0]) for m in _TOKEN.finditer(folded)]
-        free = [one for one in tokens if not any(p.start < one[1] and one[0] < p.stop for p in settled)]
+        tokens = [token for start, stop in _gaps(value, settled) for token in _tokens_of(value, start, stop)]
+        words = ["", *(token for _, _, token in tokens), ""]
         pieces = []
-        for (start, stop, token), following in zip(free, [*(one[2] for one in free[1:]), ""], strict=False):
+        for number, (start, stop, token) in enumerate(tokens, 1):
             written = value[start:stop]
-            stays = not self._is_own(token, written) and may_stay(token, written, following)
+            said = may_stay(token, written, words[number + 1], words[number - 1])
+            stays = said and not self._is_own(token, written)
             pieces.append(
                 _Piece(start, stop, written if stays else MASK, name=not stays and len(written) > 1)
             )
         return pieces
 
     def _is_own(self, token: str, written: str) -> bool:
-        humps = re.findall(r"[A-Z][a-z]+", written)
-        return self._own.is_own(token) or any(self._own.is_own(hump.casefold()) for hump in humps)
+        humps = [hump.casefold() for hump in _HUMP.findall(written)]
+        return any(map(self._own.is_own, [token, *humps, *_LETTERS.findall(token)]))
 
     def _with_neighbours(self, value: str, settled: list[_Piece], tokens: list[_Piece]) -> list[_Piece]:
         """Mask initials and house numbers: single letters and numbers right beside an own value."""
@@ -179,6 +181,22 @@ class TextCleaner:
                 if goes and _GLUE.fullmatch(between):
                     pieces[index] = _Piece(piece.start, piece.stop, MASK, beside.name, beside.own)
         return pieces
+
+
+def _gaps(value: str, settled: list[_Piece]) -> Iterator[tuple[int, int]]:
+    """Yield where nothing is settled; what is left of a token of which a part is settled, too."""
+    end = 0
+    for piece in settled:
+        yield end, piece.start
+        end = piece.stop
+    yield end, len(value)
+
+
+def _tokens_of(value: str, start: int, stop: int) -> Iterator[tuple[int, int, str]]:
+    """Yield start, stop and folded text of the tokens of a stretch."""
+    folded, places = fold_with_places(value[start:stop])
+    for match in _TOKEN.finditer(folded):
+        yield start + places[match.start()], start + places[match.end()], match[0]
 
 
 def _forms(value: str) -> list[_Piece]:

@@ -50,7 +50,7 @@ _LEFT, _RIGHT = r"(?<![\d.])(?<!\d[/-])", r"(?!\d)(?!\.\d)"
 
 _FORMS = {
     "compact": rf"(?<!\d)(?P<y>{_Y4})(?P<m>0[1-9]|1[0-2])(?P<d>0[1-9]|[12]\d|3[01])"
-    r"(?=(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?(?!\d)|(?!\d))",
+    r"(?:(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?)?(?!\d)",
     "compact_end": rf"(?<!\d)(?P<a>\d\d)(?P<b>\d\d)(?P<y>{_Y4})(?!\d)",
     "year_first": rf"{_LEFT}(?P<y>{_Y4})(?P<s>[-/.])(?P<m>{_N})(?P=s)(?P<d>{_N})(?!\d)(?!\.\d)",
     "cjk": rf"(?<!\d)(?P<y>{_Y4})\s*[年년]\s*(?P<m>{_N})\s*[月월](?:\s*(?P<d>{_N})\s*[日일])?",
@@ -100,6 +100,14 @@ class TextDate:
         """Return it so many days away, written as it was but for the weekday; None if it can't be."""
         to = move(self.days[0], days) if len(self.days) == 1 else None
         return None if to is None else _rewritten(self._match, to, self.days[0])
+
+    def may_mean(self, day: str) -> bool:
+        """Say whether it may mean a YYYYMMDD, as far as it tells: a month, a day without a year too."""
+        groups = self._match.groupdict()
+        told = {"%Y": groups.get("y"), "%m": True, "%d": groups.get("d") or groups.get("a")}
+        form = "".join(part for part, said in told.items() if said)
+        meant = calendar_date(day[:4], day[4:6], day[6:8])
+        return meant is not None and any(one.strftime(form) == meant.strftime(form) for one in self.days)
 
 
 def find_dates(text: str) -> tuple[TextDate, ...]:

@@ -11,9 +11,10 @@ DICOM PS3.5 6.2 (value representations), PS3.15 Table E.1-1a (action codes).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from hashlib import sha256
+from struct import unpack
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -21,8 +22,9 @@ from voxelvault.deid import tables
 from voxelvault.deid.dates import cap_age, shift_date, shift_datetime
 from voxelvault.deid.model import Action, Cleaner, Context, Decision
 from voxelvault.deid.normal import TEXTS, WORDS
+from voxelvault.deid.palettes import LETTERS_OF_TABLES, spells
 from voxelvault.dicom.charset import decode
-from voxelvault.dicom.vr import SINGLE
+from voxelvault.dicom.vr import NUMBERS, SINGLE
 
 Value: TypeAlias = bytes | None
 
@@ -43,22 +45,31 @@ DUMMIES = {
 _WHOLE = frozenset(["SL", "SS", "SV", "UL", "US", "UV"])
 _LONGEST = {"SH": 16, "LO": 64, "ST": 1024, "LT": 10240}
 _NUMBER = rb" *(?:[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)? *"
-_NUMBERS = re.compile(rb"%b(?:\\%b)*[ \0]*" % (_NUMBER, _NUMBER))
+_NUMBERS_TEXT = re.compile(rb"%b(?:\\%b)*[ \0]*" % (_NUMBER, _NUMBER))
 _LONG = {"IS": re.compile(rb"(?<!\d)0*[1-9]\d{5}"), "DS": re.compile(rb"(?<![\d.])0*[1-9]\d{6}")}
 """Whole numbers that are long enough to be somebody's: counts and lengths in mm are shorter."""
 
 _NUMBERING = frozenset([0x00200011, 0x00200012, 0x00200013])
 """Numbers of series, acquisition and instance, which tell what belongs together."""
 
-_TIME = re.compile(r"\d{2}(?::?\d{2}(?::?\d{2}(?:\.\d{1,6})?)?)?")
-_ZONE = re.compile(r"[+-]\d{4}")
+_OWN_DIGITS = 4
+"""Identifiers of fewer digits are counts, too."""
+
+_ONE_NUMBER = frozenset([0x54000110, 0x54000112])
+"""Least and greatest sample of a channel, as bytes."""
+
+_TIME = re.compile(r"(?:[01]\d|2[0-3])(?::?[0-5]\d(?::?(?:[0-5]\d|60)(?:\.\d{1,6})?)?)?")
+_ZONE = re.compile(r"[+-](?:0\d|1[0-4])[0-5]\d")
+_ZONE_TAG = 0x00080201
+_DATES_OF_REPORTS = frozenset([0x0040A120, 0x0040A121])
+_UID = re.compile(r"[0-9.]{1,64}")
 _TOKENS = re.compile(r"[ _/-]+")
 _LETTER = rb"[A-Za-z0-9 ^.,_=\\-]"
 _SPELT = re.compile(rb"\A(?:%b{6,}|(?:%b\0){6,})\0*\Z|%b{12}|(?:%b\0){8}" % ((_LETTER,) * 4))
 """Bytes of numbers that are letters throughout, or many in a row, as text or UTF-16: no numbers."""
 
 _SPELT_MOST = 256
-"""Longer values are tables, whose ramps pass through all letters."""
+"""Longer values are tables, in which letters have to be many more to tell something."""
 
 
 _MOST_TEXTS = 5000
@@ -77,7 +88,8 @@ class Values:
         if len(self._texts) > _MOST_TEXTS:
             self._texts.clear()
         self._uids: dict[str, str] = {}
-        self._own = frozenset(int(own) for own in context.person.ids if own.isascii() and own.isdigit())
+        self._births = context.person.dates
+        self._own = frozenset(_numbers_of(context.person.ids))
         self._actions: dict[Action, Callable[[bytes, str, int, tuple[str, ...]], Value]] = {
             Action.KEEP: self._keep,
             Action.CLEAN: self._clean,
@@ -154,15 +166,14 @@ class Values:
         if vr in ("DS", "IS"):
             return self._number(value, vr, tag)
         if vr in TEXTS:
-            return self._kept_text(value, vr, encodings)
-        if len(value) <= _SPELT_MOST and _SPELT.search(value):
+            return self._kept_text(value, vr, tag, encodings)
+        value = value[:8] if tag in _ONE_NUMBER else value
+        if _SPELT.search(value) if len(value) <= _SPELT_MOST else spells(value, LETTERS_OF_TABLES):
             return None
-        if self._own and len(value) <= 8 and self._is_own(value):
-            return None
-        return value
+        return None if self._own and vr in NUMBERS and self._holds_own(value, vr) else value
 
-    def _kept_text(self, value: bytes, vr: str, encodings: tuple[str, ...]) -> Value:
-        how = _PLAIN.get(vr)
+    def _kept_text(self, value: bytes, vr: str, tag: int, encodings: tuple[str, ...]) -> Value:
+        how = self._kept_uid if vr == "UI" else zone if tag == _ZONE_TAG else _PLAIN.get(vr)
         if how is None:
             if value.isascii() and b"\x1b" not in value:
                 return value
@@ -170,14 +181,11 @@ class Values:
         return self._each(value, vr, encodings, how)
 
     def _number(self, value: bytes, vr: str, tag: int) -> Value:
-        if not _NUMBERS.fullmatch(value):
+        if not _NUMBERS_TEXT.fullmatch(value):
             return None
-        if _LONG[vr].search(value) and not tables.public_tag(tag):
+        long = _LONG[vr].search(value) and not tables.public_tag(tag)
+        if long or (self._own and self._own.intersection(_whole(value))):
             return self._renumbered(value) if tag in _NUMBERING else None
-        if self._own and any(
-            part.strip().isdigit() and int(part) in self._own for part in value.split(b"\\")
-        ):
-            return None
         return value
 
     def _renumbered(self, value: bytes) -> bytes:
@@ -185,8 +193,12 @@ class Values:
         keyed = self._context.pseudonyms.other(value.strip(b"\0 ").decode("ascii"))
         return str(10000 + int.from_bytes(sha256(keyed.encode()).digest()[:8], "big") % 90000).encode()
 
-    def _is_own(self, value: bytes) -> bool:
-        return int.from_bytes(value, "little") in self._own
+    def _holds_own(self, value: bytes, vr: str) -> bool:
+        """Tell whether one of a few binary numbers is an identifier too long for a count of pixels."""
+        code, size = NUMBERS[vr]
+        few = value[: _SPELT_MOST // size * size]
+        found = unpack(f"<{len(few) // size}{code}", few[: len(few) // size * size])
+        return any(number > 0xFFFF and number in self._own for number in found)
 
     def _clean(self, value: bytes, vr: str, tag: int, encodings: tuple[str, ...]) -> Value:
         if vr == "CS":
@@ -208,17 +220,22 @@ class Values:
             made = self._texts[value] = self._context.cleaner.text(value)
         return made
 
+    def _own_term(self, text: str) -> bool:
+        return bool(self._own) and any(
+            token.isdigit() and int(token) in self._own for token in _TOKENS.split(text)
+        )
+
     def _terms(self, text: str) -> Value:
         parts = [part.strip() for part in text.split("\\")]
-        kept = [part if is_term(part) else "OTHER" for part in parts]
+        kept = [part if is_term(part) and not self._own_term(part) else "OTHER" for part in parts]
         if kept == ["OTHER"] != parts:
             return b""
         return "\\".join(kept).encode()
 
     def _shift(self, value: bytes, vr: str, tag: int, encodings: tuple[str, ...]) -> Value:
         how: dict[str, Callable[[str], str | None]] = {
-            "DA": lambda text: shift_date(text, self._days),
-            "DT": lambda text: shift_datetime(text, self._days),
+            "DA": lambda text: None if self._is_birth(text, tag) else shift_date(text, self._days),
+            "DT": lambda text: None if self._is_birth(text, tag) else shift_datetime(text, self._days),
             "TM": time,
             "SH": zone,
         }
@@ -227,6 +244,14 @@ class Values:
         if vr not in TEXTS or vr in ("AE", "PN", "UR"):
             return None
         return self._each(value, vr, encodings, how.get(vr, self.text))
+
+    def _is_birth(self, text: str, tag: int) -> bool:
+        """Tell whether it may be meant as the day of birth, which would give the shift away.
+
+        The table's own dates are of studies and their like, which may be of that day, too.
+        """
+        free = tag in _DATES_OF_REPORTS or tables.listed(tag) is None
+        return free and re.sub(r"[.\-/]", "", text)[:8] in self._births
 
     def _uid(self, value: bytes, vr: str, tag: int, encodings: tuple[str, ...]) -> Value:
         return self._each(value, "UI", encodings, self.uid) if vr in TEXTS else None
@@ -237,6 +262,10 @@ class Values:
         if made is None:
             made = self._uids[value] = self._context.pseudonyms.uid(value)
         return made
+
+    def _kept_uid(self, value: str) -> str:
+        """Return a UID as it is; what is none, as it may be a name, is mapped."""
+        return value if _UID.fullmatch(value) else self.uid(value)
 
     def _hash(self, value: bytes, vr: str, tag: int, encodings: tuple[str, ...]) -> Value:
         if vr == "UI":
@@ -258,6 +287,19 @@ class Values:
                 return None
             made.append(new[: _LONGEST.get(vr)] if new != part else new)
         return "\\".join(made).encode()
+
+
+def _numbers_of(ids: Iterable[str]) -> Iterator[int]:
+    """Yield the numbers that identifiers are, or hold, long enough to be told from counts."""
+    for own in ids:
+        found = [own] if own.isascii() and own.isdigit() else re.findall(r"[0-9]{5,}", own)
+        yield from (number for number in map(int, found) if number >= 10 ** (_OWN_DIGITS - 1))
+
+
+def _whole(value: bytes) -> Iterator[int]:
+    """Yield the whole numbers of an IS or DS value, in whatever way they are written."""
+    numbers = (float(part.strip(b"\0 ") or b"nan") for part in value.split(b"\\"))
+    return (int(number) for number in numbers if number.is_integer())
 
 
 def text_of(value: bytes, vr: str, encodings: tuple[str, ...]) -> str:

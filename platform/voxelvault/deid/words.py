@@ -15,6 +15,9 @@ UNITS = frozenset(
 ROUND = frozenset("1000 1024 1200 1500 2048 2500 3072 4096".split())
 """Numbers of four digits that are matrices, b-values and times, and no year."""
 
+NAMED = frozenset([("jpeg", "2000")])
+"""A word and the number that belongs to it, which is no year."""
+
 _NUMBER = re.compile(r"(\d+)(?:[.,](\d+))?")
 _CODE = re.compile(r"[a-z]\d{1,3}[a-z]?|\d{1,3}[a-z]")
 _MATRIX = re.compile(r"\d{1,4}(?:x\d{1,4}){1,3}")
@@ -39,7 +42,7 @@ def is_known(word: str) -> bool:
     return word in clinical()
 
 
-def may_stay(token: str, written: str, following: str) -> bool:
+def may_stay(token: str, written: str, following: str, before: str = "") -> bool:
     """Say whether a token of a descriptor tells of medicine or machines alone.
 
     Parameters
@@ -50,13 +53,15 @@ def may_stay(token: str, written: str, following: str) -> bool:
         The same as it was written; its capitals tell joined words apart.
     following : str
         The next token, folded: a unit lets a longer number stay.
+    before : str
+        The token before it, folded: some names end with a number.
 
     Returns
     -------
     bool
         False for whatever is on no list.
     """
-    if token in clinical():
+    if token in clinical() or (before, token) in NAMED:
         return True
     if _NUMBER.fullmatch(token):
         return _number_may_stay(token, following in UNITS)

@@ -136,6 +136,85 @@ def test_numbers_too_long_to_be_counts_go() -> None:
     assert value_of(0x00189220, "FD", b"SMITH^J ") is None
 
 
+def test_identifiers_as_short_as_counts_take_no_count_away() -> None:
+    own = Person("subject", ids=frozenset(["0", "1", "16", "512", "1024"]))
+    for tag, vr, value in (
+        (0x00280002, "US", b"\1\0"),
+        (0x00280010, "US", struct.pack("<H", 1024)),
+        (0x00280103, "US", bytes(2)),
+        (0x00200013, "IS", b"1 "),
+        (0x00200037, "DS", b"1\\0\\0\\0\\1\\0 "),
+        (0x00281053, "DS", b"1 "),
+    ):
+        assert value_of(tag, vr, value, person=own) == value
+
+
+@pytest.mark.parametrize("text", [b"778899", b"+778899 ", b"778899.0", b"1\\7.78899E5 ", b"0000778899"])
+@pytest.mark.parametrize("own", ["778899", "PAT-778899/X", "000778899"])
+def test_own_identifiers_go_in_whatever_way_a_number_is_written(text: bytes, own: str) -> None:
+    person = Person("subject", ids=frozenset([own]))
+    assert value_of(0x00180095, "DS", text, person=person) is None
+    for vr, tag, code in (("UL", 0x00280009, "<I"), ("FD", 0x00189220, "<d"), ("FL", 0x00089459, "<f")):
+        made = value_of(tag, vr, struct.pack(code, 778899), person=person)
+        assert made is None or struct.pack(code, 778899) not in made, vr
+    assert value_of(0x00080008, "CS", b"ORIGINAL\\4711 ", person=Person("s", ids=frozenset(["4711"]))) == (
+        b"ORIGINAL\\OTHER"
+    )
+
+
+@pytest.mark.parametrize("text", [b"993487.123456", b"246012", b"4711", b"12:75"])
+def test_a_time_is_one_of_the_day(text: bytes) -> None:
+    assert value_of(0x00080030, "TM", text) is None
+    assert value_of(0x00080201, "SH", b"+9999 ") is None
+
+
+def test_what_an_option_retains_is_what_its_element_promises() -> None:
+    uids = {"preset": "basic", "options": [Option.RETAIN_UIDS]}
+    assert value_of(0x0020000D, "UI", b"Secret^Name", **uids) == Hashes().uid("Secret^Name").encode()
+    assert value_of(0x0020000D, "UI", b"1.2.3\0", **uids) == b"1.2.3"
+    full = {"preset": "basic", "options": [Option.RETAIN_FULL_DATES]}
+    assert value_of(0x00080201, "SH", b"Secret", **full) is None
+    assert value_of(0x00080201, "SH", b"+0100 ", **full) == b"+0100"
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr"),
+    [
+        (0x00660016, "OF"),
+        (0x00660023, "OW"),
+        (0x00660129, "OL"),
+        (0x00189220, "FD"),
+        (0x00720052, "AT"),
+        (0x54000110, "OW"),
+    ],
+)
+def test_large_tables_of_numbers_spell_nothing(tag: int, vr: str) -> None:
+    text = b"SMITH^JOHN 19500607 ELM STREET 12  "
+    numbers = struct.pack("<64f", *(index * 0.75 for index in range(64)))
+    for value in (text * 9 + b" ", numbers + text[:32] + numbers):
+        made = value_of(tag, vr, value)
+        assert made is None or b"SMITH" not in made
+
+
+def test_samples_stand_in_waveforms_alone() -> None:
+    group = Dataset()
+    group.add_new(0x54001010, "OB", bytes(range(128, 256)) * 8)
+    group.add_new(0x5400100A, "OB", bytes(range(128, 256)) * 8)
+    source = image()
+    source.WaveformSequence = Sequence([group])
+    made = rewritten(reread(source)).dataset.WaveformSequence[0]
+    assert 0x54001010 not in made
+    assert 0x5400100A not in made
+
+
+def test_the_day_of_birth_is_not_moved_where_it_may_be_meant() -> None:
+    person = Person("subject", dates=frozenset(["19500607"]))
+    assert value_of(0x0040A121, "DA", b"19500607", person=person) is None
+    assert value_of(0x0040A120, "DT", b"19500607101500", person=person) is None
+    assert value_of(0x0040A121, "DA", b"19500608", person=person) == b"19500228"
+    assert value_of(0x00080020, "DA", b"19500607", person=person) == b"19500227"  # a newborn's study
+
+
 def test_terms_are_known_or_put_together_from_known_ones() -> None:
     assert is_term("ORIGINAL")
     assert is_term("CSA MPR")

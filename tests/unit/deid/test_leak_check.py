@@ -195,6 +195,13 @@ def test_parts_of_longer_words_and_numbers_are_no_hit(values: dict[str, object])
     assert {hit for hit in found if hit.kind is not Kind.NAME or "Zs" not in str(values)} == set()
 
 
+def test_short_names_are_found_in_reports_of_any_length() -> None:
+    needles = Needles(short=frozenset({"wu"}))
+    report = "lung and liver, " * 1000
+    assert not search(file_with(TextValue=report), needles)
+    assert search(file_with(TextValue=report + "Wu"), needles)
+
+
 def test_the_hit_tells_the_element_and_never_the_value() -> None:
     inner = Dataset()
     inner.add_new(0x00081010, "SH", NAME)

@@ -57,6 +57,39 @@ def test_every_group_of_a_name_counts_in_its_own_script() -> None:
     assert {"김", "kim"} & needles.short == {"kim", fold("김")}
 
 
+def test_a_value_counts_under_whatever_vr_it_stands() -> None:
+    dataset = source()
+    dataset.add_new(0x00100010, "LO", "Okonkwo^Chidi")
+    dataset.add_new(0x00100020, "OB", b"4711-08 ")
+    dataset.add_new(0x00080020, "LO", "20200101")
+    needles = needles_of(dataset)
+    assert {"Okonkwo", "Chidi"} <= texts(needles, Kind.NAME)
+    assert texts(needles, Kind.ID) == {"4711-08"}
+    assert texts(needles, Kind.DATE) == {"20200101"}
+
+
+def test_long_lists_of_names_count() -> None:
+    names = [f"Okonkwo{letter * 4}^Chidi" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+    assert "OkonkwoZZZZ" in texts(needles_of(source(OtherPatientNames=names)), Kind.NAME)
+
+
+def test_the_make_of_a_machine_hides_nobody() -> None:
+    needles = needles_of(
+        source(
+            PatientName="Mens^Philip",
+            PatientID="1234",
+            Manufacturer="SIEMENS Philips",
+            SoftwareVersions="v 1234",
+            InstitutionName="Siemens",
+            StationName="Philip",
+        )
+    )
+    assert {"Mens", "Philip"} <= texts(needles, Kind.NAME)
+    assert texts(needles, Kind.ID) == {"1234"}
+    assert not texts(needles, Kind.INSTITUTION)
+    assert texts(needles, Kind.DEVICE) == {"Philip"}
+
+
 def test_kinds_by_tag_at_every_depth() -> None:
     step = source(
         AccessionNumber="ACC-99817",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 
 from voxelvault.deid.person import MAX_DEPTH, collect, name_words
 
@@ -53,6 +55,21 @@ def test_ids_addresses_places_and_dates_of_birth_are_kept_apart() -> None:
     assert person.ids == {"123", "A1", "B2"}
     assert person.texts == {"12 Main Street", "St. Elsewhere", "555 1234"}
     assert person.dates == {"19450612"}
+
+
+def test_a_name_counts_under_whatever_vr_it_stands() -> None:
+    elements = [
+        (0x00100010, "LO", b"Okonkwo^Chidi "),
+        (0x00081070, "UT", b"Smith^Ann\\Li^Wu "),
+        (0x00100020, "OB", b"4711-08 "),
+    ]
+    raw = {
+        Tag(tag): RawDataElement(Tag(tag), vr, len(value), value, 0, False, True)
+        for tag, vr, value in elements
+    }
+    person = collect([Dataset(raw)], "s")
+    assert person.names == {"Okonkwo^Chidi", "Smith^Ann", "Li^Wu"}
+    assert person.ids == {"4711-08"}
 
 
 def test_titles_are_no_names() -> None:
