@@ -8,10 +8,11 @@ DICOM PS3.15 E.1.1 (de-identifier).
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
@@ -20,8 +21,7 @@ from voxelvault.deid import conformance
 from voxelvault.deid.apply import rewrite
 from voxelvault.deid.classes import DOCUMENTS, Content, content_of
 from voxelvault.deid.documents import put_document
-from voxelvault.deid.faces.finding import face_on, touches
-from voxelvault.deid.faces.mask import FaceMask
+from voxelvault.deid.faces.finding import Faces
 from voxelvault.deid.leak_check import Searcher
 from voxelvault.deid.model import Context, Option, Policy, Refused, Rewritten
 from voxelvault.deid.pixels import PixelCleaner, PixelReport
@@ -31,23 +31,8 @@ from voxelvault.dicom.part10 import Part10, parse
 from voxelvault.dicom.read import Header, frame_spec, number_of_frames
 from voxelvault.errors import DicomError
 
-_CONTOURS, _CONTOUR_DATA = ("ROIContourSequence", "ContourSequence"), "ContourData"
-
-
-@dataclass(frozen=True, slots=True)
-class Faces:
-    """What is to be done about the faces of one study.
-
-    Parameters
-    ----------
-    masks : mapping of str to FaceMask
-        By FrameOfReferenceUID, as it came.
-    remove : bool
-        Take them off; else they stay.
-    """
-
-    masks: Mapping[str, FaceMask] = field(default_factory=dict)
-    remove: bool = False
+_CONTOUR, _POINTS = 0x30060050, 0x00660016
+_SURFACE_SCANS = "1.2.840.10008.5.1.4.1.1.68."
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +97,7 @@ def deidentify(
     header = Header.from_part10(part10)
     content = content_of(str(header.get("SOPClassUID") or ""))
     rewritten = rewrite(source, context)
-    verdicts: dict[str, str] = {"faces": _face_verdict(header, faces)}
+    verdicts = {"faces": "none" if faces.searched else "not_searched"}
     report = None
     if content is Content.IMAGE:
         report = _put_pixels(part10, header, rewritten, context, pixels, faces, verdicts)
@@ -122,9 +107,9 @@ def deidentify(
         vertices = put_document(
             content, source, rewritten, context.policy.options, pixels.clean_page(context)
         )
-        if faces.remove and any(touches(mask, vertices) for mask in faces.masks.values()):
+        if faces.touch(vertices):
             raise Refused("face_unmapped")
-    elif faces.remove:
+    elif faces.searched:
         _require_no_face(source, faces)
     conformance.mark(rewritten, rewritten.applied)
     made = file_bytes(rewritten)
@@ -167,38 +152,33 @@ def _put_pixels(
         spec, count = frame_spec(header), number_of_frames(header)
     except DicomError:
         raise Refused("pixels_undecodable") from None
-    face = face_on(faces.masks, header, (count, spec.rows, spec.columns)) if faces.remove else None
+    face = faces.on(header, (count, spec.rows, spec.columns))
     report = pixels.put(part10, header, rewritten, context, face)
     verdicts["pixels"] = report.verdict
     if face is not None:
+        verdicts["faces"] = "removed"
         rewritten.applied.add(Option.CLEAN_FACES.code)
     return report
 
 
-def _face_verdict(header: Header, faces: Faces) -> str:
-    if str(header.get("FrameOfReferenceUID") or "") not in faces.masks:
-        return "none"
-    return "removed" if faces.remove else "kept"
-
-
 def _require_no_face(source: Dataset, faces: Faces) -> None:
-    """Refuse contours and surfaces that trace the face."""
-    import numpy as np
-
-    for contour in _contours(source):
-        points = np.asarray(contour, dtype=float)
-        if points.size % 3 == 0 and any(
-            touches(mask, points.reshape(-1, 3)) for mask in faces.masks.values()
-        ):
-            raise Refused("face_unmapped")
+    """Refuse contours and surfaces that trace a face, and scans of a body's surface, which may be one."""
+    if str(source.get("SOPClassUID")).startswith(_SURFACE_SCANS):
+        raise Refused("face_unmapped")
+    if faces.masks and any(map(faces.touch, _points(source))):
+        raise Refused("face_unmapped")
 
 
-def _contours(source: Dataset) -> list[Any]:
-    return [
-        contour.get(_CONTOUR_DATA) or []
-        for region in source.get(_CONTOURS[0]) or []
-        for contour in region.get(_CONTOURS[1]) or []
-    ]
+def _points(source: Dataset) -> Iterator[npt.NDArray[np.float64]]:
+    """Yield the points (n, 3), mm, of contours and surfaces at any depth."""
+    _, little = source.original_encoding
+    for element in source.iterall():
+        if element.tag not in (_CONTOUR, _POINTS) or not element.value:
+            continue
+        value = element.value
+        numbers = np.frombuffer(value, "<f4" if little else ">f4") if isinstance(value, bytes) else value
+        points = np.asarray(numbers, dtype=np.float64)
+        yield points[: points.size // 3 * 3].reshape(-1, 3)
 
 
 def _search(made: bytes, searcher: Searcher, policy: Policy) -> None:
@@ -219,4 +199,4 @@ def _uids(dataset: Dataset) -> tuple[str, str, str]:
     return study, series, sop
 
 
-__all__ = ["Faces", "Result", "deidentify"]
+__all__ = ["Result", "deidentify"]

@@ -16,8 +16,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
-from voxelvault.deid.faces.finding import FaceFinder
-from voxelvault.deid.instance import Faces, Result, deidentify
+from voxelvault.deid.faces.finding import FaceFinder, Faces, reference_of
+from voxelvault.deid.instance import Result, deidentify
 from voxelvault.deid.leak_check import Searcher
 from voxelvault.deid.model import Context, Option, Person, Pseudonyms, Refused
 from voxelvault.deid.needles import Needles, collect, searched
@@ -172,24 +172,31 @@ def release(
 
 def _faces(study: Sequence[Original], settings: Settings, pixels: PixelCleaner) -> Faces:
     if settings.faces == "keep":
-        return Faces()
+        return Faces(searched=False)
     finder = FaceFinder()
     for original in study:
-        data = original.read()
-        try:
-            part10 = parse(data)
-            header = Header.from_part10(part10)
-            if finder.wants(header):
-                finder.look(header, pixels.frames(part10, header))
-        except DicomError:
-            continue  # refused when its turn comes
-    masks = finder.masks()
-    if masks and settings.faces is None:
+        _show(finder, original.read(), pixels)
+    faces = finder.faces()
+    if faces.masks and settings.faces is None:
         raise UsageError(
             "a face can be made out in some of these images: say what to do about faces,"
             " faces='deface' (taken off), 'refuse' (left out) or 'keep'"
         )
-    return Faces(masks, settings.faces == "deface")
+    return faces
+
+
+def _show(finder: FaceFinder, data: bytes, pixels: PixelCleaner) -> None:
+    try:
+        part10 = parse(data)
+        header = Header.from_part10(part10)
+    except DicomError:
+        return  # refused when its turn comes
+    if not finder.wants(header):
+        return
+    try:
+        finder.look(header, pixels.frames(part10, header))
+    except DicomError:
+        finder.miss(header)
 
 
 def _refuse_face(data: bytes, faces: Faces) -> None:
@@ -197,7 +204,7 @@ def _refuse_face(data: bytes, faces: Faces) -> None:
         header = Header.from_part10(parse(data))
     except DicomError:
         raise Refused("data_set_malformed") from None
-    if str(header.get("FrameOfReferenceUID") or "") in faces.masks:
+    if reference_of(header) in faces.masks:
         raise Refused("face_refused")
 
 

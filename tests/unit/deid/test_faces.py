@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from voxelvault.deid.faces.finding import FaceFinder, face_on
+from voxelvault.deid.faces.finding import FaceFinder, Faces
 from voxelvault.deid.faces.grid import STEP, Plane, Slice, on_grid
-from voxelvault.deid.faces.head import Head, find_head
+from voxelvault.deid.faces.head import Head, find_head, outline_of
 from voxelvault.deid.faces.mask import face_of
 from voxelvault.deid.model import Refused
 from voxelvault.dicom.frames import frame_attributes
@@ -44,10 +44,16 @@ def finder(paths: Sequence[Path]) -> FaceFinder:
 
 
 def head_of(found: FaceFinder) -> Head:
-    ((_, modality, _, _), slices) = max(found._series.items(), key=lambda one: len(one[1]))
-    head = find_head(on_grid(slices), hounsfield=modality == "CT")
+    ((_, (_, modality, _)), places) = max(found._series.items(), key=lambda one: len(one[1]))
+    head = head_in(list(places.values()), hounsfield=modality == "CT")
     assert head is not None
     return head
+
+
+def head_in(slices: Sequence[Slice], *, hounsfield: bool) -> Head | None:
+    grid = on_grid(slices)
+    outline = outline_of(grid, hounsfield=hounsfield)
+    return None if outline is None else find_head(grid, outline, hounsfield=hounsfield)
 
 
 def moved(head: Head) -> np.ndarray:
@@ -88,7 +94,7 @@ def test_a_real_brain_is_left_as_it_is(shared_dicom: Path, pattern: str) -> None
 @pytest.mark.shared
 def test_a_head_on_a_whole_body_is_found_and_the_body_left_alone(shared_dicom: Path) -> None:
     found = finder(sorted(shared_dicom.glob(PET)))
-    (mask,) = found.masks().values()
+    (mask,) = found.faces().masks.values()
     levels = np.nonzero(mask.cells.any(axis=(1, 2)))[0]
     assert (levels[-1] - levels[0]) * STEP < 400
     assert levels[-1] == mask.cells.shape[0] - 1
@@ -106,7 +112,7 @@ def test_no_voxel_that_an_atlas_calls_brain_is_touched(shared_dicom: Path) -> No
     )
     planes = [Plane((*affine[:2], affine[2] + 2.0 * level), AXIAL, (2.0, 2.0)) for level in range(len(units))]
     slices = [Slice(plane, level) for plane, level in zip(planes, hounsfield.astype(np.float32), strict=True)]
-    head = find_head(on_grid(slices), hounsfield=True)
+    head = head_in(slices, hounsfield=True)
     assert head is not None
     mask = face_of(head)
     assert mask is not None
@@ -138,7 +144,7 @@ def ball_head(radius: float, spacing: float = 4.0, levels: int = 40) -> list[Sli
 
 @pytest.mark.parametrize("radius", [40.0, 150.0])
 def test_what_has_not_a_head_s_size_is_none(radius: float) -> None:
-    assert find_head(on_grid(ball_head(radius)), hounsfield=True) is None
+    assert head_in(ball_head(radius), hounsfield=True) is None
 
 
 def test_air_is_no_head() -> None:
@@ -147,20 +153,20 @@ def test_air_is_no_head() -> None:
         Slice(Plane((0.0, 0.0, 3.0 * level), AXIAL, plane.spacing), np.full((60, 60), -1000, np.float32))
         for level in range(20)
     ]
-    assert find_head(on_grid(slices), hounsfield=True) is None
+    assert head_in(slices, hounsfield=True) is None
 
 
 @pytest.mark.shared
 def test_a_mask_falls_on_other_series_of_its_frame_of_reference(shared_dicom: Path) -> None:
     paths = sorted(shared_dicom.glob(GE_CT))
-    masks = finder(paths).masks()
+    faces = finder(paths).faces()
     header, frames = read(paths[0])
-    same = face_on(masks, header, frames.shape)
+    same = faces.on(header, frames.shape)
     assert same is not None
     # The same plane with pixels twice as large.
     model = {name: dict(header[name]) for name in header}
     model["00280030"] = {"vr": "DS", "Value": [2 * value for value in header.values("PixelSpacing")]}
-    half = face_on(masks, Header(model), (1, 256, 256))
+    half = faces.on(Header(model), (1, 256, 256))
     assert half is not None
     assert (half[0] != same[0, ::2, ::2]).mean() < 0.01
 
@@ -168,14 +174,14 @@ def test_a_mask_falls_on_other_series_of_its_frame_of_reference(shared_dicom: Pa
 @pytest.mark.shared
 def test_what_can_t_be_mapped_is_refused(shared_dicom: Path) -> None:
     paths = sorted(shared_dicom.glob(GE_CT))
-    masks = finder(paths).masks()
+    faces = finder(paths).faces()
     header, frames = read(paths[0])
     model = {name: header[name] for name in header if name != "00200032"}
     with pytest.raises(Refused) as caught:
-        face_on(masks, Header(model), frames.shape)
+        faces.on(Header(model), frames.shape)
     assert caught.value.reason == "face_unmapped"
     screen = {"00080016": {"vr": "UI", "Value": ["1.2.840.10008.5.1.4.1.1.7"]}}
     with pytest.raises(Refused):
-        face_on(masks, Header(screen), (1, 10, 10))
-    assert face_on({}, Header(screen), (1, 10, 10)) is None
+        faces.on(Header(screen), (1, 10, 10))
+    assert Faces().on(Header(screen), (1, 10, 10)) is None
     assert frame_attributes(header)[0].position is not None

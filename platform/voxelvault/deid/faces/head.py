@@ -46,8 +46,16 @@ class Head:
     brain: Mask = field(repr=False)
 
 
-def find_head(grid: Grid, *, hounsfield: bool) -> Head | None:
-    """Return the head, None where there is none.
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What has a head's measures: the body (z, y, x) bool, and at which levels it does."""
+
+    body: Mask = field(repr=False)
+    levels: npt.NDArray[np.bool_] = field(repr=False)
+
+
+def outline_of(grid: Grid, *, hounsfield: bool) -> Outline | None:
+    """Return what has the measures of a head, None where nothing has.
 
     Parameters
     ----------
@@ -58,16 +66,36 @@ def find_head(grid: Grid, *, hounsfield: bool) -> Head | None:
     """
     if min(grid.values.shape) < 3:
         return None
-    values = np.nan_to_num(grid.values, nan=-np.inf if hounsfield else 0.0)
+    values = _known(grid, hounsfield=hounsfield)
     body = _body(values, AIR if hounsfield else 0.5 * _threshold(values[values > 0]))
     levels = _head_levels(body)
     if levels.sum() * STEP < TALL:
         return None
     body[: max(int(np.argmax(levels)) - int(150 / STEP), 0)] = False
+    return Outline(body, levels)
+
+
+def find_head(grid: Grid, outline: Outline, *, hounsfield: bool) -> Head | None:
+    """Return the head, None where no brain is seen in it.
+
+    Parameters
+    ----------
+    grid : Grid
+        As for `outline_of`.
+    outline : Outline
+        Its.
+    hounsfield : bool
+        It is a CT.
+    """
+    values, body, levels = _known(grid, hounsfield=hounsfield), outline.body, outline.levels
     brain = _cavity(values, levels) if hounsfield else _bright_core(values, body, levels)
     if brain.sum() * STEP**3 < LEAST_BRAIN:
         return None
     return Head(grid, body, _without_face(brain))
+
+
+def _known(grid: Grid, *, hounsfield: bool) -> Floats:
+    return np.nan_to_num(grid.values, nan=-np.inf if hounsfield else 0.0)
 
 
 def _body(values: Floats, threshold: float) -> Mask:
@@ -79,8 +107,12 @@ def _body(values: Floats, threshold: float) -> Mask:
 
 
 def _head_levels(body: Mask) -> npt.NDArray[np.bool_]:
-    """Return at which levels the body has a head's measures, the topmost such run alone."""
-    width, depth = (_extent(np.asarray(body.any(axis=axis))) * STEP for axis in (1, 2))
+    """Return at which levels the body has a head's measures, the topmost such run alone.
+
+    Of what lies side by side at a level, such as a head between raised arms, the largest piece counts.
+    """
+    pieces = np.stack([_largest(level) for level in body])
+    width, depth = (_extent(np.asarray(pieces.any(axis=axis))) * STEP for axis in (1, 2))
     fits = (width > WIDTH[0]) & (width < WIDTH[1]) & (depth > DEPTH[0]) & (depth < DEPTH[1])
     found = np.zeros_like(fits)
     for level in range(len(fits) - 1, -1, -1):
@@ -171,4 +203,4 @@ def _ball(radius: float) -> Mask:
     return np.asarray((z**2 + y**2 + x**2) * STEP**2 <= radius**2)
 
 
-__all__ = ["Head", "dilated", "find_head"]
+__all__ = ["Head", "Outline", "dilated", "find_head", "outline_of"]
