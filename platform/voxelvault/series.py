@@ -41,7 +41,9 @@ def open_series(
 ) -> Series:
     """Open a series by its UID; see `find_series` for what may go wrong."""
     opened = find_series(resources, uid, study, subject)
-    return series_of(resources, opened, opened.series_ids[0])
+    series = series_of(resources, opened, opened.series_ids[0])
+    series.stacks  # noqa: B018 - arranged while it opens, so that no first frame waits for it
+    return series
 
 
 def series_of(

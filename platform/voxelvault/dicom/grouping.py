@@ -239,4 +239,4 @@ def places_along(distances: np.ndarray[tuple[int], np.dtype[np.float64]], tolera
     steps = np.diff(distances[ranks], prepend=distances[ranks[:1]]) > tolerance
     numbers = np.empty(len(distances), dtype=int)
     numbers[ranks] = np.cumsum(steps)
-    return [int(number) for number in numbers]
+    return numbers.tolist()
