@@ -12,6 +12,31 @@ _ALIKE = str.maketrans(
     {"ø": "o", "đ": "d", "ł": "l", "æ": "ae", "œ": "oe", "\u0131": "i", "þ": "th", "ð": "d"}
 )
 _WORD = re.compile(r"[^\W_]+")
+_CONTROLS = re.compile(r"[\x01-\x08\x0b\x0e-\x1f]")
+# Beside words, white space and what a keyboard has: signs of measures and of print.
+_STRANGE = re.compile(
+    r"[^\w\s -~\xa7\xa9\xae\xb0-\xb3\xb5\xb7\xb9\xd7\xf7\u2010-\u2026\u2032\u2033\u2122\u2264\u2265]"
+)
+
+
+def readable(text: str) -> str | None:
+    """Return a text without what nobody sees or reads, in which something may be told all the same.
+
+    Parameters
+    ----------
+    text : str
+        As decoded.
+
+    Returns
+    -------
+    str or None
+        Up to the first NUL, behind which old buffers lie; without invisible, private and pictorial
+        characters. None for what has control characters, as text in another encoding has.
+    """
+    text = text.strip("\0").split("\0")[0]
+    if text.isascii() and text.isprintable():
+        return text
+    return None if _CONTROLS.search(text) else _STRANGE.sub("", unicodedata.normalize("NFC", text))
 
 
 @lru_cache(maxsize=4096)
@@ -85,4 +110,4 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
-__all__ = ["fold", "fold_with_places", "spellings", "words"]
+__all__ = ["fold", "fold_with_places", "readable", "spellings", "words"]

@@ -37,6 +37,8 @@ _FOLDED_MOST = 256 << 10
 _SHORTEST_WIDE = 16
 _WIDE = re.compile(r"[^\x00-\x7f]")
 _WORD = re.compile(r"\w+")
+_SINGLES = re.compile(r"(?<![^\W_])[^\W\d_](?:[\W_]{1,3}[^\W\d_](?![^\W_])){2,}")
+"""Letters one by one, as in S.M.I.T.H."""
 _SEPARATORS = re.compile(r"[\s().+/-]+")
 _NUMBERS = frozenset(["DS", "IS", "TM", "DT", "DA", "AS", "UI", "CS"])
 _TIMES = frozenset(["TM", "DT", "UI"])
@@ -178,6 +180,8 @@ class Searcher:
             if not text.isascii():
                 yield from self._folded(text, "text", element.tag)
             yield from self._squeezed(text, element.tag)
+            for run in _SINGLES.findall(text):
+                yield from self._folded("".join(filter(str.isalpha, run)), "text", element.tag)
             if self.needles.short and not self.needles.short.isdisjoint(_words(text, element.vr)):
                 yield Hit(Kind.NAME, "short", element.tag)
 

@@ -22,9 +22,9 @@ class OwnValues:
     """Finds a person's names, identifiers, addresses and the like in folded text.
 
     Names are found as whole words, each by itself, so in any order; with umlauts as such, plain or
-    written out. Identifiers and telephone numbers are found with any punctuation between their
-    characters, and inside longer tokens. Addresses and places are found as a whole; what they
-    hold of words that are in no list goes anyway.
+    written out; and cut into pieces, as in ``S.M.I.T.H``. Identifiers, telephone numbers and the date
+    of birth are found with any punctuation between their characters, and inside longer tokens.
+    Addresses and places are found as a whole; what they hold of words that are in no list goes anyway.
 
     Parameters
     ----------
@@ -35,8 +35,9 @@ class OwnValues:
     def __init__(self, person: Person) -> None:
         self.words = frozenset(_name_words(person)) | frozenset(_numbers(person))
         self._joined = frozenset(word for word in self.words if len(word) >= SHORTEST_INSIDE)
-        self._inside = _any_of({*_identifiers(person), *map(_phrase, _long_texts(person))})
-        self._whole = _any_of({_phrase(value) for value in person.ids if _size(value) == 3})
+        self._inside = _any_of({*_identifiers(person), *_births(person), *map(_phrase, _long_texts(person))})
+        short = {_phrase(value) for value in person.ids if _size(value) == 3}
+        self._whole = _any_of({*short, *map(_BREAK.join, self._joined)})
 
     def is_own(self, word: str) -> bool:
         """Say whether a folded word is one of a name, or a number of an address."""
@@ -49,7 +50,7 @@ class OwnValues:
         )
 
     def spans(self, folded: str) -> Iterator[Span]:
-        """Yield where identifiers, telephones and addresses stand, whole tokens always.
+        """Yield where identifiers, telephones, addresses and names in pieces stand, whole tokens always.
 
         Parameters
         ----------
@@ -86,11 +87,19 @@ def _identifiers(person: Person) -> Iterator[str]:
     """Yield patterns of identifiers, and of the digits of identifiers and telephones."""
     for value in person.ids:
         if _size(value) >= SHORTEST_INSIDE:
-            yield _phrase(value)
+            yield _BREAK.join("".join(words(fold(value))))
     for value in person.ids | person.texts:
         digits = "".join(filter(str.isdecimal, fold(value)))
         if 5 <= len(digits) <= 24:
             yield _BREAK.join(digits)
+
+
+def _births(person: Person) -> Iterator[str]:
+    """Yield patterns of the digits of a date of birth, in three orders, with the century and without."""
+    for born in person.dates:
+        year, month, day = born[:4], born[4:6], born[6:8]
+        for y in (year, year[2:]):
+            yield from (_BREAK.join(digits) for digits in (y + month + day, day + month + y, month + day + y))
 
 
 def _long_texts(person: Person) -> Iterator[str]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from string import ascii_lowercase
 
-from voxelvault.deid.folding import fold, fold_with_places
+from voxelvault.deid.folding import fold, fold_with_places, readable
 from voxelvault.deid.identifying import UID, identifying_spans
 from voxelvault.deid.model import Person
 from voxelvault.deid.own_values import OwnValues
 from voxelvault.deid.text_dates import TextDate, cap_ages, find_dates
-from voxelvault.deid.words import may_stay, may_stay_in_pixels
+from voxelvault.deid.words import is_known, may_stay, may_stay_in_pixels
 
 MASK = "XXX"
 """Stands for whatever was taken out; valid in every text VR, and survives a second cleaning."""
@@ -24,7 +25,11 @@ MASK = "XXX"
 REMEMBERED = 4096
 """Texts of one patient that are cleaned once only; the files of a series say the same."""
 
+SPELT = 4
+"""So many single letters in a row are a word, and no directions such as T/S/C."""
+
 _TOKEN = re.compile(r"\d+[.,]\d+[^\W\d_]*|[^\W_]+")
+_SINGLES = re.compile(r"(?<![^\W_])[^\W\d_](?:[\W_]{1,3}[^\W\d_](?![^\W_])){2,}")
 _HUMP = re.compile(r"[A-Z][a-z]+")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _JOINABLE = re.compile(rf"{MASK}(?:[ ^,;:=/_'\u2019.&+-]*{MASK})+")
@@ -94,12 +99,19 @@ class TextCleaner:
         if value not in self._known:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
-            self._known[value] = self._cleaned(cap_ages(value))
+            plain = readable(value)
+            self._known[value] = MASK if plain is None else self._cleaned(cap_ages(plain))
         return self._known[value]
 
     def _cleaned(self, value: str) -> str:
         settled = _without_overlaps(
-            [*self._uids(value), *self._own_spans(value), *self._dates(value), *_forms(value)]
+            [
+                *self._uids(value),
+                *self._own_spans(value),
+                *self._dates(value),
+                *_forms(value),
+                *self._spelled_out(value),
+            ]
         )
         pieces = self._with_neighbours(value, settled, self._tokens(value, settled))
         return _JOINABLE.sub(MASK, _rewritten(value, pieces))
@@ -148,6 +160,14 @@ class TextCleaner:
     def _moved(self, value: str, found: TextDate) -> str | None:
         assert self._days is not None  # noqa: S101  the caller looked
         return found.moved(self._days) if self._days else value[found.start : found.stop]
+
+    def _spelled_out(self, value: str) -> Iterator[_Piece]:
+        """Yield runs of single letters, but a few, the alphabet, and what spells a known word."""
+        for match in _SINGLES.finditer(value):
+            word = "".join(filter(str.isalpha, fold(match[0])))
+            harmless = len(word) < SPELT or is_known(word) or word in ascii_lowercase
+            if self._own.is_own(word) or not harmless:
+                yield _Piece(*match.span(), MASK, True)
 
     def _tokens(self, value: str, settled: list[_Piece]) -> list[_Piece]:
         """Judge the tokens between what is settled; those that stay are pieces too."""

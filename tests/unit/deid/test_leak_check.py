@@ -195,6 +195,12 @@ def test_parts_of_longer_words_and_numbers_are_no_hit(values: dict[str, object])
     assert {hit for hit in found if hit.kind is not Kind.NAME or "Zs" not in str(values)} == set()
 
 
+@pytest.mark.parametrize("text", ["by O K O N K W O, CT", "O.K.O.N.K.W.O", "o-k-o-n-k-w-o"])
+def test_a_name_spelled_out_is_found(text: str) -> None:
+    needles = Needles(frozenset({Needle(Kind.NAME, "Okonkwo")}))
+    assert search(file_with(StudyDescription=text), needles)
+
+
 def test_short_names_are_found_in_reports_of_any_length() -> None:
     needles = Needles(short=frozenset({"wu"}))
     report = "lung and liver, " * 1000
