@@ -100,6 +100,7 @@ def instance_row(
         "length": record.length,
         "stored": "original" if record.original else "split",
         "pixels": pixels,
+        "origin": record.origin or None,
         "received": datetime.fromisoformat(manifest.created),
     }
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from voxelvault.intake.face import IntakeFace
+
 if TYPE_CHECKING:
     from voxelvault.access import VaultOptions
     from voxelvault.audit.view import AuditView
@@ -20,8 +22,7 @@ if TYPE_CHECKING:
     from voxelvault.derived.listing import CacheInfo, EvictReport
     from voxelvault.export import ExportReport
     from voxelvault.formats.report import FormatReport
-    from voxelvault.intake.ingest import IngestReport
-    from voxelvault.intake.quarantine import Quarantined
+    from voxelvault.intake.memory import Stored
     from voxelvault.reading.served_face import Instance
     from voxelvault.resources import Resources
     from voxelvault.series import Series
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 PathLike = str | os.PathLike[str]
 
 
-class Vault(AbstractContextManager["Vault"]):
+class Vault(IntakeFace, AbstractContextManager["Vault"]):
     """An open vault. Made by `create` and `open`.
 
     Attributes
@@ -85,54 +86,35 @@ class Vault(AbstractContextManager["Vault"]):
         resources = self.resources
         return AuditView(resources.log, resources.audit, resources.who, resources.purpose)
 
-    def ingest(
-        self,
-        *paths: PathLike | Sequence[PathLike],
-        issuer: str | None = None,
-        move: bool = False,
-        dry_run: bool = False,
-        codec: str | None = None,
-        progress: bool = True,
-        client: Any = None,
-        unsafe_spill: bool = False,
-    ) -> IngestReport:
-        """Take DICOM in: folders, files, zip and tar archives, DICOMDIRs.
+    def store(self, files: Sequence[bytes], study_id: str, *, origin: str) -> Stored:
+        """Take instances that a pipeline made of a study in from memory, all or none of them.
 
         Parameters
         ----------
-        *paths : path, or list of paths
-            What to take.
-        issuer : str, optional
-            Issuer of patient ids whose header names none; by default the source's name in the
-            configuration.
-        move : bool
-            Delete each source file once it is safely in the vault.
-        dry_run : bool
-            Read and report only.
-        codec : str, optional
-            Instead of the vault's default.
-        progress : bool
-            Show a progress bar.
-        client : optional
-            Workers instead of threads: ``"local"``, a scheduler's address (``tls://…``), a Dask
-            client, or `voxelvault.cluster.local.LocalWorkers`.
-        unsafe_spill : bool
-            Also where workers may write what they hold to their disks; entered in the log.
+        files : sequence of bytes
+            DICOM Part 10 files, 256 MiB together at most.
+        study_id : str
+            Opaque id of the study that their headers name.
+        origin : str
+            The pipeline's name; it stands in the column `origin` of `instances`, which is empty for
+            what was sent in.
 
         Returns
         -------
-        IngestReport
-            What became of every file; print it.
-        """
-        from voxelvault.display.progress import Progress
-        from voxelvault.intake.ingest import IngestOptions, ingest
+        Stored
+            Opaque ids, and how many are new.
 
-        options = IngestOptions(issuer, move, dry_run, codec)
-        bar = Progress("ingest", shown=None if progress else False)
-        with bar, self._crew(client, unsafe_spill) as crew:
-            report = ingest(self.resources, paths, options, lambda files, _size: bar.advance(files), crew)
+        Raises
+        ------
+        MalformedDicom, IntegrityError, UsageError, PolicyDenied, AuditError, StorageError
+            Nothing was stored; there is no quarantine for what is made here.
+        """
+        from voxelvault.intake.memory import store
+        from voxelvault.reading.packs import issuer_of_study
+
+        stored = store(self.resources, files, study_id, origin, issuer_of_study(self.resources, study_id))
         self._sessions.drop()
-        return report
+        return stored
 
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Result:
         """Query the catalog: tables patients, studies, series, instances, stacks, frames, audit, ….
@@ -349,12 +331,6 @@ class Vault(AbstractContextManager["Vault"]):
             report = compact(self.resources, dry_run=dry_run, advance=bar.advance, crew=crew)
         self._sessions.drop()
         return report
-
-    def quarantine(self) -> list[Quarantined]:
-        """List the files kept aside, with reasons; sources may identify people, so this is logged."""
-        from voxelvault.intake.quarantine import quarantine_list
-
-        return quarantine_list(self.resources)
 
     def reindex(self, tags: PathLike | None = None, *, client: Any = None, unsafe_spill: bool = False) -> int:
         """Extract typed columns anew from every stored header; return the number of instances.

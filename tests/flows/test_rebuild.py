@@ -46,6 +46,9 @@ def fill(vault: Vault, folder: Path) -> None:
         take(person_file(instance=instance, pixel=instance, PatientName="Doe^Jo^Ann"))
     vault.merge_subjects(subject(married), subject(doe))
     take(person_file(study=2, instance=2, PatientName="Married^Jo"))
+    ours = [person_file(study=2, series=8, instance=n, pixel=n, PatientName="Married^Jo") for n in (1, 2)]
+    for file in ours:  # two packs, to be joined
+        vault.store([file], of(vault, married)["study_id"], origin="demo")
     one, other = (person_file("A", study=n, pixel=n, SOPInstanceUID=SOP) for n in (11, 12))
     take(one)
     take(other, person_file("B", study=13))
@@ -119,6 +122,7 @@ def test_every_table_comes_out_the_same(path: Path, tmp_path: Path) -> None:
     with open_again(path) as vault:
         before, files = tables(vault), exported(vault, tmp_path / "before")
     assert all(before[name] for name in TABLES if name != "releases")
+    assert sum("('origin', 'demo')" in row for row in before["instances"]) == 2
     planned = rebuilt(path, dry_run=True)
     report = rebuilt(path)
     assert (planned.packs, report.lost, report.unfinished) == (report.packs, {}, 0)

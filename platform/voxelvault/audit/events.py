@@ -115,7 +115,7 @@ ALLOWED: Mapping[Kind, _Allowed] = {
         f"{_SCOPE} pack object quarantine",
         f"files instances series studies subjects frames bytes duplicates quarantined conflicts {_NUMBERS}",
         _HEADS,
-        "codec mode",
+        "codec mode origin",
         manifests=True,
     ),
     Kind.HANDLE_OPENED: _allow(f"{_SCOPE} grant", "members", "members", "type", text=True),

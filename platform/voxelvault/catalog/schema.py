@@ -78,6 +78,7 @@ INSTANCES = _table(
         "length": "BIGINT",
         "stored": "VARCHAR",
         "pixels": "VARCHAR",
+        "origin": "VARCHAR",
         "header": "VARCHAR",
         "received": "TIMESTAMP",
     },

@@ -66,6 +66,11 @@ class Source:
         return "file" if self.member is None else "member"
 
     @property
+    def origin(self) -> str:
+        """Which pipeline of this vault made it; empty for whatever is sent in."""
+        return ""
+
+    @property
     def display(self) -> str:
         """The sender's own name for it: identifying, for the interactive report only."""
         return _display(self.path, self.member)

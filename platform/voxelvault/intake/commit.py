@@ -17,7 +17,7 @@ from voxelvault.catalog.catalog import CommitInfo
 from voxelvault.crypto.streaming_aead import Kind as SealedKind
 from voxelvault.dicom.geometry import FrameAttributes
 from voxelvault.dicom.read import Header
-from voxelvault.errors import AuditError, ObjectMissing, StorageError
+from voxelvault.errors import AuditError, ObjectMissing, StorageError, UsageError
 from voxelvault.intake.directory import Directory, Newcomer, utc_now
 from voxelvault.intake.identity import Person
 from voxelvault.intake.quarantine import Quarantined, Refused, seal_aside
@@ -74,6 +74,8 @@ class Draft:
     stacks: tuple[StackRecord, ...] = ()
     headers: SealedRef | None = None
     header_chunks: tuple[tuple[int, int], ...] = ()
+    study_id: str = ""
+    """Where it must be placed, if anywhere: opaque id."""
 
     def newcomer(self) -> Newcomer:
         """Return what the directory must know to place it."""
@@ -114,7 +116,11 @@ def log_intent(resources: Resources, action: str, role: str, ids: Sequence[str])
 
 
 def commit_batch(
-    resources: Resources, action: str, drafts: Sequence[Draft], aside: Sequence[Refused]
+    resources: Resources,
+    action: str,
+    drafts: Sequence[Draft],
+    aside: Sequence[Refused],
+    origin: str = "",
 ) -> Committed:
     """Place the drafts, seal their manifests, and commit keys and catalog.
 
@@ -128,6 +134,8 @@ def commit_batch(
         Packs whose objects are durable.
     aside : sequence of Refused
         Files for the quarantine.
+    origin : str
+        Which pipeline made them; the log names it.
 
     Returns
     -------
@@ -138,6 +146,8 @@ def commit_batch(
     ------
     AuditError
         Without a commit nothing is stored; the message says so if only the outcome is missing.
+    UsageError
+        A draft belongs to another study than it must.
     CatalogError, StorageError
         Nothing of it is stored.
     """
@@ -158,7 +168,7 @@ def commit_batch(
             done.quarantined.append(item)
         done.info = lease.commit(directory.changes(), resources.keys.commit)
     try:
-        _log_outcome(resources, action, done)
+        _log_outcome(resources, action, done, origin)
     except AuditError:
         raise AuditError(
             "the last files were stored, but the log could not take the outcome: put right what keeps it "
@@ -188,7 +198,7 @@ def _check_there(resources: Resources, object_ids: Iterable[str]) -> None:
             ) from None
 
 
-def _log_outcome(resources: Resources, action: str, done: Committed) -> None:
+def _log_outcome(resources: Resources, action: str, done: Committed, origin: str) -> None:
     manifests = sorted(done.manifests.items())
     parts = [manifests[at : at + MANIFESTS_AN_ENTRY] for at in range(0, len(manifests), MANIFESTS_AN_ENTRY)]
     counts = {
@@ -212,6 +222,7 @@ def _log_outcome(resources: Resources, action: str, done: Committed) -> None:
                 counts=(counts if number == 0 else {}) | heads,
                 digests=digests,
                 manifests=dict(part),
+                codes={"origin": (origin,)} if origin else {},
             )
             for number, part in enumerate(parts or [[]])
         ]
@@ -221,6 +232,10 @@ def _log_outcome(resources: Resources, action: str, done: Committed) -> None:
 def _commit_draft(resources: Resources, directory: Directory, draft: Draft, done: Committed) -> None:
     directory.now = utc_now()
     identity, key_id = directory.place(resources, draft.newcomer())
+    if draft.study_id not in ("", identity.study_id):
+        raise UsageError(
+            "the files name another patient or study than the one they are for; nothing was stored"
+        )
     versions = [directory.admit(member.record, identity) for member in draft.members]
     kept = [(member, version) for member, version in zip(draft.members, versions, strict=True) if version]
     done.duplicates += len(versions) - len(kept)

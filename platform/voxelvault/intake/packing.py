@@ -65,6 +65,7 @@ class Press:
             sha256=candidate.sha256,
             codec=self.codec,
             pool=self.pool,
+            origin=candidate.source.origin,
         )
         frames = [] if prepared.key is None else frame_attributes(candidate.header, len(prepared.chunks))
         return prepared, frames, header_values(candidate.header, self.tags)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,9 @@ from voxelvault.intake.ingest import (
     issuer_of,
     without_duplicates,
 )
+from voxelvault.intake.memory import HeldSource
 from voxelvault.intake.quarantine import Quarantined, Reason, Refused, quarantined_bytes
-from voxelvault.model import Buffer, new_id
+from voxelvault.model import new_id
 from voxelvault.policy.access import Request, require
 from voxelvault.readonly import require_writable
 from voxelvault.resources import Resources
@@ -37,28 +37,10 @@ IDS_AN_ENTRY = 256
 
 
 @dataclass(frozen=True, slots=True)
-class SealedSource(Source):
-    """A file that the vault itself keeps aside, as `ingest` takes it: from memory, never removed."""
+class SealedSource(HeldSource):
+    """A file that the vault itself keeps aside; its sealed bytes stay until maintenance drops them."""
 
-    data: bytes = b""
     quarantine_id: str = ""
-
-    @property
-    def display(self) -> str:
-        """Where it came from, as it was noted then."""
-        return str(self.path)
-
-    @contextmanager
-    def open(self) -> Iterator[Buffer]:
-        """Give the bytes."""
-        yield self.data
-
-    def read(self) -> Buffer:
-        """Return the bytes."""
-        return self.data
-
-    def remove(self) -> None:
-        """Leave it: the sealed bytes stay until maintenance drops what is resolved."""
 
 
 @dataclass(slots=True)
@@ -180,7 +162,7 @@ def _examined(resources: Resources, row: Row, options: IngestOptions) -> Candida
     if not row["object_id"]:
         return Reason.of(row["reason"])
     data = quarantined_bytes(resources, row)
-    source = SealedSource(Path(row["source"]), len(data), None, data, row["quarantine_id"])
+    source = SealedSource(Path(row["source"]), len(data), None, data, quarantine_id=row["quarantine_id"])
     outcome = examine(source, issuer_of(source, options))
     if outcome is None:
         return Reason.of(row["reason"])

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from voxelvault.errors import IntegrityError
+from voxelvault.errors import IntegrityError, UnknownUID
 from voxelvault.model import SealedRef
 from voxelvault.resources import Resources
 from voxelvault.storage.pack import MANIFEST_LABEL, Manifest, manifest_from_bytes
@@ -147,3 +147,21 @@ def manifest_ref(row: Mapping[str, Any]) -> SealedRef:
         int(str(row["manifest_length"])),
         str(row["manifest_sha256"]),
     )
+
+
+def issuer_of_study(resources: Resources, study_id: str) -> str:
+    """Return the issuer of the patient id that a study came in with, empty where there was none.
+
+    The study may belong to another subject by now: its packs remember.
+
+    Raises
+    ------
+    UnknownUID
+        There is no such study.
+    """
+    rows = resources.catalog.query(
+        "select * from packs where study_id = $id order by created, pack_id limit 1", {"id": study_id}
+    ).to_pylist()
+    if not rows:
+        raise UnknownUID("no such study in this vault; a query on the table `studies` lists them")
+    return open_manifest(resources, manifest_ref(rows[0])).identity.issuer

@@ -95,6 +95,8 @@ class InstanceRecord:
     pieces : tuple of int
         Lengths in bytes of literal, pixels, literal, …, literal: literals come one after another
         from the header stream at `literal_offset`, pixels from the frames.
+    origin : str
+        Which pipeline made it here; empty for what was sent in.
     stack, first, count : int
         Frames `first` to `first + count` of that stack; `stack` is -1 where there are none.
     fragments : tuple of int
@@ -115,6 +117,7 @@ class InstanceRecord:
     count: int = 0
     fragments: tuple[int, ...] = ()
     original: SealedRef | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,8 @@ def manifest_to_bytes(manifest: Manifest) -> bytes:
     records = tuple(manifest.instances)
     columns = {name: [getattr(record, name) for record in records] for name in _FIELDS}
     columns["original"] = [asdict(ref) if ref else None for ref in columns["original"]]
+    if not any(columns["origin"]):
+        del columns["origin"]
     whole["instances"] = columns
     document = json.dumps(whole, sort_keys=True, separators=(",", ":"))
     return bytes(imagecodecs.zstd_encode(document.encode(), level=3))
@@ -237,7 +242,7 @@ class _Instances(Sequence[InstanceRecord]):
     """Records made when they are asked for: reading a frame needs none of them."""
 
     def __init__(self, columns: dict[str, list[Any]]) -> None:
-        if not isinstance(columns, dict) or set(columns) != set(_FIELDS):
+        if not isinstance(columns, dict) or set(columns) | {"origin"} != set(_FIELDS):
             raise ValueError("the instances' columns are not those of a record")
         lengths = {len(column) if isinstance(column, list) else -1 for column in columns.values()}
         if len(lengths) != 1 or -1 in lengths:

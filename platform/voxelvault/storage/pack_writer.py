@@ -84,6 +84,7 @@ class PackWriter:
             len(prepared.chunks),
             prepared.fragments,
             original,
+            prepared.origin,
         )
         self._add_literals(prepared.literals)
         self._instances.append(record)

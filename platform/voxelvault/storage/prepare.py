@@ -60,6 +60,8 @@ class Prepared:
         The whole file, where it must be kept as it is.
     pixels : str
         ``array`` (our codec), ``codestream`` (the sender's), ``none`` or ``undecodable``.
+    origin : str
+        Which pipeline made it here; empty for what was sent in.
     """
 
     instance_id: str
@@ -75,6 +77,7 @@ class Prepared:
     fragments: tuple[int, ...] = ()
     original: tuple[Buffer, ...] = ()
     pixels: str = "none"
+    origin: str = ""
 
 
 def prepare(
@@ -86,6 +89,7 @@ def prepare(
     sha256: str,
     codec: str,
     pool: DecoderPool,
+    origin: str = "",
 ) -> Prepared:
     """Encode and verify one instance.
 
@@ -101,6 +105,8 @@ def prepare(
         Preferred codec for native pixels.
     pool : DecoderPool
         Child processes that decode the sender's codestreams.
+    origin : str
+        Which pipeline made it here; empty for what was sent in.
 
     Returns
     -------
@@ -122,6 +128,7 @@ def prepare(
         len(data),
         literals=(data,),
         pieces=(len(data),),
+        origin=origin,
     )
     span = part10.pixels
     if span is None:

@@ -113,6 +113,7 @@ def _prepared(reader: PackReader, record: InstanceRecord) -> Prepared:
         digests=tuple(stack.digests[frame] for frame in frames) if stack else (),
         fragments=record.fragments,
         original=tuple(reader.original(record)),
+        origin=record.origin,
     )
 
 
