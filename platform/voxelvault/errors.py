@@ -44,6 +44,7 @@
     │   └── GrantExpired           what was lent to a worker process is no longer valid
     ├── ForkedProcess              a handle was used in a forked child
     ├── WorkerDied                 a loader's worker process was killed
+    ├── ChildDied                  a confined process died or hung on a stranger's bytes
     ├── MissingExtra               an optional package is not installed
     └── PluginFailed               a package that adds to this one can't be loaded
 
@@ -253,6 +254,20 @@ class ForkedProcess(VoxelVaultError):
 
 class WorkerDied(VoxelVaultError):
     """A loader's worker process was killed; iterate again to start others."""
+
+
+class ChildDied(VoxelVaultError):
+    """A confined process died on what it was given, or was not done in time.
+
+    Attributes
+    ----------
+    hung : bool
+        It was not done in time.
+    """
+
+    def __init__(self, message: str = "the confined process died; try again", *, hung: bool = False) -> None:
+        self.hung = hung
+        super().__init__(message)
 
 
 class MissingExtra(VoxelVaultError):

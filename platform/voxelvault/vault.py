@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from voxelvault.crew import Crew
     from voxelvault.derived.cache import Cache
     from voxelvault.derived.listing import CacheInfo, EvictReport
+    from voxelvault.documents import Documents
     from voxelvault.export import ExportReport
     from voxelvault.formats.report import FormatReport
     from voxelvault.intake.memory import Stored
@@ -251,13 +252,12 @@ class Vault(IntakeFace, AbstractContextManager["Vault"]):
     ) -> ExportReport | FormatReport:
         """Write the original files, byte for byte, with a manifest of their hashes; or volumes.
 
-        Volumes are decrypted copies for other tools, named by opaque ids. A warning says that they
-        leave the vault (`voxelvault.formats.report.LeavesTheVault`).
+        Volumes are decrypted copies, named by opaque ids; a warning says that they leave the vault.
 
         Parameters
         ----------
         out : path
-            Folder; made if need be. What lies there already is never overwritten.
+            Folder; made if need be. What lies there is never overwritten.
         study, series : str, optional
             UIDs; without them everything goes out.
         format : {"dicom", "nifti", "ome-zarr"}
@@ -297,7 +297,7 @@ class Vault(IntakeFace, AbstractContextManager["Vault"]):
         against : str, optional
             A checkpoint kept elsewhere.
         client, unsafe_spill : optional
-            Workers that read the packs; as for `ingest`.
+            Workers; as for `ingest`.
         """
         from voxelvault.display.progress import Progress
         from voxelvault.upkeep.verify import VerifyOptions, verify
@@ -311,15 +311,12 @@ class Vault(IntakeFace, AbstractContextManager["Vault"]):
     ) -> CompactReport:
         """Join the many small packs of series that arrived image by image.
 
-        Who has a series open keeps reading what there was; `verify(repair=True)` sweeps that a week
-        later.
+        Who has a series open keeps reading what there was; a later `verify(repair=True)` sweeps that.
 
         Parameters
         ----------
         dry_run : bool
             Only count.
-        progress : bool
-            Show a progress bar.
         client, unsafe_spill : optional
             Workers that read and write; as for `ingest`.
         """
@@ -338,8 +335,7 @@ class Vault(IntakeFace, AbstractContextManager["Vault"]):
         Parameters
         ----------
         tags : path, optional
-            A site's tag list (TOML, as `dicom/tags.toml`): it becomes the vault's. Open series are
-            closed.
+            A site's tag list (TOML, as `dicom/tags.toml`): it becomes the vault's. Open series close.
         client, unsafe_spill : optional
             Workers that read the headers; as for `ingest`.
         """
@@ -397,6 +393,12 @@ class Vault(IntakeFace, AbstractContextManager["Vault"]):
         chosen: Any = {"stale": stale, "limit_bytes": limit_bytes, "everything": everything}
         return evict(self.resources, cache, **chosen, dry_run=dry_run)
 
+    def documents(self, area: str) -> Documents:
+        """Open an area of sealed documents that a pipeline keeps: models, settings; nothing of a patient."""
+        from voxelvault.documents import Documents
+
+        return Documents(self.resources, area)
+
     def summary(self) -> dict[str, object]:
         """Return counts by modality and transfer syntax, and sizes; nothing that names anybody."""
         from voxelvault.access import summary
@@ -419,7 +421,7 @@ class Vault(IntakeFace, AbstractContextManager["Vault"]):
 
         return crew_of(self.resources, client, unsafe_spill=unsafe_spill)
 
-    def _ask(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Result:
+    def _ask(self, query: str, parameters: Any = None) -> Result:
         return self._sessions.fresh(self.resources).sql(query, parameters)
 
 

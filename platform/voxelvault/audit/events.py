@@ -60,6 +60,8 @@ class Kind(StrEnum):
     LEDGER_APPROVED = "ledger.approved"
     LEDGER_OPENED = "ledger.opened"
     RELEASE_MADE = "release.made"
+    DOCUMENT_STORED = "document.stored"
+    DOCUMENT_REMOVED = "document.removed"
 
 
 class Outcome(StrEnum):
@@ -184,6 +186,8 @@ ALLOWED: Mapping[Kind, _Allowed] = {
         "policy receipts members",
         "profile options format notes reason",
     ),
+    Kind.DOCUMENT_STORED: _allow("document", "bytes", "document about", "area"),
+    Kind.DOCUMENT_REMOVED: _allow("document", digests="about", codes="area"),
 }
 """What an event of each kind may carry, by name; anything else is refused.
 

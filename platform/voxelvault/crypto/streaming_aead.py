@@ -70,6 +70,7 @@ class Kind(IntEnum):
     DERIVED = 9
     QUARANTINE = 10
     PROJECT = 11
+    DOCUMENT = 12
 
 
 @dataclass(frozen=True, slots=True)

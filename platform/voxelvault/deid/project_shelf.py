@@ -15,16 +15,15 @@ Only the project's document is ever replaced, and that from the version that was
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from voxelvault.crypto.key_tree import Role
-from voxelvault.crypto.streaming_aead import HEAD_LENGTH, Kind, Opener, Preamble, Sealer
+from voxelvault.crypto.streaming_aead import Kind
 from voxelvault.errors import ObjectMissing, UsageError
 from voxelvault.model import ObjectStore
 from voxelvault.storage.layout import PROJECTS
+from voxelvault.storage.sealed_documents import PathKeys, SealedDocuments
 
 DOCUMENT = "project"
 """Name of a project's own document."""
@@ -46,20 +45,6 @@ class Shelf(Protocol):
 
     def names(self, folder: str) -> Iterator[str]:
         """Yield the names of the documents below a folder, in order."""
-
-
-class PathKeys(Protocol):
-    """What sealing needs of a key ring."""
-
-    @property
-    def vault_id(self) -> str:
-        """The vault's id."""
-
-    def keys_of(self, role: Role, /) -> Sequence[str]:
-        """Ids of the keys of a role, the oldest first."""
-
-    def sub_key(self, key_id: str, label: str, /) -> bytes:
-        """Return the sub-key for one use."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +81,7 @@ class FolderShelf:
         yield from sorted(info.name[start:] for info in listed)
 
 
-class SealedShelf:
+class SealedShelf(SealedDocuments):
     """A project inside a vault: every document is sealed under a key of the vault.
 
     Parameters
@@ -110,54 +95,7 @@ class SealedShelf:
     """
 
     def __init__(self, objects: ObjectStore, keys: PathKeys, project_id: str) -> None:
-        self._plain = FolderShelf(objects, f"{PROJECTS}/{project_id}/")
-        self._keys = keys
-
-    def put(self, name: str, data: bytes) -> None:
-        """Store a document; see `Shelf`."""
-        self._plain.put(name, self._seal(name, data))
-
-    def swap(self, name: str, data: bytes, expected: str | None) -> None:
-        """Replace a document; see `Shelf`."""
-        self._plain.swap(name, self._seal(name, data), expected)
-
-    def get(self, name: str) -> tuple[bytes, str]:
-        """Return a document and its version; see `Shelf`.
-
-        Raises
-        ------
-        IntegrityError
-            It was changed, or stood under another name or in another project.
-        """
-        sealed, version = self._plain.get(name)
-        key_id, key = self._key()
-        preamble = Preamble(Kind.PROJECT, self._object_id(name), key_id)
-        opener = Opener(key, sealed[:HEAD_LENGTH], self._keys.vault_id, len(sealed), preamble)
-        out = bytearray(opener.size)
-        first, last = opener.cipher_range(0, opener.size)
-        opener.open_range(memoryview(sealed)[first:last], 0, opener.size, memoryview(out))
-        return bytes(out), version
-
-    def names(self, folder: str) -> Iterator[str]:
-        """Yield names below a folder; see `Shelf`."""
-        return self._plain.names(folder)
-
-    def _seal(self, name: str, data: bytes) -> bytes:
-        key_id, key = self._key()
-        sealed = bytearray()
-        preamble = Preamble(Kind.PROJECT, self._object_id(name), key_id)
-        sealer = Sealer(key, preamble, self._keys.vault_id, sealed.extend)
-        sealer.write(data)
-        sealer.close()
-        return bytes(sealed)
-
-    def _key(self) -> tuple[str, bytes]:
-        key_id = self._keys.keys_of(Role.PATHS)[0]
-        return key_id, self._keys.sub_key(key_id, _LABEL)
-
-    def _object_id(self, name: str) -> str:
-        # The place is part of the seal: no document passes for another.
-        return hashlib.sha256((self._plain.prefix + name).encode()).hexdigest()[:32]
+        super().__init__(objects, keys, f"{PROJECTS}/{project_id}", _LABEL, Kind.PROJECT)
 
 
 def projects_in(objects: ObjectStore) -> list[str]:

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import queue
-import select
-import subprocess
-import sys
 import time
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from pathlib import Path
 from types import TracebackType
-from typing import IO, cast
 
 import numpy as np
 
-from voxelvault.dicom import sandbox
+from voxelvault.confining.child import ConfinedChild
 from voxelvault.dicom.decode_child import (
     ANSWER,
     DONE,
     EXHAUSTED,
-    IS_READY,
-    READY,
     REFUSED,
     REQUEST,
     UNSUPPORTED,
 )
 from voxelvault.dicom.decoders import check_frame
 from voxelvault.dicom.native import Pixels, frame_nbytes, frame_shape, native_dtype
-from voxelvault.errors import DecodeError, DecoderCrashed, UsageError, VoxelVaultError
+from voxelvault.errors import ChildDied, DecodeError, DecoderCrashed, UsageError, VoxelVaultError
 from voxelvault.model import Buffer, FrameSpec
 
 SPARE = 256 << 20
@@ -43,7 +35,6 @@ SPARE = 256 << 20
 FRAMES = 12
 """Frames' worth of memory that a decoder may use: OpenJPEG works in 32 bits, twice over."""
 
-_START_SECONDS = 60.0
 _REFUSALS = {
     REFUSED: "the codestream does not decode; export the original file and ask its sender for another copy",
     EXHAUSTED: "decoding ran out of memory; export the original file and read it elsewhere",
@@ -266,7 +257,7 @@ def _slots(workers: int) -> queue.LifoQueue[_Child | None]:
     return slots
 
 
-_after_fork: weakref.WeakSet[_Children | _Child] = weakref.WeakSet()
+_after_fork: weakref.WeakSet[_Children] = weakref.WeakSet()
 
 
 def _forget_children() -> None:
@@ -277,124 +268,47 @@ def _forget_children() -> None:
 os.register_at_fork(after_in_child=_forget_children)
 
 
-class _Child:
+class _Child(ConfinedChild):
     """One decoding process."""
 
     def __init__(self, module: str) -> None:
-        self._process = subprocess.Popen(  # noqa: S603  our own module, no foreign word in it
-            [sys.executable, "-P", "-s", "-S", "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=_environment(),
-            cwd="/",
-            bufsize=0,
-            start_new_session=True,  # Ctrl-C in the terminal is not for it
-        )
-        self._in, self._out = cast(IO[bytes], self._process.stdin), cast(IO[bytes], self._process.stdout)
-        _after_fork.add(self)
-        for pipe in (self._in, self._out):
-            os.set_blocking(pipe.fileno(), False)
-        ready = bytearray(READY.size)
         try:
-            self._read(memoryview(ready), time.monotonic() + _START_SECONDS)
-        except DecodeError:
-            self.kill()
+            super().__init__(module, ("voxelvault", "numpy", "imagecodecs"), SPARE)
+        except ChildDied:
             raise VoxelVaultError(_NO_START) from None
-        mark, held, self._base = READY.unpack(ready)
-        bounded = mark == IS_READY and sandbox.bound(self._process.pid, self._base + SPARE, _START_SECONDS)
-        self.confined = sandbox.words(held, bounded)
-
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self.forget()
-
-    def forget(self) -> None:
-        """Close the pipes and leave the process to whom it belongs."""
-        self._in.close()
-        self._out.close()
-        if self._process.returncode is None:
-            self._process.returncode = 0  # not ours to wait for
 
     def decode(
         self, transfer_syntax: str, codestream: Buffer, spec: FrameSpec, frame: Pixels, seconds: float
     ) -> str | None:
         """Fill `frame`; return why the child refused, None if it did not."""
+        try:
+            return self._decode(transfer_syntax, codestream, spec, frame, seconds)
+        except ChildDied as error:
+            raise DecoderCrashed(_HUNG if error.hung else _DIED) from None
+
+    def _decode(
+        self, transfer_syntax: str, codestream: Buffer, spec: FrameSpec, frame: Pixels, seconds: float
+    ) -> str | None:
         deadline = time.monotonic() + seconds
         head = json.dumps({"transfer_syntax": transfer_syntax, "spec": asdict(spec)}).encode()
         data = memoryview(codestream).cast("B")
-        space = self._base + SPARE + FRAMES * frame_nbytes(spec) + 2 * data.nbytes
-        sandbox.bound(self._process.pid, space, seconds)
-        self._write(memoryview(REQUEST.pack(len(head), data.nbytes) + head), deadline)
-        self._write(data, deadline)
+        self.bound(SPARE + FRAMES * frame_nbytes(spec) + 2 * data.nbytes, seconds)
+        self.write(memoryview(REQUEST.pack(len(head), data.nbytes) + head), deadline)
+        self.write(data, deadline)
         answer = bytearray(ANSWER.size)
-        self._read(memoryview(answer), deadline)
+        self.read(memoryview(answer), deadline)
         status, length = ANSWER.unpack(answer)
         if status in _REFUSALS:
             return _REFUSALS[status]
         if status != DONE or length != frame_nbytes(spec):  # a child taken over may answer anything
-            raise DecoderCrashed(_DIED)
-        self._read(frame.reshape(-1).view(np.uint8).data, deadline)
+            raise ChildDied
+        self.read(frame.reshape(-1).view(np.uint8).data, deadline)
         return None
-
-    def _write(self, data: memoryview, deadline: float) -> None:
-        fd = self._in.fileno()
-        while data.nbytes:
-            _wait(fd, select.POLLOUT, deadline)
-            try:
-                data = data[os.write(fd, data) :]
-            except BlockingIOError:
-                continue
-            except OSError:
-                raise DecoderCrashed(_DIED) from None
-
-    def _read(self, into: memoryview, deadline: float) -> None:
-        fd = self._out.fileno()
-        while into.nbytes:
-            _wait(fd, select.POLLIN, deadline)
-            try:
-                got = os.readv(fd, [into])
-            except BlockingIOError:
-                continue
-            if not got:
-                raise DecoderCrashed(_DIED)
-            into = into[got:]
-
-
-def _wait(fd: int, event: int, deadline: float) -> None:
-    """Sleep until the pipe is ready; `DecoderCrashed` at the deadline."""
-    poll = select.poll()
-    poll.register(fd, event)
-    left = deadline - time.monotonic()
-    if left <= 0 or not poll.poll(left * 1000):
-        raise DecoderCrashed(_HUNG)
 
 
 def processors() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _environment() -> dict[str, str]:
-    """Return the child's whole environment: where three packages are, and nothing of ours."""
-    roots = []
-    for name in ("voxelvault", "numpy", "imagecodecs"):
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.origin is not None:
-            roots.append(str(Path(spec.origin).parent.parent))
-    scrubbed = {
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(roots)),
-        "PYTHONNOUSERSITE": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-        "LC_ALL": "C.UTF-8",
-    }
-    libraries = os.environ.get("LD_LIBRARY_PATH")
-    return scrubbed | ({"LD_LIBRARY_PATH": libraries} if libraries else {})
 
 
 def _destination(out: Pixels | None, shape: tuple[int, ...], spec: FrameSpec) -> Pixels:

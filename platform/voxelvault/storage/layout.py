@@ -7,6 +7,7 @@
     objects/ab/    sealed objects under random ids, fanned out by the first two digits
     derived/ab/    caches: sealed and rebuildable
     projects/      projects of de-identification: sealed documents, named by random ids
+    documents/     what pipelines keep: sealed documents, by area and name
     catalog/       the catalog file and sealed Parquet
     audit/         Merkle tiles, sealed entries, checkpoints
     locks/         lock files of a local vault, leases of one in object storage: never objects
@@ -24,6 +25,7 @@ KEYS = "keys"
 OBJECTS = "objects"
 DERIVED = "derived"
 PROJECTS = "projects"
+DOCUMENTS = "documents"
 CATALOG = "catalog"
 AUDIT = "audit"
 LOCKS = "locks"
@@ -94,6 +96,7 @@ __all__ = [
     "AUDIT",
     "CATALOG",
     "DERIVED",
+    "DOCUMENTS",
     "KEYS",
     "LOCKS",
     "OBJECTS",

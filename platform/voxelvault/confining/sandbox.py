@@ -1,8 +1,8 @@
-"""What a decoding process gives up before it sees a stranger's bytes.
+"""What a process gives up before it sees a stranger's bytes.
 
 Everywhere: no new file descriptor, no growing file, no core dump, no further process. On Linux
 (x86_64, aarch64) the kernel also refuses every system call that decoding does not take
-(`voxelvault.dicom.seccomp`). Memory and processor time are set from outside, frame by frame
+(`voxelvault.confining.seccomp`). Memory and processor time are set from outside, frame by frame
 (`bound`), since a process that may lower its own limits may raise them again.
 """
 
@@ -16,7 +16,7 @@ import resource
 import sys
 import time
 
-from voxelvault.dicom.seccomp import ARCHITECTURES, INSTRUCTION, program
+from voxelvault.confining.seccomp import ARCHITECTURES, INSTRUCTION, program
 
 LIMITS, FILTER = 1, 2
 """What holds, as bits."""
@@ -26,18 +26,26 @@ _SET_MODE_FILTER, _ALL_THREADS = 1, 1
 _FINAL = ("RLIMIT_NOFILE", "RLIMIT_FSIZE", "RLIMIT_CORE", "RLIMIT_NPROC")
 
 
-def confine() -> int:
+def confine(*, threads: bool = False) -> int:
     """Give up files, network, programs and other processes, for good.
 
     Descriptors that are open stay usable. What is to be imported must have been.
+
+    Parameters
+    ----------
+    threads : bool
+        Further threads may be started where the filter holds, which tells them from processes.
 
     Returns
     -------
     int
         `LIMITS` and `FILTER`, as far as they hold.
     """
-    held = LIMITS if all([_lowered(name) for name in _FINAL]) else 0
-    return held | (FILTER if sys.platform == "linux" and _filtered() else 0)
+    # The limit on processes counts threads, and only the filter can tell them apart.
+    held = LIMITS if all([_lowered(name) for name in (_FINAL[:-1] if threads else _FINAL)]) else 0
+    if sys.platform == "linux" and _filtered(threads):
+        return held | FILTER
+    return held if not threads or _lowered(_FINAL[-1]) else 0
 
 
 def _lowered(name: str) -> bool:
@@ -53,12 +61,12 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
-def _filtered() -> bool:
+def _filtered(threads: bool) -> bool:
     """Install the filter for every thread; False where the kernel or the machine has none."""
     calls = ARCHITECTURES.get(platform.machine())
     if calls is None:
         return False
-    code = program(calls, os.getpid())
+    code = program(calls, os.getpid(), threads=threads)
     filled = _Program(len(code) // INSTRUCTION.size, code)
     libc = ctypes.CDLL(None, use_errno=True)
     long, nothing = ctypes.c_ulong, ctypes.c_ulong(0)
@@ -71,7 +79,7 @@ def _filtered() -> bool:
 
 
 def bound(process_id: int, address_space: int, seconds: float) -> bool:
-    """Bound memory and processor time of a decoding process for its next frame.
+    """Bound memory and processor time of a confined process for what it does next.
 
     Parameters
     ----------

@@ -16,11 +16,11 @@ import pydicom
 import pytest
 from pydicom.encaps import generate_frames
 
-from voxelvault.dicom import sandbox, seccomp
+from voxelvault.confining import sandbox, seccomp
+from voxelvault.confining.seccomp import ALLOW, ARCHITECTURES, ENOSYS, EPERM, INSTRUCTION, KILL, program
 from voxelvault.dicom.decode import DECODERS, DecoderPool, decode_frame
 from voxelvault.dicom.part10 import parse
 from voxelvault.dicom.read import Header, frame_spec
-from voxelvault.dicom.seccomp import ALLOW, ARCHITECTURES, ENOSYS, EPERM, INSTRUCTION, KILL, program
 from voxelvault.errors import DecodeError, DecoderCrashed
 from voxelvault.model import FrameSpec
 from voxelvault.testing.misbehaving_decoder import ATTEMPTS
@@ -81,7 +81,7 @@ def test_every_syntax_in_the_data_decodes_in_confinement(shared_dicom: Path) -> 
 LIMITS_ONLY = """
 import os, platform, sys
 platform.machine = lambda: "abacus"
-from voxelvault.dicom import sandbox, seccomp
+from voxelvault.confining import sandbox, seccomp
 held = sandbox.confine()
 assert sandbox.words(held, True) == "limits only: this system has no seccomp filter", held
 try:
@@ -102,13 +102,15 @@ def test_what_holds_in_part_is_not_said_to_hold() -> None:
     assert not sandbox.bound(2**22 + 5, 1 << 30, 1.0)  # no such process
 
 
-def decided(machine: str, number: int, *arguments: int, architecture: int | None = None) -> int:
+def decided(
+    machine: str, number: int, *arguments: int, architecture: int | None = None, threads: bool = False
+) -> int:
     """Run the filter as the kernel does."""
     calls = ARCHITECTURES[machine]
     words = {0: number, 4: calls.architecture if architecture is None else architecture}
     for place, argument in enumerate(arguments):
         words[16 + 8 * place] = argument
-    steps = list(INSTRUCTION.iter_unpack(program(calls, 77)))
+    steps = list(INSTRUCTION.iter_unpack(program(calls, 77, threads=threads)))
     at = loaded = 0
     while True:
         code, if_true, if_false, value = steps[at]
@@ -135,6 +137,8 @@ def test_the_filter_decides_as_its_table_says(machine: str) -> None:
     assert decided(machine, calls.tgkill, 78) == KILL
     assert decided(machine, calls.clone, 0x11) == KILL
     assert decided(machine, calls.clone, 0x3D0F00) == EPERM
+    assert decided(machine, calls.clone, 0x3D0F00, threads=True) == ALLOW
+    assert decided(machine, calls.clone, 0x11, threads=True) == KILL
     assert decided(machine, calls.clone3) == ENOSYS
     assert decided(machine, 5000) == EPERM
     assert decided(machine, calls.allowed[0], architecture=1) == KILL

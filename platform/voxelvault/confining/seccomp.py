@@ -114,7 +114,7 @@ ARCHITECTURES: Mapping[str, Calls] = {
 """By `platform.machine()`."""
 
 
-def program(calls: Calls, process_id: int) -> bytes:
+def program(calls: Calls, process_id: int, *, threads: bool = False) -> bytes:
     """Return the filter: `INSTRUCTION` after `INSTRUCTION`.
 
     Parameters
@@ -123,6 +123,8 @@ def program(calls: Calls, process_id: int) -> bytes:
         Of the machine it runs on.
     process_id : int
         Of the process it is for: the only one that may be sent a signal.
+    threads : bool
+        A thread is allowed instead of refused; a process is fatal all the same.
 
     Returns
     -------
@@ -141,7 +143,7 @@ def program(calls: Calls, process_id: int) -> bytes:
         writable = [_argument(2), *_when(_ANY_BIT, _EXECUTABLE, [_return(EPERM)]), _return(ALLOW)]
         steps += _when(_EQUAL, number, writable)
     itself = [_argument(0), *_when(_EQUAL, process_id, [_return(ALLOW)]), _return(KILL)]
-    thread = [_argument(0), *_when(_ANY_BIT, _THREAD, [_return(EPERM)]), _return(KILL)]
+    thread = [_argument(0), *_when(_ANY_BIT, _THREAD, [_return(ALLOW if threads else EPERM)]), _return(KILL)]
     steps += _when(_EQUAL, calls.tgkill, itself)
     steps += _when(_EQUAL, calls.clone, thread)
     steps += _when(_EQUAL, calls.clone3, [_return(ENOSYS)])
