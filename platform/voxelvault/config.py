@@ -225,6 +225,12 @@ class Pins:
                 _replace(self._path(vault_id), f"{text}\n".encode())
         return pin
 
+    def forget(self, vault_id: str) -> None:
+        """Drop the pin of a vault that is no more."""
+        with _errors():
+            for ending in ("json", "lock"):
+                (self._folder / f"{vault_id}.{ending}").unlink(missing_ok=True)
+
     def _path(self, vault_id: str) -> Path:
         return self._folder / f"{vault_id}.json"
 

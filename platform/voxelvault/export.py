@@ -369,4 +369,4 @@ def _write_manifest(path: Path, kept: Sequence[list[str]], lines: Sequence[list[
     writer.writerow(COLUMNS)
     writer.writerows([line for line in kept if line and line[0] not in new])
     writer.writerows(lines)
-    replace_file(path, text.getvalue().encode())
+    replace_file(path, [text.getvalue().encode()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -38,19 +39,32 @@ def write_new(path: Path, parts: Iterable[Buffer], *, private: bool = False) -> 
     return length
 
 
-def replace_file(path: Path, data: Buffer) -> None:
+def replace_file(path: Path, parts: Iterable[Buffer]) -> str:
     """Write a file, in the place of the one that is there; either the old or the new one is whole.
+
+    Returns
+    -------
+    str
+        Its SHA-256, hexadecimal.
 
     Raises
     ------
     NoSpace, NoPermission, StorageError
         The disk refused.
     """
+    digest = hashlib.sha256()
+
+    def counted() -> Iterator[Buffer]:
+        for data in parts:
+            digest.update(data)
+            yield data
+
     try:
-        with _part(path, [data]) as (part, _):
+        with _part(path, counted()) as (part, _):
             os.replace(part, path)
     except OSError as error:
         raise disk_error(error) from None
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -22,8 +22,8 @@ from voxelvault.interfaces.cli.app import main
 from voxelvault.releasing import hands
 from voxelvault.releasing.deidentify import Extras, Rules, release_folder
 from voxelvault.releasing.originals import FolderOriginals
-from voxelvault.releasing.places import verify_folder
 from voxelvault.releasing.projects import Using, create, using
+from voxelvault.releasing.proving import verify_folder
 from voxelvault.testing import synthetic
 from voxelvault.testing.planting import Planted, Planter, left, plant, written
 

@@ -18,7 +18,7 @@ import voxelvault as vv
 from voxelvault.errors import UsageError
 from voxelvault.interfaces.cli.app import main
 from voxelvault.releasing import forms
-from voxelvault.releasing.places import verify_folder
+from voxelvault.releasing.proving import verify_folder
 from voxelvault.testing import synthetic
 
 SECRETS = ("Zyxwqtop", "QQ4711XX", "Elsewhere Clinic", "19610213")

@@ -17,8 +17,8 @@ from voxelvault.interfaces.cli.app import main
 from voxelvault.releasing import hands
 from voxelvault.releasing.deidentify import Extras, Rules, release_folder
 from voxelvault.releasing.originals import FolderOriginals
-from voxelvault.releasing.places import verify_folder, verify_vault
 from voxelvault.releasing.projects import Using, create, using
+from voxelvault.releasing.proving import verify_folder, verify_vault
 from voxelvault.testing import synthetic
 
 

@@ -12,8 +12,8 @@ import pytest
 
 import voxelvault as vv
 from voxelvault.cluster.local import LocalWorkers
-from voxelvault.releasing.places import verify_vault
 from voxelvault.releasing.projects import create
+from voxelvault.releasing.proving import verify_vault
 from voxelvault.testing import synthetic
 
 

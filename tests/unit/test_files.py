@@ -70,8 +70,8 @@ def test_a_name_as_long_as_names_can_be(tmp_path: Path) -> None:
 
 
 def test_replacing_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    replace_file(tmp_path / "a", b"one")
-    replace_file(tmp_path / "a", b"two")
+    replace_file(tmp_path / "a", [b"one"])
+    replace_file(tmp_path / "a", [b"two"])
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "full")
@@ -79,7 +79,7 @@ def test_replacing_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(NoSpace):
-            replace_file(tmp_path / "a", b"three")
+            replace_file(tmp_path / "a", [b"three"])
     assert (tmp_path / "a").read_bytes() == b"two"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 

@@ -16,6 +16,9 @@ from typing import Any
 from voxelvault.deid.k_anonymity import Report
 from voxelvault.deid.receipt import Terms
 
+RECEIPTS = "receipts.jsonl"
+"""Name of a release's receipts, wherever it lies."""
+
 LIMITS = (
     "Pixels are linkable: the same image in another release, or at its source, can be recognised.",
     "Text was cleaned by lists of words and the patient's own values; what neither knows was masked, "
@@ -78,16 +81,6 @@ _CONTEXT: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
-class FileOf:
-    """A file that the card names: path in the release, media type, SHA-256 and length in bytes."""
-
-    path: str
-    media_type: str
-    sha256: str
-    length: int
-
-
-@dataclass(frozen=True)
 class Facts:
     """What the card tells.
 
@@ -105,8 +98,6 @@ class Facts:
         From `k_anonymity`.
     faces : str
         `deface`, `keep`, `refuse`, or empty where there was none.
-    files : sequence of FileOf
-        Receipts and tables.
     pattern : str
         Glob of the images, such as ``**/*.dcm``; empty for a release that is a vault.
     media_type : str
@@ -127,7 +118,6 @@ class Facts:
     body_parts: Mapping[str, int]
     anonymity: Report
     faces: str = ""
-    files: Sequence[FileOf] = ()
     pattern: str = "**/*.dcm"
     media_type: str = "application/dicom"
     description: str = ""
@@ -175,7 +165,10 @@ def croissant(facts: Facts) -> str:
         "version": "1.0.0",
         "isLiveDataset": False,
         "keywords": sorted(["DICOM", "de-identified", *facts.modalities]),
-        "distribution": [*map(_file_object, facts.files), *_file_set(facts)],
+        "distribution": [
+            *_file_set("receipts", RECEIPTS, "application/jsonl"),
+            *_file_set("images", facts.pattern, facts.media_type),
+        ],
         "variableMeasured": [
             {"@type": "sc:PropertyValue", "name": name, "value": count}
             for name, count in facts.counts.items()
@@ -197,39 +190,17 @@ def croissant(facts: Facts) -> str:
     return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
 
 
-def missing(facts: Facts) -> tuple[str, ...]:
-    """Return what Croissant demands and only the publisher can say: licence, url, creator, date."""
-    demanded = {
-        "license": facts.licence,
-        "url": facts.url,
-        "creator": facts.creators,
-        "datePublished": facts.published,
-    }
-    return tuple(name for name, value in demanded.items() if not value)
-
-
-def _file_object(one: FileOf) -> dict[str, Any]:
-    return {
-        "@type": "cr:FileObject",
-        "@id": one.path,
-        "name": one.path,
-        "contentUrl": one.path,
-        "contentSize": f"{one.length} B",
-        "encodingFormat": one.media_type,
-        "sha256": one.sha256,
-    }
-
-
-def _file_set(facts: Facts) -> list[dict[str, Any]]:
-    if not facts.pattern:
+def _file_set(name: str, pattern: str, media_type: str) -> list[dict[str, Any]]:
+    """Return a set of files; the receipts sign for the card, so the card has no digest of theirs."""
+    if not pattern:
         return []
     return [
         {
             "@type": "cr:FileSet",
-            "@id": "images",
-            "name": "images",
-            "encodingFormat": facts.media_type,
-            "includes": facts.pattern,
+            "@id": name,
+            "name": name,
+            "encodingFormat": media_type,
+            "includes": pattern,
         }
     ]
 
@@ -276,4 +247,4 @@ def _inline(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-__all__ = ["Facts", "FileOf", "LIMITS", "croissant", "markdown", "missing"]
+__all__ = ["LIMITS", "RECEIPTS", "Facts", "croissant", "markdown"]

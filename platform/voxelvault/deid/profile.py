@@ -106,6 +106,13 @@ class Profile:
         row = tables.listed(tag)
         return row is not None and any(row.options.get(option) == "K" for option in self.options)
 
+    def kept_by_site(self) -> tuple[str, ...]:
+        """Return the keywords of what a site's rules keep as it came, though the table removes it."""
+        from pydicom.datadict import keyword_for_tag
+
+        kept = (tag for tag in tables.numbers() if _keeps(self.site.find(tag, None)))
+        return tuple(keyword for keyword in map(keyword_for_tag, kept) if keyword)
+
     def _listed(self, row: Row, tag: int, vr: str, sop_class: str, nested: bool) -> Decision:
         name = f"E.1-1 {written(tag)}"
         if row.key == "50xxxxxx":  # a retired drawing in any of ten VRs: nothing can clean it
@@ -149,6 +156,10 @@ class Profile:
         if Option.RETAIN_FULL_DATES in self.options:
             return Action.KEEP
         return Action.SHIFT if Option.RETAIN_MODIFIED_DATES in self.options else Action.REMOVE
+
+
+def _keeps(decision: Decision | None) -> bool:
+    return decision is not None and decision.action is Action.KEEP
 
 
 def profile(

@@ -10,12 +10,13 @@
     receipts/<release>      receipts of a release
     pictures/<release>/<id> what was blanked in it, before and after; inside a vault alone
 
-Only the project's document is ever replaced, and that from the version that was read.
+Only the project's document is replaced, and that from the version that was read; and the receipts of
+a release that was killed as it was being signed for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +40,9 @@ class Shelf(Protocol):
 
     def swap(self, name: str, data: bytes, expected: str | None) -> None:
         """Replace a document that still is the version that was read; else `ObjectChanged`."""
+
+    def write(self, name: str, parts: Iterable[bytes]) -> None:
+        """Store a document, however large, in the place of one that is there."""
 
     def get(self, name: str) -> tuple[bytes, str]:
         """Return a document and its version; `ObjectMissing` if there is none."""
@@ -69,6 +73,11 @@ class FolderShelf:
     def swap(self, name: str, data: bytes, expected: str | None) -> None:
         """Replace a document; see `Shelf`."""
         self.objects.swap(self.prefix + name, data, expected)
+
+    def write(self, name: str, parts: Iterable[bytes]) -> None:
+        """Store a document, however large; see `Shelf`."""
+        self.objects.delete(self.prefix + name)
+        self.objects.put(self.prefix + name, parts)
 
     def get(self, name: str) -> tuple[bytes, str]:
         """Return a document and its version; see `Shelf`."""

@@ -17,9 +17,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from typing import Any, TypeAlias
 
 from cryptography.exceptions import InvalidSignature
@@ -132,9 +132,6 @@ class Made:
         _require(_DIGEST.fullmatch(self.sha256), "a digest")
 
 
-Line: TypeAlias = Receipt | Refusal | Made
-
-
 @dataclass(frozen=True)
 class Verification:
     """What a check of a release found.
@@ -167,64 +164,78 @@ class Verification:
         return not (self.changed or self.missing or self.extra or self.reordered)
 
 
-def issue(terms: Terms, entries: Iterable[Line], key: Ed25519PrivateKey, *, apart: bool = False) -> bytes:
-    """Write the receipts of a release.
+def order(path: str) -> str:
+    """Return what paths are in the order of: folder by folder, as a disk is walked."""
+    return path.replace("/", "\1")
+
+
+def issue(
+    terms: Terms,
+    files: Iterable[Receipt | Made],
+    refused: Iterable[Refusal],
+    key: Ed25519PrivateKey,
+    *,
+    apart: bool = False,
+) -> Iterator[bytes]:
+    """Yield the receipts of a release, line by line; nothing is held.
 
     Parameters
     ----------
     terms : Terms
         What holds for all files.
-    entries : iterable of Receipt, Refusal or Made
-        In any order: they are written by path, so that their order tells nothing.
+    files : iterable of Receipt or Made
+        By their paths (`order`), so that their order tells nothing.
+    refused : iterable of Refusal
+        By their sources.
     key : Ed25519PrivateKey
         The project's signing key.
     apart : bool
         The instances are no files of the release: it holds what was made from them.
 
-    Returns
-    -------
-    bytes
-        Lines of ASCII JSON.
-
     Raises
     ------
     UsageError
-        Two files have one path.
+        Two files have one path, or they are not in order.
     """
-    every = list(entries)
-    files = sorted((one for one in every if isinstance(one, Receipt | Made)), key=lambda one: one.path)
-    refused = sorted({one for one in every if isinstance(one, Refusal)}, key=lambda one: one.source)
-    if len({one.path for one in files}) < len(files):
-        raise UsageError("two files of the release have one path; release them into separate folders")
-    signer = key.public_key().public_bytes_raw().hex()
-    sort = "instance" if apart else "file"
-    counts = {"files": sum(isinstance(one, Receipt) for one in files), "refused": len(refused)}
-    bodies: Iterator[dict[str, Any]] = chain(
-        [{"format": FORMAT, "signer": signer, "terms": asdict(terms)}],
-        ({sort if isinstance(one, Receipt) else "made": asdict(one)} for one in files),
-        ({"refused": asdict(one)} for one in refused),
-        [{"seal": {**counts, "made": len(files) - counts["files"]}}],
-    )
-    lines, last = [], ""
-    for body in bodies:
+    last = ""
+    for body in _bodies(terms, files, refused, key.public_key().public_bytes_raw(), apart):
         line = _line({**body, "previous": last})
         last = hashlib.sha256(line).hexdigest()
-        lines.append(line)
-    lines.append(_line({"signature": key.sign(_CONTEXT + bytes.fromhex(last)).hex()}))
-    return b"\n".join(lines) + b"\n"
+        yield line + b"\n"
+    yield _line({"signature": key.sign(_CONTEXT + bytes.fromhex(last)).hex()}) + b"\n"
+
+
+def _bodies(
+    terms: Terms, files: Iterable[Receipt | Made], refused: Iterable[Refusal], signer: bytes, apart: bool
+) -> Iterator[dict[str, Any]]:
+    counts = {"files": 0, "refused": 0, "made": 0}
+    yield {"format": FORMAT, "signer": signer.hex(), "terms": asdict(terms)}
+    last = ""
+    for one in files:
+        if order(one.path) <= last:
+            raise UsageError("two files of the release have one path; release them into separate folders")
+        last = order(one.path)
+        made = isinstance(one, Made)
+        counts["made" if made else "files"] += 1
+        yield {"made" if made else "instance" if apart else "file": asdict(one)}
+    for refusal in refused:
+        counts["refused"] += 1
+        yield {"refused": asdict(refusal)}
+    yield {"seal": counts}
 
 
 def verify_release(
-    document: bytes, files: Iterable[tuple[str, Buffer]], signer: bytes | None = None
+    document: Iterable[bytes], files: Iterable[tuple[str, Buffer | None]], signer: bytes | None = None
 ) -> Verification:
     """Check a release against its receipts; no key of the project is needed.
 
     Parameters
     ----------
-    document : bytes
-        What `issue` wrote.
-    files : iterable of (str, bytes)
-        Path and content of each file of the release, in the order of their paths.
+    document : iterable of bytes
+        The lines that `issue` yielded, such as an open file.
+    files : iterable of (str, bytes or None)
+        Path and content of each file of the release, by their paths (`order`); None for what is no
+        plain file.
     signer : bytes, optional
         The project's public signing key, got from elsewhere. Without it, the document is only
         shown to agree with itself and with the files: someone else might have signed it.
@@ -241,16 +252,20 @@ def verify_release(
     NewerFormat
         The receipts were written by a newer version.
     """
-    head, *body = _chain(document, signer)
-    lying = (one.get("file") or one.get("made") for one in body)
+    lines = _chained(document, signer)
+    counts: Counter[str] = Counter()
     compared = _Comparison()
-    compared.run(((one["path"], one["sha256"]) for one in lying if one), files)
+    head = next(lines, None)
+    if head is None:
+        raise _forged()
+    terms = _terms(head)
+    compared.run(_lying(lines, counts), files)
     return Verification(
-        terms=Terms(**{name: _frozen(value) for name, value in head["terms"].items()}),
+        terms=terms,
         signer=bytes.fromhex(head["signer"]),
-        files=sum("file" in one or "instance" in one for one in body),
-        refused=sum("refused" in one for one in body),
-        made=sum("made" in one for one in body),
+        files=counts["file"] + counts["instance"],
+        refused=counts["refused"],
+        made=counts["made"],
         changed=tuple(compared.changed),
         missing=tuple(compared.wanted),
         extra=tuple(compared.found),
@@ -258,18 +273,25 @@ def verify_release(
     )
 
 
-def receipts_of(document: bytes, signer: bytes | None = None) -> Iterator[Receipt]:
-    """Yield the entries of a document after checking its chain and signature.
+def _lying(lines: Iterator[dict[str, Any]], counts: Counter[str]) -> Iterator[tuple[str, str]]:
+    """Count the entries of each sort, and yield path and digest of each file."""
+    for line in lines:
+        for sort in ("file", "made", "instance", "refused"):
+            counts[sort] += sort in line
+        one = line.get("file") or line.get("made")
+        if one:
+            try:
+                path, digest = one["path"], one["sha256"]
+            except (LookupError, TypeError):
+                raise _forged() from None
+            yield str(path), str(digest)
 
-    Raises
-    ------
-    IntegrityError, NewerFormat
-        As `verify_release`.
-    """
-    for line in _chain(document, signer):
-        entry = line.get("file") or line.get("instance")
-        if entry:
-            yield Receipt(**{**entry, "boxes": tuple(tuple(box) for box in entry["boxes"])})
+
+def _terms(head: Mapping[str, Any]) -> Terms:
+    try:
+        return Terms(**{name: _frozen(value) for name, value in head["terms"].items()})
+    except (TypeError, AttributeError, UsageError):
+        raise _forged() from None
 
 
 class _Comparison:
@@ -281,13 +303,13 @@ class _Comparison:
         self.changed: list[str] = []
         self.reordered: list[str] = []
 
-    def run(self, receipts: Iterator[tuple[str, str]], files: Iterable[tuple[str, Buffer]]) -> None:
+    def run(self, receipts: Iterator[tuple[str, str]], files: Iterable[tuple[str, Buffer | None]]) -> None:
         last = ""
         for path, data in files:
-            digest = hashlib.sha256(data).hexdigest()
-            if path < last:
+            digest = "" if data is None else hashlib.sha256(data).hexdigest()
+            if order(path) < last:
                 self.reordered.append(path)
-            last = max(last, path)
+            last = max(last, order(path))
             while path not in self.wanted and (entry := next(receipts, None)):
                 self.wanted[entry[0]] = entry[1]
             if path not in self.wanted or path in self.found:
@@ -297,38 +319,56 @@ class _Comparison:
         self.wanted.update(receipts)
 
 
-def _chain(document: bytes, signer: bytes | None) -> list[dict[str, Any]]:
-    """Return the lines but the signature, after checking how they hang together."""
-    *lines, signature = [line for line in document.split(b"\n") if line] or [b""]
-    parsed, last = [], ""
-    for line in lines:
-        one = _parsed(line)
-        if one.get("previous") != last:
+def _chained(document: Iterable[bytes], signer: bytes | None) -> Iterator[dict[str, Any]]:
+    """Yield the lines but the signature; the last one only if all of them hang together."""
+    last, held, public, body = "", b"", b"", dict[str, Any]()
+    for line in document:
+        if held:
+            body = _parsed(held)
+            if body.get("previous") != last:
+                raise _forged()
+            public = public or _signer(body, signer)
+            last = hashlib.sha256(held).hexdigest()
+            yield body
+        held = line.removesuffix(b"\n")
+        if len(held) == len(line) or not held:
             raise _forged()
-        last = hashlib.sha256(line).hexdigest()
-        parsed.append(one)
-    if not parsed or "terms" not in parsed[0] or "seal" not in parsed[-1]:
+    if "seal" not in body:
         raise _forged()
-    if parsed[0].get("format") != FORMAT:
-        raise NewerFormat("the receipts were written by a newer version: update voxelvault")
-    public = bytes.fromhex(parsed[0]["signer"])
-    if signer is not None and public != signer:
-        raise IntegrityError("the receipts are signed by another project; ask for the right public key")
     try:
-        proof = bytes.fromhex(_parsed(signature)["signature"])
+        proof = bytes.fromhex(_parsed(held)["signature"])
+        if held != _line({"signature": proof.hex()}):
+            raise ValueError
         Ed25519PublicKey.from_public_bytes(public).verify(proof, _CONTEXT + bytes.fromhex(last))
     except (InvalidSignature, ValueError, KeyError, TypeError):
         raise _forged() from None
-    return parsed
+
+
+def _signer(head: Mapping[str, Any], signer: bytes | None) -> bytes:
+    """Return who signed, as the first line has it."""
+    if "terms" not in head:
+        raise _forged()
+    if head.get("format") != FORMAT:
+        raise NewerFormat("the receipts were written by a newer version: update voxelvault")
+    try:
+        public = bytes.fromhex(head["signer"])
+    except (ValueError, KeyError, TypeError):
+        raise _forged() from None
+    if len(public) != 32:
+        raise _forged()
+    if signer is not None and public != signer:
+        raise IntegrityError("the receipts are signed by another project; ask for the right public key")
+    return public
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
+    """Return a line as an object; one that says the same in another spelling is none of ours."""
     try:
         one = json.loads(line)
+        if not isinstance(one, dict) or _line(one) != line:
+            raise ValueError
     except (ValueError, RecursionError):
         raise _forged() from None
-    if not isinstance(one, dict):
-        raise _forged()
     return one
 
 
@@ -352,13 +392,12 @@ def _require(holds: object, what: str) -> None:
 __all__ = [
     "Box",
     "FORMAT",
-    "Line",
     "Made",
     "Receipt",
     "Refusal",
     "Terms",
     "Verification",
     "issue",
-    "receipts_of",
+    "order",
     "verify_release",
 ]

@@ -5,7 +5,7 @@ What takes approval hands what belongs into the audit log to `before`, ahead of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
@@ -174,13 +174,9 @@ class StoredProject:
 
     # Receipts
 
-    def keep_receipts(self, release_id: str, document: bytes) -> None:
-        """Keep a release's receipts beside the project; `ObjectExists` if there are some."""
-        self.shelf.put(f"receipts/{release_id}", document)
-
-    def receipts(self, release_id: str) -> bytes:
-        """Return a release's receipts; `ObjectMissing` if there are none."""
-        return self.shelf.get(f"receipts/{release_id}")[0]
+    def keep_receipts(self, release_id: str, lines: Iterable[bytes]) -> None:
+        """Keep a release's receipts beside the project, in the place of those of a run that was killed."""
+        self.shelf.write(f"receipts/{release_id}", lines)
 
     def _unlocked(self, document: Project, asked: Request, private: PrivateKey, before: Before) -> PrivateKey:
         if private.public_key() != asked.public_key:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -108,6 +108,11 @@ def is_tag(key: str) -> bool:
 @cache
 def _numbered() -> dict[int, Row]:
     return {int(key, 16): row for key, row in table().items() if is_tag(key)}
+
+
+def numbers() -> Iterable[int]:
+    """Return the tags that have a row of their own in the table."""
+    return _numbered().keys()
 
 
 def listed(tag: int) -> Row | None:

@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,13 @@ def _placed(volume: Volume) -> tuple[list[float], list[float]]:
     return scale.tolist(), ((steps / scale).T @ affine[:, 3]).tolist()
 
 
+def stored_values(folder: Path) -> Iterator[bytes]:
+    """Yield what the chunks of a volume decode to, slab by slab, as read from the disk."""
+    array: Any = zarr.open_group(folder, mode="r")[LEVEL]
+    for start in range(0, array.shape[0], CHUNK):
+        yield np.ascontiguousarray(array[start : start + CHUNK]).tobytes()
+
+
 def _settle(folder: Path) -> int:
     """Bring every file to the disk; return their size."""
     size = 0
@@ -155,4 +163,4 @@ def _settle(folder: Path) -> int:
     return size
 
 
-__all__ = ["ENDING", "attributes", "write_ome_zarr"]
+__all__ = ["ENDING", "attributes", "stored_values", "write_ome_zarr"]

@@ -258,10 +258,24 @@ def _release(
     extras: Extras,
     notes: Sequence[str] = (),
 ) -> ReleaseReport:
+    with place.alone():
+        return _held(originals, place, rules, mine, extras, notes)
+
+
+def _held(
+    originals: Originals,
+    place: ReleasePlace,
+    rules: Rules,
+    mine: Using,
+    extras: Extras,
+    notes: Sequence[str],
+) -> ReleaseReport:
     chosen, faces = rules.profile(), rules.faces or ""
     notes = [*notes, *([MAP_WRITTEN] if extras.map_file else [])]
-    progress = Progress(place.shelf, _terms(chosen, mine, notes), mine.opened.project.signing, faces)
-    goes_on = bool(progress.entries)
+    issuer = mine.opened.pseudonyms().digest(originals.issuer.encode())
+    progress = Progress(place.shelf, _terms(chosen, mine, notes), mine.opened.project.signing, faces, issuer)
+    place.sweep(progress)
+    goes_on = progress.goes_on
     review = review_of(place.path, extras.review, mine, progress.terms.release_id, goes_on=goes_on)
     with map_of(place.path, extras.map_file, goes_on=goes_on) as maps, review as look:
         report, interrupted = _run(originals, place, chosen, rules, mine, progress, extras, maps, look)

@@ -2,102 +2,109 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from hashlib import blake2b
 
 from pydicom.uid import UID
 
-from voxelvault.deid.card import Facts, FileOf
-from voxelvault.deid.k_anonymity import k_anonymity, quasi_identifiers
-from voxelvault.deid.model import Option
+from voxelvault.deid.card import Facts
+from voxelvault.deid.k_anonymity import KAnonymity, quasi_identifiers
+from voxelvault.deid.profile import Profile
 from voxelvault.deid.receipt import Terms
-from voxelvault.dicom.part10 import parse
+from voxelvault.deid.scratch import temporary
 from voxelvault.dicom.read import Header
 from voxelvault.resources import Resources
 
 
-def facts(
-    headers: Iterable[Header],
-    terms: Terms,
-    options: Iterable[Option],
-    *,
-    refused: int,
-    faces: str,
-    files: Sequence[FileOf],
-    pattern: str,
-    media_type: str = "application/dicom",
-) -> Facts:
-    """Count what a release holds.
+class Tally:
+    """Counts what a release holds, one header after the other; holds none of them.
 
     Parameters
     ----------
-    headers : iterable of Header
-        One a file.
-    terms : Terms
-        Of the receipts.
-    options : iterable of Option
-        In force.
-    refused : int
-        Files that were left out.
-    faces : str
-        What was done about faces.
-    files : sequence of FileOf
-        What else the card names.
-    pattern : str
-        Glob of the images; empty for a vault.
-    media_type : str
-        Of the images.
+    chosen : Profile
+        The rules in force: they say what stayed that may point at somebody.
     """
-    columns = quasi_identifiers(options)
-    classes: Counter[str] = Counter()
-    studies: set[str] = set()
-    series: dict[str, tuple[str, dict[str, Any]]] = {}
-    for header in headers:
-        classes[UID(str(header.get("SOPClassUID") or "")).name] += 1
-        studies.add(str(header.get("StudyInstanceUID")))
-        key = str(header.get("SeriesInstanceUID"))
-        if key not in series:
-            row = {name: header.get(name) for name in (*columns, "Modality", "BodyPartExamined")}
-            series[key] = (str(header.get("PatientID") or ""), row)
-    counts = {
-        "patients": len({patient for patient, _ in series.values()}),
-        "studies": len(studies),
-        "series": len(series),
-        "files": sum(classes.values()),
-        "refused": refused,
-    }
-    return Facts(
-        name=f"release {terms.release_id[:8]}",
-        terms=terms,
-        counts=counts,
-        modalities=_counted(row.get("Modality") for _, row in series.values()),
-        classes=dict(sorted(classes.items())),
-        body_parts=_counted(row.get("BodyPartExamined") for _, row in series.values()),
-        anonymity=k_anonymity(series.values(), columns),
-        faces=faces,
-        files=files,
-        pattern=pattern,
-        media_type=media_type,
-    )
+
+    def __init__(self, chosen: Profile) -> None:
+        self._columns = quasi_identifiers(chosen.options, chosen.kept_by_site())
+        self._anonymity = KAnonymity(self._columns)
+        self._classes: Counter[str] = Counter()
+        self._modalities: Counter[str] = Counter()
+        self._body_parts: Counter[str] = Counter()
+        self._key = os.urandom(32)
+        self._rows = temporary("create table series (series blob primary key, study blob, patient blob)")
+
+    def add(self, header: Header) -> None:
+        """Count a file."""
+        self._classes[UID(str(header.get("SOPClassUID") or "")).name] += 1
+        patient, study, series = (
+            str(header.get(name) or "") for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
+        )
+        digests = (self._digest(study + "/" + series), self._digest(study), self._digest(patient))
+        if self._rows.execute("insert or ignore into series values (?, ?, ?)", digests).rowcount:
+            self._anonymity.add(patient, {name: header.get(name) for name in self._columns})
+            self._modalities[str(header.get("Modality") or _NONE)] += 1
+            self._body_parts[str(header.get("BodyPartExamined") or _NONE)] += 1
+
+    def facts(
+        self, terms: Terms, *, refused: int, faces: str, pattern: str, media_type: str = "application/dicom"
+    ) -> Facts:
+        """Return what was counted.
+
+        Parameters
+        ----------
+        terms : Terms
+            Of the receipts.
+        refused : int
+            Files that were left out.
+        faces : str
+            What was done about faces.
+        pattern : str
+            Glob of the images; empty for a vault.
+        media_type : str
+            Of the images.
+        """
+        patients, studies, series = self._rows.execute(
+            "select count(distinct patient), count(distinct study), count(*) from series"
+        ).fetchone()
+        return Facts(
+            name=f"release {terms.release_id[:8]}",
+            terms=terms,
+            counts={
+                "patients": patients,
+                "studies": studies,
+                "series": series,
+                "files": self._classes.total(),
+                "refused": refused,
+            },
+            modalities=dict(sorted(self._modalities.items())),
+            classes=dict(sorted(self._classes.items())),
+            body_parts=dict(sorted(self._body_parts.items())),
+            anonymity=self._anonymity.report(),
+            faces=faces,
+            pattern=pattern,
+            media_type=media_type,
+        )
+
+    def _digest(self, text: str) -> bytes:
+        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._key).digest()
 
 
-def _counted(values: Iterable[Any]) -> dict[str, int]:
-    return dict(sorted(Counter(str(value or "not told") for value in values).items()))
-
-
-def folder_headers(folder: Path) -> Iterator[Header]:
-    """Yield the header of each released file below a folder."""
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        yield Header.from_part10(parse(path.read_bytes()))
+_NONE = "not told"
 
 
 def vault_headers(resources: Resources) -> Iterator[Header]:
-    """Yield the header of each instance of a release that is a vault."""
-    rows = resources.catalog.query("select header from instances where not superseded")
-    for text in rows["header"].to_pylist():
-        yield Header.from_json(text)
+    """Yield the header of each instance of a release that is a vault, series by series."""
+    series = resources.catalog.query("select series_id from series order by 1")["series_id"].to_pylist()
+    for series_id in series:
+        rows = resources.catalog.query(
+            "select header from instances where series_id = $series and not superseded",
+            {"series": series_id},
+        )
+        for text in rows["header"].to_pylist():
+            yield Header.from_json(text)
 
 
-__all__ = ["facts", "folder_headers", "vault_headers"]
+__all__ = ["Tally", "vault_headers"]

@@ -10,6 +10,7 @@ import shutil
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +20,9 @@ import pyarrow.parquet
 from voxelvault.dicom.read import Header
 from voxelvault.errors import StorageError
 from voxelvault.formats.exporting import FORMATS, export_volumes
+from voxelvault.formats.ome_zarr import stored_values
 from voxelvault.formats.report import Item, LeavesTheVault
-from voxelvault.releasing.targets import short_name
+from voxelvault.releasing.targets import lying, prune, short_name
 from voxelvault.resources import Resources
 
 VOLUMES, TABLES = "volumes", "tables"
@@ -62,7 +64,7 @@ class Volumes:
     resample: bool = False
     pattern: str = ""
     media_type: str = ""
-    _folders: dict[str, Path] = field(default_factory=dict, repr=False)
+    _folders: dict[str, set[Path]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.pattern = f"{VOLUMES}/**"
@@ -86,7 +88,7 @@ class Volumes:
             row = series[series_id]
             place = folder / short_name(row["PatientID"]) / short_name(row["StudyInstanceUID"])
             place.mkdir(parents=True, exist_ok=True)
-            self._folders[row["StudyInstanceUID"]] = place
+            self._folders.setdefault(row["StudyInstanceUID"], set()).add(place)
             for path in (path for item in items for path in _files_of(folder / item.path)):
                 path.rename(place / path.name.replace(series_id, row["SeriesInstanceUID"]))
         return {series[one]["SeriesInstanceUID"] for one in ids if one not in whole}
@@ -111,19 +113,21 @@ class Volumes:
         return whole
 
     def lying(self, folder: Path, study_uid: str) -> Iterator[tuple[bytes, bool]]:
-        """Yield the files of a study, and their names."""
-        place = self._folders.get(study_uid)
-        if place is None:
-            return
-        paths = sorted(path for path in place.rglob("*") if path.is_file())
-        yield "\n".join(path.relative_to(folder).as_posix() for path in paths).encode(), False
-        for path in paths:
-            yield path.read_bytes(), path.suffix != ".json"
+        """Yield the files of a study, and their names; of Zarr, what the chunks decode to as well."""
+        for place in sorted(self._folders.get(study_uid, ())):
+            paths = [place / path for path, _ in lying(place)]
+            yield "\n".join(path.relative_to(folder).as_posix() for path in paths).encode(), False
+            for path in paths:
+                yield path.read_bytes(), path.suffix != ".json"
+            for path in place.glob(f"*{FORMATS['ome-zarr'].ending}"):
+                yield from ((data, True) for data in stored_values(path))
 
     def drop(self, folder: Path, studies: Collection[str]) -> None:
         """Take the volumes of studies away."""
         for study in studies:
-            shutil.rmtree(self._folders.pop(study, folder / "none"), ignore_errors=True)
+            for place in self._folders.pop(study, ()):
+                shutil.rmtree(place)
+        prune(folder / VOLUMES)
 
 
 def _files_of(path: Path) -> list[Path]:
@@ -154,7 +158,10 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
         *("InstanceNumber", "Rows", "Columns", "NumberOfFrames", "header"),
     ),
 }
-"""Columns of each table, all of them text; the first is its key, `header` is DICOM JSON without pixels."""
+"""Columns of each table; the first is its key, `header` is DICOM JSON without pixels."""
+
+_NUMBERS = frozenset({"SeriesNumber", "InstanceNumber", "Rows", "Columns", "NumberOfFrames"})
+"""Columns of whole numbers; all others are text. What a header lacks is null."""
 
 
 @dataclass(slots=True)
@@ -163,7 +170,7 @@ class Tables:
 
     pattern: str = f"{TABLES}/*.parquet"
     media_type: str = "application/vnd.apache.parquet"
-    _groups: dict[str, int] = field(default_factory=dict, repr=False)
+    _groups: dict[str, list[int]] = field(default_factory=dict, repr=False)
     _resources: Resources | None = field(default=None, repr=False)
 
     def write(self, resources: Resources, folder: Path) -> Collection[str]:
@@ -177,7 +184,7 @@ class Tables:
         place.mkdir(parents=True, exist_ok=True)
         self._groups = {}
         schemas = {
-            name: pyarrow.schema([(column, pyarrow.string()) for column in columns])
+            name: pyarrow.schema([(column, _type(column)) for column in columns])
             for name, columns in _COLUMNS.items()
         }
         writers = {
@@ -188,7 +195,8 @@ class Tables:
         }
         try:
             for number, headers in enumerate(_patients(resources, without)):
-                self._groups |= dict.fromkeys({_text(one, "StudyInstanceUID") for one, _ in headers}, number)
+                for study in {_text(one, "StudyInstanceUID") for one, _ in headers}:
+                    self._groups.setdefault(study or "", []).append(number)
                 for name, rows in _tables(headers).items():
                     writers[name].write_table(pyarrow.Table.from_pylist(rows, schemas[name]))
         finally:
@@ -197,14 +205,13 @@ class Tables:
 
     def lying(self, folder: Path, study_uid: str) -> Iterator[tuple[bytes, bool]]:
         """Yield the rows of a study's patient, as they are read back."""
-        number = self._groups.get(study_uid)
-        if number is None:
-            return
         for name in _COLUMNS:
             with pyarrow.parquet.ParquetFile(folder / TABLES / f"{name}.parquet") as file:
-                for row in file.read_row_group(number).to_pylist():
+                rows = (file.read_row_group(number).to_pylist() for number in self._groups.get(study_uid, ()))
+                for row in chain.from_iterable(rows):
                     if row.get("StudyInstanceUID", study_uid) == study_uid:
-                        yield "\n".join(str(value or "") for value in row.values()).encode(), False
+                        told = ("" if value is None else str(value) for value in row.values())
+                        yield "\n".join(told).encode(), False
 
     def drop(self, folder: Path, studies: Collection[str]) -> None:
         """Write the tables again without some studies."""
@@ -228,18 +235,33 @@ def _patients(resources: Resources, without: Collection[str]) -> Iterator[list[t
             yield [(Header.from_json(text), text) for text in rows]
 
 
-def _tables(headers: Sequence[tuple[Header, str]]) -> dict[str, list[dict[str, str]]]:
-    found: dict[str, dict[str, dict[str, str]]] = {name: {} for name in _COLUMNS}
+def _type(column: str) -> pyarrow.DataType:
+    return pyarrow.int64() if column in _NUMBERS else pyarrow.string()
+
+
+def _tables(headers: Sequence[tuple[Header, str]]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, dict[Any, dict[str, Any]]] = {name: {} for name in _COLUMNS}
     for header, text in headers:
         for name, columns in _COLUMNS.items():
-            row = {column: text if column == "header" else _text(header, column) for column in columns}
+            row = {column: text if column == "header" else _value(header, column) for column in columns}
             found[name].setdefault(row[columns[0]], row)
     return {name: list(rows.values()) for name, rows in found.items()}
 
 
-def _text(header: Header, name: str) -> str:
+def _value(header: Header, name: str) -> str | int | None:
+    return _number(header, name) if name in _NUMBERS else _text(header, name)
+
+
+def _number(header: Header, name: str) -> int | None:
+    try:
+        return int(str(header.get(name)))
+    except ValueError:
+        return None
+
+
+def _text(header: Header, name: str) -> str | None:
     value = header.get(name)
-    return "" if value is None else str(value)
+    return None if value is None else str(value)
 
 
 def _series(resources: Resources) -> list[dict[str, Any]]:
@@ -247,7 +269,7 @@ def _series(resources: Resources) -> list[dict[str, Any]]:
         "select series_id, SeriesInstanceUID, StudyInstanceUID,"
         " (select min(header) from instances i where i.series_id = s.series_id) as header from series s"
     ).to_pylist()
-    return [{**row, "PatientID": _text(Header.from_json(row["header"]), "PatientID")} for row in rows]
+    return [{**row, "PatientID": _text(Header.from_json(row["header"]), "PatientID") or ""} for row in rows]
 
 
 def form_of(format: str, *, resample: bool = False) -> Form:

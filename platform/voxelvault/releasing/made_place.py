@@ -4,38 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
+from voxelvault.config import Pins
 from voxelvault.crypto.ways import Ways
-from voxelvault.deid import card
 from voxelvault.deid.leak_check import Searcher
 from voxelvault.deid.profile import Profile
 from voxelvault.deid.project_shelf import FolderShelf, Shelf
-from voxelvault.deid.receipt import Made, Receipt, Refusal
+from voxelvault.deid.receipt import Made, Receipt
 from voxelvault.dicom.read import Header
 from voxelvault.errors import MalformedDicom
 from voxelvault.files import replace_file
 from voxelvault.opening import close_vault, create_vault, open_vault
-from voxelvault.releasing.facts import facts, vault_headers
+from voxelvault.releasing.facts import Tally, vault_headers
 from voxelvault.releasing.forms import TABLES, VOLUMES, Form
 from voxelvault.releasing.places import (
     CARD,
     CROISSANT,
     MAKER,
-    RECEIPTS,
-    UNFINISHED,
-    all_files,
-    file_of,
-    refused_in,
+    UNDER_WAY,
+    begun,
+    end_folder,
+    put_card,
+    require_whole,
     signed,
+    sweep_folder,
+    sweep_vault,
 )
 from voxelvault.releasing.progress import Progress
 from voxelvault.releasing.projects import Using
 from voxelvault.releasing.run import LEAK
-from voxelvault.releasing.targets import Target, VaultTarget, one_time, require_empty
+from voxelvault.releasing.targets import Target, VaultTarget, lying
 from voxelvault.resources import Resources
 from voxelvault.storage.layout import VAULT_TOML
 from voxelvault.storage.objects import LocalObjects
@@ -74,11 +78,9 @@ class MadePlace:
 
     def __init__(self, path: Path, form: Form, patients: Callable[[], Iterator[Patient]]) -> None:
         self.path, self._form, self._patients = path, form, patients
-        self._unfinished = path / UNFINISHED
-        if not self._unfinished.exists():
-            require_empty(path)
-        self._unfinished.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._unfinished = begun(path)
         self.shelf: Shelf = FolderShelf(LocalObjects(self._unfinished))
+        self._end: Callable[[], object] = lambda: None
         self._resources = self._open()
         self.target: Target = VaultTarget(self._resources)
 
@@ -96,46 +98,58 @@ class MadePlace:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         close_vault(self._resources)
-        if (self.path / RECEIPTS).exists():
-            shutil.rmtree(self._unfinished)
-            one_time(self.path)
+        if error is None:
+            self._end()
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Hold the place; see `ReleasePlace`."""
+        return LocalObjects(self._unfinished).lock(UNDER_WAY, 0)
+
+    def sweep(self, progress: Progress) -> None:
+        """Take away what a killed run left: all that was made, and studies that no receipt is of."""
+        for name in (VOLUMES, TABLES):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        sweep_folder(self.path, (CARD, CROISSANT), ())
+        sweep_vault(self._resources, progress)
 
     def finish(
         self, progress: Progress, mine: Using, chosen: Profile, faces: str
     ) -> Sequence[tuple[str, str]]:
         """Write what the release is, search it, sign for it, and describe it."""
-        for name in (VOLUMES, TABLES):  # of a run that was killed
-            shutil.rmtree(self.path / name, ignore_errors=True)
+        require_whole(self._resources, progress)
         refused = dict.fromkeys(self._form.write(self._resources, self.path), NO_VOLUME)
-        leaks = self._leaks(progress.entries)
+        leaks = self._leaks(progress)
         if leaks:
             self._form.drop(self.path, leaks)
-        receipts = [entry for entry in progress.entries if isinstance(entry, Receipt)]
-        left_out = [(entry, reason) for entry in receipts if (reason := _why(entry, refused, leaks))]
-        progress.leave_out(left_out)
-        made = [Made(path, hashlib.sha256(data).hexdigest()) for path, data in all_files(self.path)]
-        document = signed(progress, mine, made, apart=True)
-        told = facts(
-            (one for one in vault_headers(self._resources) if not _lies_out(one, refused, leaks)),
-            progress.terms,
-            chosen.options,
-            refused=refused_in(progress),
-            faces=faces,
-            files=[file_of(RECEIPTS, document)],
-            pattern=self._form.pattern,
-            media_type=self._form.media_type,
-        )
-        replace_file(self.path / CARD, card.markdown(told).encode())
-        replace_file(self.path / CROISSANT, card.croissant(told).encode())
-        replace_file(self.path / RECEIPTS, document)
-        return [(entry.path, reason) for entry, reason in left_out]
+        left_out = [(one.path, why) for one in progress.receipts() if (why := _why(one, refused, leaks))]
+        for path, reason in left_out:
+            progress.leave_out(path, reason)
+        tally = Tally(chosen)
+        for header in vault_headers(self._resources):
+            if not _lies_out(header, refused, leaks):
+                tally.add(header)
+        how = {"pattern": self._form.pattern, "media_type": self._form.media_type}
+        told = tally.facts(progress.terms, refused=progress.refused, faces=faces, **how)
+        made = put_card(told, lambda name, data: replace_file(self.path / name, [data]))
+        made += [Made(path, _sha256(self.path / path)) for path in self._made()]
+        lines = signed(progress, mine, made, apart=True)
+        self._end = partial(self._whole, lines)
+        return left_out
 
-    def _leaks(self, entries: Iterable[Receipt | Refusal]) -> set[str]:
+    def _made(self) -> Iterator[str]:
+        for name in (VOLUMES, TABLES):
+            if (self.path / name).exists():
+                yield from (f"{name}/{path}" for path, _ in lying(self.path / name))
+
+    def _whole(self, lines: Callable[[], Iterator[bytes]]) -> None:
+        Pins().forget(self._resources.settings.vault_id)
+        end_folder(self.path, lines)
+
+    def _leaks(self, progress: Progress) -> set[str]:
         """Return the studies of which a value of the patient was found in what was written."""
-        studies = {entry.source: _uids(entry)[0] for entry in entries if isinstance(entry, Receipt)}
         found: set[str] = set()
         for patient in self._patients():
-            own = {studies[source] for source in patient.sources if source in studies}
+            own = {_uids(one)[0] for source in patient.sources for one in progress.of_source(source)}
             found |= {study for study in own if self._is_found(study, patient.searcher)}
         return found
 
@@ -149,12 +163,17 @@ class MadePlace:
             return True  # what can't be read can't be vouched for
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _uids(receipt: Receipt) -> tuple[str, str]:
     study, series, _ = receipt.path.split("/")
     return study, series
 
 
-def _why(entry: Receipt, refused: dict[str, str], leaks: Collection[str]) -> str:
+def _why(entry: Receipt, refused: Mapping[str, str], leaks: Collection[str]) -> str:
     study, series = _uids(entry)
     return LEAK if study in leaks else refused.get(series, "")
 

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import pairwise
+from collections.abc import Iterator
 from struct import pack, pack_into
 
 from pydicom import dcmread
@@ -25,6 +23,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
+from voxelvault.deid.scratch import temporary
 from voxelvault.dicom.sources import MEDIA_DIRECTORY
 from voxelvault.dicom.write import IMPLEMENTATION, IMPLEMENTATION_NAME, element
 
@@ -81,67 +80,90 @@ _BY_KEYWORD = (
 """Record types by a part of the SOP class's keyword, the first that fits; any other is an IMAGE."""
 
 
-@dataclass(slots=True)
-class _Record:
-    """One record, encoded but for its offsets, and those below it."""
-
-    data: bytearray
-    below: dict[str, _Record] = field(default_factory=dict)
-    at: int = 0
-
-    def walk(self) -> Iterator[_Record]:
-        yield self
-        for record in self.below.values():
-            yield from record.walk()
+_SCHEMA = """
+create table records (
+    patient text, study text default '', series text default '', file text default '', data blob,
+    primary key (patient, study, series, file)
+) without rowid
+"""
+_LEVELS = (("PATIENT", "PatientID"), ("STUDY", "StudyInstanceUID"), ("SERIES", "SeriesInstanceUID"))
+_COLUMNS = ("patient", "study", "series", "file")
+_THERE = "select 1 from records where patient = ? and study = ? and series = ? and file = ?"
 
 
-def media_directory(files: Iterable[tuple[str, bytes]]) -> bytes:
-    """Return a DICOMDIR.
+class MediaDirectory:
+    """A DICOMDIR in the making; its records lie on the disk."""
 
-    Parameters
-    ----------
-    files : iterable of (str, bytes)
-        Path, with slashes, and content; the same files in the same order make the same directory.
+    def __init__(self) -> None:
+        self._rows = temporary(_SCHEMA)
+        self._every = hashlib.sha256()
 
-    Returns
-    -------
-    bytes
-        The file.
-    """
-    patients: dict[str, _Record] = {}
-    every = hashlib.sha256()
-    for path, data in files:
+    def add(self, path: str, data: bytes) -> None:
+        """Enter a file.
+
+        Parameters
+        ----------
+        path : str
+            With slashes; the same files in the same order make the same directory.
+        data : bytes
+            Its content.
+        """
         source = dcmread(io.BytesIO(data), stop_before_pixels=True, force=True)
-        every.update(f"{path}\0{source.SOPInstanceUID}\0".encode())
-        _enter(patients, path, source)
-    meta = _meta(f"2.25.{int.from_bytes(every.digest()[:16], 'big')}")
-    head = len(meta) + len(_group(0, 0)) + 12  # the sequence's own header
-    records = _placed(patients, head)
-    body = b"".join(bytes(record.data) for record in records)
-    roots = list(patients.values())
-    ends = (roots[0].at, roots[-1].at) if roots else (0, 0)
-    return meta + _group(*ends) + pack("<HH2sHI", 0x0004, 0x1220, b"SQ", 0, len(body)) + body
+        self._every.update(f"{path}\0{source.SOPInstanceUID}\0".encode())
+        filled = _filled(source)
+        place: tuple[str, ...] = ()
+        for kind, keyword in _LEVELS:
+            # No key is empty: an empty one stands for the level above.
+            place += (f"={filled[keyword].value}",)
+            if self._rows.execute(_THERE, _padded(place)).fetchone() is None:
+                self._put(place, _encoded(kind, _described(kind, filled)))
+        kind = record_type(str(source.SOPClassUID))
+        record = _described(kind, filled)
+        record.ReferencedFileID = path.split("/")
+        record.ReferencedSOPClassUIDInFile = source.SOPClassUID
+        record.ReferencedSOPInstanceUIDInFile = source.SOPInstanceUID
+        record.ReferencedTransferSyntaxUIDInFile = source.file_meta.TransferSyntaxUID
+        self._put((*place, f"={path}"), _encoded(kind, record))
+
+    def parts(self) -> Iterator[bytes]:
+        """Yield the file, piece by piece."""
+        meta = _meta(f"2.25.{int.from_bytes(self._every.digest()[:16], 'big')}")
+        head = len(meta) + len(_group(0, 0)) + 12  # the sequence's own header
+        whole, last = self._size(()), self._size(self._last())
+        ends = (head, head + whole - last) if whole else (0, 0)
+        yield meta + _group(*ends) + pack("<HH2sHI", 0x0004, 0x1220, b"SQ", 0, whole)
+        at, stops = head, [head + whole]
+        for *place, data in self._rows.execute("select * from records order by 1, 2, 3, 4"):
+            named = tuple(part for part in place if part)
+            stop = at + self._size(named)
+            record, below = bytearray(data), at + len(data)
+            del stops[len(named) :]
+            pack_into("<I", record, _NEXT, stop if stop < stops[-1] else 0)
+            pack_into("<I", record, _LOWER, below if below < stop else 0)
+            stops.append(stop)
+            yield bytes(record)
+            at = below
+
+    def _put(self, place: tuple[str, ...], data: bytes) -> None:
+        self._rows.execute("insert into records values (?, ?, ?, ?, ?)", (*_padded(place), data))
+
+    def _size(self, place: tuple[str, ...]) -> int:
+        """Return the length of a record and of all below it, in bytes."""
+        query = f"select coalesce(sum(length(data)), 0) from records {_where(place)}"  # noqa: S608
+        return int(self._rows.execute(query, place).fetchone()[0])
+
+    def _last(self) -> tuple[str, ...]:
+        """Return the place of the last patient; none where there is no file."""
+        return self._rows.execute("select patient from records order by 1 desc limit 1").fetchone() or ()
 
 
-def _enter(patients: dict[str, _Record], path: str, source: Dataset) -> None:
-    filled = _filled(source)
-    level = patients
-    for kind, keyword in (
-        ("PATIENT", "PatientID"),
-        ("STUDY", "StudyInstanceUID"),
-        ("SERIES", "SeriesInstanceUID"),
-    ):
-        key = str(filled[keyword].value)
-        if key not in level:
-            level[key] = _Record(_encoded(kind, _described(kind, filled)))
-        level = level[key].below
-    kind = record_type(str(source.SOPClassUID))
-    record = _described(kind, filled)
-    record.ReferencedFileID = path.split("/")
-    record.ReferencedSOPClassUIDInFile = source.SOPClassUID
-    record.ReferencedSOPInstanceUIDInFile = source.SOPInstanceUID
-    record.ReferencedTransferSyntaxUIDInFile = source.file_meta.TransferSyntaxUID
-    level[path] = _Record(_encoded(kind, record))
+def _padded(place: tuple[str, ...]) -> tuple[str, ...]:
+    return (*place, *[""] * (len(_COLUMNS) - len(place)))
+
+
+def _where(place: tuple[str, ...]) -> str:
+    wanted = " and ".join(f"{column} = ?" for column, _ in zip(_COLUMNS, place, strict=False))
+    return f"where {wanted}" if wanted else ""
 
 
 def record_type(sop_class: str) -> str:
@@ -176,7 +198,7 @@ def _described(kind: str, filled: Dataset) -> Dataset:
     return record
 
 
-def _encoded(kind: str, record: Dataset) -> bytearray:
+def _encoded(kind: str, record: Dataset) -> bytes:
     """Return an item, its offsets 0."""
     record.OffsetOfTheNextDirectoryRecord = 0
     record.RecordInUseFlag = 0xFFFF
@@ -189,26 +211,7 @@ def _encoded(kind: str, record: Dataset) -> bytearray:
         ordered[Tag(tag)] = record[tag]
     write_dataset(out, ordered)
     data = out.getvalue()
-    return bytearray(_ITEM + pack("<I", len(data)) + data)
-
-
-def _placed(patients: dict[str, _Record], head: int) -> list[_Record]:
-    """Give every record its place and its offsets; return them in their order."""
-    records = [record for patient in patients.values() for record in patient.walk()]
-    at = head
-    for record in records:
-        record.at, at = at, at + len(record.data)
-    _chained(list(patients.values()))
-    for record in records:
-        below = list(record.below.values())
-        pack_into("<I", record.data, _LOWER, below[0].at if below else 0)
-        _chained(below)
-    return records
-
-
-def _chained(siblings: list[_Record]) -> None:
-    for record, following in pairwise(siblings):
-        pack_into("<I", record.data, _NEXT, following.at)
+    return _ITEM + pack("<I", len(data)) + data
 
 
 def _group(first: int, last: int) -> bytes:
@@ -232,4 +235,4 @@ def _meta(uid: str) -> bytes:
     return bytes(128) + b"DICM" + element(0x00020000, "UL", pack("<I", len(elements))) + elements
 
 
-__all__ = ["NAME", "media_directory", "record_type"]
+__all__ = ["NAME", "MediaDirectory", "record_type"]

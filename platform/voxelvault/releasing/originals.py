@@ -71,7 +71,15 @@ class Subject:
 
 
 class Originals(Protocol):
-    """Where originals come from."""
+    """Where originals come from.
+
+    Attributes
+    ----------
+    issuer : str
+        Of patient ids whose header names none: part of what pseudonyms are made of.
+    """
+
+    issuer: str
 
     @property
     def refused(self) -> Sequence[tuple[str, str]]:
@@ -95,6 +103,7 @@ class VaultOriginals:
         Opaque ids; everything by default.
     """
 
+    issuer = ""
     refused: Sequence[tuple[str, str]] = ()
 
     def __init__(self, resources: Resources, series_ids: Sequence[str] | None = None) -> None:
@@ -137,12 +146,12 @@ class FolderOriginals:
     """
 
     def __init__(self, folder: Path, issuer: str = "", advance: Callable[[], object] = lambda: None) -> None:
-        self._folder = folder
+        self._folder, self.issuer = folder, issuer
         self._people: dict[tuple[str, str], list[tuple[Person, str, Source]]] = {}
         self.refused: list[tuple[str, str]] = []
         self._count = 0
         for found in find_files([folder]):
-            self._take(found, issuer)
+            self._take(found)
             advance()
 
     def __len__(self) -> int:
@@ -153,7 +162,7 @@ class FolderOriginals:
         for group in _shuffled(self._people.values()):
             yield from self._told_apart(group)
 
-    def _take(self, found: Source | Refusal, issuer: str) -> None:
+    def _take(self, found: Source | Refusal) -> None:
         if isinstance(found, Refusal):
             self.refused.append((self._relative(found.path), "unreadable"))
             return
@@ -175,7 +184,7 @@ class FolderOriginals:
         if not valid_uids(header):
             self.refused.append((place, "invalid_uid"))
             return
-        person = person_of(header, issuer, digest)
+        person = person_of(header, self.issuer, digest)
         study = str(header.get("StudyInstanceUID") or "")
         key = (_folded(person.issuer), _folded(person.patient_id) or person.only_study)
         self._people.setdefault(key, []).append((person, study, found))

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 
 from voxelvault.deid.model import REASONS
 from voxelvault.deid.receipt import Receipt, Refusal
-from voxelvault.errors import IntegrityError
+from voxelvault.errors import IntegrityError, UsageError
 from voxelvault.releasing.hands import Hands, Task
 from voxelvault.releasing.originals import Original, Originals
-from voxelvault.releasing.progress import Entry, Progress
+from voxelvault.releasing.progress import Progress
+from voxelvault.releasing.spool import Entry
 from voxelvault.releasing.study import Outcome, Settings, Whose, whose
 from voxelvault.releasing.targets import Released, Target
 
@@ -116,7 +117,8 @@ def run(
     Raises
     ------
     UsageError
-        A face can be made out, and nobody said what to do about faces; what was released stays.
+        A face can be made out, and nobody said what to do about faces; or the source is no longer what
+        an earlier run found. What was released stays.
     IntegrityError
         A file is not what was written; its study is not in the receipts.
     """
@@ -128,9 +130,9 @@ def run(
         report.places.append((place, reason))
     for task, outcomes in hands.studies(one.tasks(originals)):
         one.study(task, outcomes)
-    receipts = [entry for entry in progress.entries if isinstance(entry, Receipt)]
-    report.released = len(receipts)
-    report.blanked = sum(bool(entry.boxes) for entry in receipts)
+    if not one.steps.stop():
+        progress.require_met()
+    report.released, report.blanked = progress.files, progress.blanked
     return report
 
 
@@ -159,13 +161,21 @@ class _Run:
             self.report.patients += known is not None
 
     def _is_done(self, study: Sequence[Original]) -> bool:
-        done, digest = self.progress.sources, self.settings.pseudonyms.digest
-        return bool(done) and all(digest(original.read()) in done for original in study)
+        if not self.progress.goes_on:
+            return False
+        digest = self.settings.pseudonyms.digest
+        done = [self.progress.meet(digest(original.read())) for original in study]
+        if any(done) and not all(done):
+            raise UsageError(
+                "a study has more files than when this release was begun: take them away to go on, or delete"
+                " the release and begin anew"
+            )
+        return all(done)
 
     def study(self, task: Task, outcomes: Iterable[Outcome]) -> None:
         """Put one study in its place, whole."""
         patient = self.settings.pseudonyms.patient(task.subject.subject)
-        study = _Study(self.target, patient, self.progress.paths)
+        study = _Study(self.target, patient, self.progress.holds)
         try:
             for outcome in outcomes:
                 study.take(outcome)
@@ -188,8 +198,8 @@ class _Run:
 class _Study:
     """One study on its way: what was done to each file, and what became of which value."""
 
-    def __init__(self, target: Target, patient: str, taken: Collection[str]) -> None:
-        self._target, self._patient, self._taken = target, patient, taken
+    def __init__(self, target: Target, patient: str, is_taken: Callable[[str], bool]) -> None:
+        self._target, self._patient, self._is_taken = target, patient, is_taken
         self._paths: set[str] = set()
         self.done: list[tuple[Original, Entry]] = []
         self.pairs: dict[str, dict[str, str | None]] = {"patients": {}, "uids": {}, "paths": {}}
@@ -205,7 +215,7 @@ class _Study:
             return Refusal(outcome.source, outcome.reason)
         file = Released(result.study_uid, result.series_uid, result.sop_uid, result.data)
         path = self._target.place(file)
-        if path in self._paths or path in self._taken:
+        if path in self._paths or self._is_taken(path):
             return Refusal(outcome.source, "uid_twice")
         self._paths.add(path)
         self._target.add(file)

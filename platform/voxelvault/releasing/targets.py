@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import shutil
 from base64 import b32encode
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -25,6 +24,7 @@ from voxelvault.intake.ingest import IngestOptions, take_in
 from voxelvault.model import Buffer
 from voxelvault.releasing.originals import VaultOriginals
 from voxelvault.resources import Resources
+from voxelvault.storage.layout import VAULT_TOML
 from voxelvault.upkeep.removal import delete_study
 
 TIME = 315532800
@@ -32,6 +32,8 @@ TIME = 315532800
 
 FILES = "DICOM"
 """Folder of the files of a release that is a folder."""
+
+STOPPED = "the release was stopped"
 
 HELD = 256 << 20
 """Bytes of a study that are held before they are sealed."""
@@ -90,11 +92,12 @@ class FolderTarget:
     ----------
     folder : Path
         Made if need be.
+    staging : Path
+        On the same disk; `drop` takes away what a killed run left there.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._staging = folder / f".{secrets.token_hex(8)}.part"
+    def __init__(self, folder: Path, staging: Path) -> None:
+        self._folder, self._staging = folder, staging
         self._paths: list[str] = []
         self._uids: dict[str, str] = {}
 
@@ -185,10 +188,10 @@ class VaultTarget:
 
     def drop(self) -> None:
         """Forget the study; what was sealed of it goes with its key."""
-        studies = {file.study_uid for file in self._sealed}
+        files = {file.sop_uid for file in self._sealed}
         self._held, self._sealed, self._size = [], [], 0
-        for study_id in _studies(self._resources, studies):
-            delete_study(self._resources, study_id, reason="the release was stopped")
+        for study_id in _studies(self._resources, files):
+            delete_study(self._resources, study_id, reason=STOPPED)
 
     def _seal(self) -> None:
         held = sorted(self._held, key=lambda file: file.path)
@@ -203,8 +206,9 @@ class VaultTarget:
 
 
 def _studies(resources: Resources, uids: set[str]) -> Sequence[str]:
+    """Return the studies of these instances: one UID may be two patients' study."""
     rows = resources.catalog.query(
-        "select study_id from studies where StudyInstanceUID in (select unnest($uids))",
+        "select distinct study_id from instances where SOPInstanceUID in (select unnest($uids))",
         {"uids": sorted(uids)},
     )
     return [row["study_id"] for row in rows.to_pylist()]
@@ -240,16 +244,17 @@ def _told() -> Iterator[None]:
         raise disk_error(error) from None
 
 
-def one_time(folder: Path) -> None:
-    """Give every file and folder of a release the one time."""
+def one_time(folder: Path, *, alone: bool = False) -> None:
+    """Give every file and folder of a release the one time, or the folder alone."""
     with _told():
-        for place, _, names in os.walk(folder, topdown=False):
+        for place, _, names in () if alone else os.walk(folder, topdown=False):
             for path in (*(os.path.join(place, name) for name in names), place):
                 os.utime(path, (TIME, TIME))
+        os.utime(folder, (TIME, TIME))
 
 
 def require_empty(folder: Path) -> None:
-    """Refuse a folder that holds something else.
+    """Refuse a folder that holds something else, or lies inside a vault.
 
     Raises
     ------
@@ -258,15 +263,52 @@ def require_empty(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError("the place for a release must be a new or empty folder; choose another")
+    if any((parent / VAULT_TOML).exists() for parent in folder.resolve().parents):
+        raise UsageError("the place for a release lies inside a vault; choose another")
+
+
+def lying(folder: Path) -> Iterator[tuple[str, bool]]:
+    """Yield path and whether it is a plain file of all that lies below a folder, folder by folder.
+
+    Links, devices and empty folders are told as well: a release has none.
+    """
+    waiting = [iter(_named(folder))]
+    while waiting:
+        entry = next(waiting[-1], None)
+        if entry is None:
+            waiting.pop()
+            continue
+        path = Path(entry.path).relative_to(folder).as_posix()
+        if not entry.is_dir(follow_symlinks=False):
+            yield path, entry.is_file(follow_symlinks=False)
+        elif below := _named(Path(entry.path)):
+            waiting.append(iter(below))
+        else:
+            yield path, False
+
+
+def _named(folder: Path) -> list[os.DirEntry[str]]:
+    with _told(), os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+
+
+def prune(folder: Path) -> None:
+    """Remove empty folders below a folder, and itself if it is one."""
+    for place, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):  # not empty
+            os.rmdir(place)
 
 
 __all__ = [
     "FILES",
+    "STOPPED",
     "FolderTarget",
     "Released",
     "Target",
     "VaultTarget",
+    "lying",
     "one_time",
+    "prune",
     "require_empty",
     "short_name",
 ]

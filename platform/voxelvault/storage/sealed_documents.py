@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from voxelvault.crypto.key_tree import Role
@@ -51,11 +51,16 @@ class SealedDocuments:
 
     def put(self, name: str, data: bytes) -> None:
         """Store a document; `ObjectExists` if the name is taken."""
-        self._objects.put(self._prefix + name, [self._seal(name, data)])
+        self._objects.put(self._prefix + name, self._sealed(name, [data]))
 
     def swap(self, name: str, data: bytes, expected: str | None) -> None:
         """Replace a document that still is the version that was read; else `ObjectChanged`."""
-        self._objects.swap(self._prefix + name, self._seal(name, data), expected)
+        self._objects.swap(self._prefix + name, b"".join(self._sealed(name, [data])), expected)
+
+    def write(self, name: str, parts: Iterable[bytes]) -> None:
+        """Store a document, however large, in the place of one that is there."""
+        self.delete(name)
+        self._objects.put(self._prefix + name, self._sealed(name, parts))
 
     def get(self, name: str) -> tuple[bytes, str]:
         """Return a document and its version.
@@ -90,14 +95,18 @@ class SealedDocuments:
         """Return the id that a document is sealed under: its place, digested."""
         return hashlib.sha256((self._prefix + name).encode()).hexdigest()[:32]
 
-    def _seal(self, name: str, data: bytes) -> bytes:
+    def _sealed(self, name: str, parts: Iterable[bytes]) -> Iterator[bytes]:
         key_id, key = self._key()
         sealed = bytearray()
         preamble = Preamble(self._kind, self.object_id(name), key_id)
         sealer = Sealer(key, preamble, self._keys.vault_id, sealed.extend)
-        sealer.write(data)
+        for part in parts:
+            sealer.write(part)
+            if sealed:
+                yield bytes(sealed)
+                sealed.clear()
         sealer.close()
-        return bytes(sealed)
+        yield bytes(sealed)
 
     def _key(self) -> tuple[str, bytes]:
         key_id = self._keys.keys_of(Role.PATHS)[0]

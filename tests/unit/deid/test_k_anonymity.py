@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxelvault.deid.k_anonymity import k_anonymity, quasi_identifiers
+from voxelvault.deid.k_anonymity import KAnonymity, Report, quasi_identifiers
 from voxelvault.deid.model import Option
 
 ROWS: list[tuple[str, dict[str, object]]] = [
@@ -15,6 +17,13 @@ ROWS: list[tuple[str, dict[str, object]]] = [
     ("P2", {"PatientSex": "F", "PatientAge": "045Y", "Modality": "MR"}),
     ("P3", {"PatientSex": "M", "PatientAge": None, "Modality": "MR"}),
 ]
+
+
+def k_anonymity(rows: Iterable[tuple[str, Mapping[str, object]]], columns: Iterable[str]) -> Report:
+    counted = KAnonymity(columns)
+    for person, values in rows:
+        counted.add(person, values)
+    return counted.report()
 
 
 def test_classes_count_people_not_rows() -> None:
@@ -41,6 +50,8 @@ def test_options_say_what_may_point_at_somebody() -> None:
     assert "StudyDate" not in quasi_identifiers([Option.RETAIN_MODIFIED_DATES])
     assert "StudyDate" in quasi_identifiers([Option.RETAIN_FULL_DATES])
     assert "InstitutionName" in quasi_identifiers([Option.RETAIN_INSTITUTION])
+    kept = quasi_identifiers([], ["PatientName", "Modality"])
+    assert kept == (*quasi_identifiers([]), "PatientName")
     assert "PatientWeight" in quasi_identifiers([Option.RETAIN_PATIENT_CHARACTERISTICS])
 
 
@@ -50,3 +61,9 @@ def test_the_smallest_class_is_the_smallest(pairs: list[tuple[str, str]]) -> Non
     people = {value: {p for p, v in pairs if v == value} for _, value in pairs}
     assert report.by_row.smallest == min(map(len, people.values()), default=0)
     assert sum(report.by_row.histogram.values()) == len(people)
+    alone = set().union(*(who for who in people.values() if len(who) == 1))
+    assert (report.by_row.people_alone, report.people) == (len(alone), len({p for p, _ in pairs}))
+    told = {person: frozenset(v for p, v in pairs if p == person) for person, _ in pairs}
+    alike = [sum(one == other for other in told.values()) for one in set(told.values())]
+    assert report.by_person.smallest == min(alike, default=0)
+    assert report.by_person.unique == alike.count(1)

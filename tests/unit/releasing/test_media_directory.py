@@ -6,7 +6,7 @@ import csv
 import io
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,8 +14,15 @@ import pydicom
 import pytest
 from pydicom.fileset import FileSet
 
-from voxelvault.releasing.media_directory import media_directory, record_type
+from voxelvault.releasing.media_directory import MediaDirectory, record_type
 from voxelvault.testing import synthetic
+
+
+def media_directory(files: Iterable[tuple[str, bytes]]) -> bytes:
+    made = MediaDirectory()
+    for path, data in files:
+        made.add(path, data)
+    return b"".join(made.parts())
 
 
 def lay(folder: Path, files: dict[str, bytes]) -> Path:

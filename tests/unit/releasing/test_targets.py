@@ -31,7 +31,7 @@ def target(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FolderTarget | VaultTarget]:
     if request.param == "folder":
-        yield FolderTarget(tmp_path / "out")
+        yield FolderTarget(tmp_path / "out", tmp_path / "staging")
         return
     if request.param == "vault in parts":
         monkeypatch.setattr(targets, "HELD", 1000)
@@ -66,7 +66,7 @@ def test_nothing_is_left_of_a_study_that_is_dropped(
 
 
 def test_every_file_and_folder_has_the_one_time(tmp_path: Path) -> None:
-    target = FolderTarget(tmp_path / "out")
+    target = FolderTarget(tmp_path / "out", tmp_path / "staging")
     for file in released(1):
         target.add(file)
     list(target.keep())
@@ -76,7 +76,7 @@ def test_every_file_and_folder_has_the_one_time(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
-    first, second = FolderTarget(tmp_path / "out"), FolderTarget(tmp_path / "out")
+    first, second = (FolderTarget(tmp_path / "out", tmp_path / name) for name in "ab")
     for target in (first, second):
         target.add(released(1, 1)[0])
     wanted = {first.place(file): file.data for file in released(1, 1)}
@@ -86,12 +86,12 @@ def test_a_file_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
 def test_names_are_file_ids_and_no_two_uids_share_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = FolderTarget(tmp_path / "out")
+    target = FolderTarget(tmp_path / "out", tmp_path / "staging")
     first, second = released(1, 2)
     assert all(re.fullmatch("[A-Z0-9_]{1,8}", part) for part in target.place(first).split("/"))
     monkeypatch.setattr(targets, "short_name", lambda uid, turn=0: f"SAME{turn}")
     assert target.place(second) != target.place(first) == target.place(first)
-    again = FolderTarget(tmp_path / "out")
+    again = FolderTarget(tmp_path / "out", tmp_path / "staging")
     assert again.place(second).endswith("SAME0")
 
 

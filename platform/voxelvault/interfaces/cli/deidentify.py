@@ -277,7 +277,7 @@ def _from(found: Any) -> str:
 
 
 def _verified(session: Session, place: Path, signer: bytes | None) -> Any:
-    from voxelvault.releasing.places import verify_folder, verify_vault
+    from voxelvault.releasing.proving import verify_folder, verify_vault
 
     if not _is_vault(place):
         return verify_folder(place, signer)
@@ -307,7 +307,8 @@ def card(session: Session, place: Path, as_json: bool) -> int:
 
     With --json, the card is JSON-LD of Croissant 1.0.
     """
-    from voxelvault.releasing.places import CROISSANT, folder_card, vault_card
+    from voxelvault.releasing.places import CROISSANT
+    from voxelvault.releasing.proving import folder_card, vault_card
 
     name = (CROISSANT,) if as_json else ()
     if not _is_vault(place):
