@@ -34,6 +34,8 @@ class ConfinedChild:
         What it may import beside the standard library.
     spare : int
         Address space in bytes that it may use beyond what it needed to start.
+    *arguments : str
+        For the module.
 
     Attributes
     ----------
@@ -46,9 +48,9 @@ class ConfinedChild:
         It does not start.
     """
 
-    def __init__(self, module: str, packages: Sequence[str], spare: int) -> None:
+    def __init__(self, module: str, packages: Sequence[str], spare: int, *arguments: str) -> None:
         self._process = subprocess.Popen(  # noqa: S603  our own module, no foreign word in it
-            [sys.executable, "-P", "-s", "-S", "-m", module],
+            [sys.executable, "-P", "-s", "-S", "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -1,0 +1,1 @@
+"""Models: MONAI bundles taken in as data, vouched for, kept sealed, run where they can do no harm."""

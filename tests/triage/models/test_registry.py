@@ -1,0 +1,89 @@
+"""A vault's models: installed, found, shown, verified, removed; sealed, logged; at the command line."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bundles_made import SIDE, bundle
+
+import voxelvault
+from voxelvault.errors import IntegrityError, UsageError
+from voxelvault_triage.models import registry
+from voxelvault_triage.models.vouching import PINNED, Vouched
+
+PIN = Vouched(PINNED)
+
+
+@pytest.fixture
+def vault(tmp_path: Path, configuration: Path) -> Any:
+    with voxelvault.create(tmp_path / "vault", key_file=tmp_path / "key") as made:
+        yield made
+
+
+def test_installed_found_run_and_removed(vault: voxelvault.Vault) -> None:
+    first = registry.install(vault, bundle(), PIN)
+    later = registry.install(vault, bundle(version="0.2.0"), PIN, name=first.name)
+    assert registry.find(vault, first.name).digest in (first.digest, later.digest)
+    assert registry.find(vault, first.digest[:8]) == first
+    model = registry.model_named(vault, first.digest)
+    assert (model.digest, model.card["name"]) == (first.digest, "small-test-network")
+    assert model.run({"image": np.zeros((1, 3, SIDE, SIDE), np.float32)})["pred"].shape == (1, 2, SIDE, SIDE)
+    with pytest.raises(UsageError, match="already"):
+        registry.install(vault, bundle(), PIN, name="other")
+    registry.remove(vault, later)
+    registry.remove(vault, first)
+    with pytest.raises(UsageError, match="no such model"):
+        registry.find(vault, first.name)
+    for name in ("Capital", "-", "a" * 40):
+        with pytest.raises(UsageError, match="name"):
+            registry.install(vault, bundle(), PIN, name=name)
+
+
+def test_sealed_and_logged(vault: voxelvault.Vault) -> None:
+    about = registry.install(vault, bundle(), PIN)
+    for path in Path(vault.path).rglob("*"):
+        assert not (path.is_file() and b"small network" in path.read_bytes())
+    said = vault.sql(
+        "select kind, digests from audit where kind like 'document%' and outcome = 'ok'"
+    ).fetchall()
+    assert [kind for kind, _ in said] == ["document.stored"] * 2
+    assert all(("about", about.digest) in digests for _, digests in said)
+
+
+def test_files_that_were_changed_are_not_run(vault: voxelvault.Vault) -> None:
+    about, other = registry.install(vault, bundle(), PIN), registry.install(vault, bundle(name="other"), PIN)
+    kept = vault.documents(registry.AREA)
+    swapped = kept.get(f"{other.digest}/files.zip")
+    kept.remove(f"{about.digest}/files.zip")
+    kept.put(f"{about.digest}/files.zip", swapped)
+    for use in (registry.verify, registry.open_model):
+        with pytest.raises(IntegrityError, match="installed"):
+            use(vault, about)  # type: ignore[operator]
+
+
+def test_at_the_command_line(tmp_path: Path, run: Callable[..., Any]) -> None:
+    made, archive = bundle(), tmp_path / "bundle.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for name, data in made.files.items():
+            packed.writestr(name, data)
+    assert run("init", tmp_path / "vault").code == 0
+    keyed = ("--vault", tmp_path / "vault", "triage", "models")
+    refused = run(*keyed, "install", archive)
+    assert refused.code == 2
+    assert made.digest in refused.err
+    done = run(*keyed, "install", archive, "--pin", made.digest, "--json")
+    assert done.code == 0, done.err
+    assert done.json["digest"] == made.digest
+    assert "small-test-network" in run(*keyed, "list").out
+    shown = run(*keyed, "show", "small-test-network").out
+    assert "not a medical device" in shown
+    assert "3 channels, 16*n x 16*n pixels, 0 to 1" in shown
+    assert "seccomp, limits" in run(*keyed, "verify", made.digest[:10]).out
+    assert run(*keyed, "remove", made.digest).code == 2
+    assert run(*keyed, "remove", made.digest, "--yes", "--json").json["removed"]
+    assert made.digest not in run(*keyed, "list", "--json").out

@@ -1,0 +1,103 @@
+"""One network on three runtimes, here and confined: the same answer; and what a confined one can't do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from bundles_made import SIDE, bundle, files, network
+
+from voxelvault.errors import ChildDied, UsageError, VoxelVaultError
+from voxelvault_triage.models.bundle import Bundle
+from voxelvault_triage.models.confined import Bounds, ConfinedSession
+from voxelvault_triage.models.loaded import LoadedModel, load
+from voxelvault_triage.models.sessions import ONNX, Network
+
+IMAGE = {"image": np.random.default_rng(0).random((2, 3, SIDE, SIDE), np.float32)}
+
+
+@pytest.fixture(scope="module")
+def confined() -> LoadedModel:
+    return load(bundle())
+
+
+def test_every_runtime_gives_one_answer(confined: LoadedModel) -> None:
+    wanted = confined.run(IMAGE)["pred"]
+    assert confined.confined == "seccomp, limits"
+    assert wanted.shape == (2, 2, SIDE, SIDE)
+    for form, runtime in (("onnx", "onnxruntime"), ("onnx", "openvino"), ("pt", "torch")):
+        found = load(bundle(form), runtime=runtime, confined=False).run(IMAGE)["pred"]
+        np.testing.assert_allclose(found, wanted, atol=1e-5, err_msg=runtime)
+
+
+@pytest.mark.long
+def test_confined_weights_give_that_answer_too(confined: LoadedModel) -> None:
+    found = load(bundle("pt"), runtime="torch").run(IMAGE)["pred"]
+    np.testing.assert_allclose(found, confined.run(IMAGE)["pred"], atol=1e-5)
+
+
+def test_an_answer_is_not_overwritten_by_the_next(confined: LoadedModel) -> None:
+    for runtime in ("onnxruntime", "openvino"):
+        model = load(bundle(), runtime=runtime, confined=False)
+        first = model.run(IMAGE)["pred"]
+        kept = first.copy()
+        model.run({"image": 1 - IMAGE["image"]})
+        np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda image: image[:, :2], "3 channels"),
+        (lambda image: image[..., :20], "shape"),
+        (lambda image: image * 1000, "units differ"),
+        (lambda image: np.where(image > 0.5, np.nan, image).astype(np.float32), "no number"),
+        (lambda image: image.astype(np.float64), "float32"),
+    ],
+)
+def test_an_input_that_does_not_fit_is_never_run(
+    confined: LoadedModel, change: Callable[[np.ndarray], np.ndarray], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        confined.run({"image": change(IMAGE["image"])})
+    with pytest.raises(UsageError, match="takes image"):
+        confined.run({"picture": IMAGE["image"]})
+
+
+def test_what_does_not_fit_together_is_refused() -> None:
+    for form, options, words in (
+        ("onnx", {"runtime": "torch"}, "weights"),
+        ("onnx", {"runtime": "tensorflow"}, "no runtime"),
+        ("onnx", {"runtime": "openvino"}, "makes code"),
+        ("pt", {"device": "cuda"}, "confined"),
+        ("onnx", {"device": "cuda", "confined": False}, "choose torch"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            load(bundle(form), **options)  # type: ignore[arg-type]
+    with pytest.raises(VoxelVaultError, match="can't be loaded"):
+        load(Bundle({**files(), "models/model.onnx": b"no network"}))
+    with pytest.raises(VoxelVaultError, match="can't be loaded"):
+        load(Bundle({**files(), "models/model.onnx": b"no network"}), confined=False)
+
+
+def test_a_pickle_in_the_weights_never_runs() -> None:
+    evil = b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R."
+    with pytest.raises(VoxelVaultError, match="can't be loaded"):
+        load(Bundle({**files("pt"), "models/model.pt": evil}), confined=False)
+
+
+def test_memory_and_time_are_bounded_and_the_next_run_works() -> None:
+    large = {"image": np.zeros((1, 3, 4096, 4096), np.float32)}
+    session = ConfinedSession(Network(ONNX, network()[0]), "onnxruntime", bounds=Bounds(memory=300 << 20))
+    with pytest.raises(VoxelVaultError, match="memory"):
+        session.run(large)
+    assert session.run(IMAGE)["pred"].shape == (2, 2, SIDE, SIDE)
+    session.close()
+    quick = ConfinedSession(Network(ONNX, network()[0]), "onnxruntime", bounds=Bounds(run_seconds=0.2))
+    began = time.monotonic()
+    with pytest.raises(ChildDied, match="longer"):
+        quick.run({"image": np.zeros((4, 3, 4096, 2048), np.float32)})
+    assert time.monotonic() - began < 10
+    assert quick.run(IMAGE)["pred"].shape == (2, 2, SIDE, SIDE)
