@@ -62,6 +62,18 @@ class Kind(StrEnum):
     RELEASE_MADE = "release.made"
     DOCUMENT_STORED = "document.stored"
     DOCUMENT_REMOVED = "document.removed"
+    TASK_SCHEDULED = "task.scheduled"
+    TASK_STARTED = "task.started"
+    TASK_COMPLETED = "task.completed"
+    TASK_CANCELED = "task.canceled"
+    TASK_SUPERSEDED = "task.superseded"
+    READING_LISTED = "reading.listed"
+    READING_RANKED = "reading.ranked"
+    READING_CLAIMED = "reading.claimed"
+    READING_RELEASED = "reading.released"
+    READING_COMPLETED = "reading.completed"
+    READING_OVERRIDDEN = "reading.overridden"
+    READING_SUPERSEDED = "reading.superseded"
 
 
 class Outcome(StrEnum):
@@ -188,6 +200,24 @@ ALLOWED: Mapping[Kind, _Allowed] = {
     ),
     Kind.DOCUMENT_STORED: _allow("document", "bytes", "document about", "area"),
     Kind.DOCUMENT_REMOVED: _allow("document", digests="about", codes="area"),
+    # The tables `tasks` and `reading_items` are made of these alone. Times are microseconds since the
+    # epoch, score, threshold and volume (mL) billionths.
+    Kind.TASK_SCHEDULED: _allow(
+        "task study former", "attempt scheduled arrived", "content model", "pipeline version priority"
+    ),
+    Kind.TASK_STARTED: _allow("task transaction", "started"),
+    Kind.TASK_COMPLETED: _allow(
+        "task series", "ended score threshold volume_ml", codes="verdict reasons", text=True
+    ),
+    Kind.TASK_CANCELED: _allow("task", "ended", codes="reasons", text=True),
+    Kind.TASK_SUPERSEDED: _allow("task"),
+    Kind.READING_LISTED: _allow("item study task", "arrived listed", codes="priority"),
+    Kind.READING_RANKED: _allow("item task", "ranked", codes="priority"),
+    Kind.READING_CLAIMED: _allow("item", "claimed"),
+    Kind.READING_RELEASED: _allow("item"),
+    Kind.READING_COMPLETED: _allow("item", "completed"),
+    Kind.READING_OVERRIDDEN: _allow("item", codes="priority", text=True),
+    Kind.READING_SUPERSEDED: _allow("item"),
 }
 """What an event of each kind may carry, by name; anything else is refused.
 

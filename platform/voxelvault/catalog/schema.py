@@ -218,6 +218,53 @@ RELEASES = _table(
     _ids("release_id cohort_id") | {"name": "VARCHAR", "receipt": "VARCHAR", "released": "TIMESTAMP"},
 )
 
+TASKS = _table(
+    "tasks",
+    "task_id",
+    _ids("task_id study_id series_id former_id")
+    | {
+        "state": "VARCHAR",
+        "transaction_uid": "VARCHAR",
+        "pipeline": "VARCHAR",
+        "version": "VARCHAR",
+        "model": "VARCHAR",
+        "content": "VARCHAR",
+        "priority": "VARCHAR",
+        "attempt": "INTEGER",
+        "arrived": "TIMESTAMP",
+        "scheduled": "TIMESTAMP",
+        "started": "TIMESTAMP",
+        "ended": "TIMESTAMP",
+        "verdict": "VARCHAR",
+        "reasons": "VARCHAR[]",
+        "reason": "VARCHAR",
+        "score": "DOUBLE",
+        "threshold": "DOUBLE",
+        "volume_ml": "DOUBLE",
+        "superseded": "BOOLEAN",
+        "entry": "BIGINT",
+    },
+)
+READING_ITEMS = _table(
+    "reading_items",
+    "item_id",
+    _ids("item_id study_id task_id")
+    | {
+        "state": "VARCHAR",
+        "priority": "VARCHAR",
+        "claimed_by": "VARCHAR",
+        "arrived": "TIMESTAMP",
+        "listed": "TIMESTAMP",
+        "ranked": "TIMESTAMP",
+        "claimed": "TIMESTAMP",
+        "completed": "TIMESTAMP",
+        "overridden": "BOOLEAN",
+        "reason": "VARCHAR",
+        "superseded": "BOOLEAN",
+        "entry": "BIGINT",
+    },
+)
+
 TABLES: Mapping[str, Table] = MappingProxyType(
     {
         table.name: table
@@ -237,6 +284,8 @@ TABLES: Mapping[str, Table] = MappingProxyType(
             COHORT_MEMBERS,
             DERIVED,
             RELEASES,
+            TASKS,
+            READING_ITEMS,
         )
     }
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from voxelvault import tasks
 from voxelvault.catalog.catalog import Change
 from voxelvault.errors import UnknownUID
 from voxelvault.intake.directory import conflict_id_of
@@ -52,6 +53,7 @@ class Leaving:
             *_deleted("derived", "series_id", self.series_ids),
             *_deleted("series", "series_id", self.empty["series"]),
             *_deleted("studies", "study_id", self.empty["studies"]),
+            *tasks.leaving(query, self.empty["studies"]),
             *_deleted("patients", "subject_id", self.empty["patients"]),
             *_deleted("merges", "subject_id", self.empty["patients"]),
             *self._moves(query),

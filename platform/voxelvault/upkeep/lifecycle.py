@@ -8,6 +8,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from voxelvault import tasks
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.catalog.catalog import Change, CommitInfo, Lease
 from voxelvault.errors import UnknownUID, UsageError
@@ -204,6 +205,7 @@ def _moved(
     names = {"subject_id": into, "study_id": target["study_id"]}
     return [
         *_renamed(lease, study["study_id"], names, joined),
+        *tasks.renamed(lease.query, study["study_id"], target["study_id"]),
         *changes("series", [{"series_id": series_id} for series_id in joined], "delete"),
         *changes("studies", [{"study_id": study["study_id"]}], "delete"),
     ]

@@ -23,6 +23,8 @@ from voxelvault.policy.access import Request, require
 from voxelvault.reading.packs import open_manifest
 from voxelvault.readonly import require_writable
 from voxelvault.resources import Resources
+from voxelvault.rows import changes
+from voxelvault.tasks import orphaned, replayed
 from voxelvault.upkeep.carrying import Carried, carry, former
 from voxelvault.upkeep.ledger import Ledger, Turn, read_ledger
 from voxelvault.upkeep.replaying import Living, replay
@@ -123,7 +125,11 @@ def rebuild_catalog(
         entries, ledger, packs = _survey(resources, report)
         late = _made_without_outcome(resources, ledger, packs)
         old = former(resources)
+        # First of all, so that merges find the rows of studies that joined others.
+        work = replayed(entries, resources.log.text_of)
+        lease.commit([change for table, rows in work.items() for change in changes(table, rows, "insert")])
         report.instances = replay(resources, lease, packs, [*ledger.turns, *late], advance)
+        lease.commit(orphaned(lease.query))
         report.carried = carry(resources, lease, old, entries)
     log_turns(resources, ledger, {turn.action: True for turn in late})
     _log(resources, action, Outcome.OK if report.complete else Outcome.PARTIAL, report, catalog.head())
