@@ -19,7 +19,9 @@ from typing import Any
 
 import imagecodecs as _typed_too_narrowly
 import numpy as np
+from pydicom.dataset import Dataset
 
+from voxelvault.deid.burned_in import Box
 from voxelvault.deid.pixel_data import PixelData
 from voxelvault.dicom.codestream import coding_style, jpeg2000_info, jpeg_info
 from voxelvault.dicom.decode import decode_frame
@@ -34,8 +36,19 @@ imagecodecs: Any = _typed_too_narrowly
 _HTJ2K_LOSSLESS, _HTJ2K_RPCL = "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202"
 _WHOLE_WORDS = frozenset(["1.2.840.10008.1.2.5", "1.2.840.10008.1.2.8.1"])
 """Codings of whole bytes, whatever the values use of them."""
-_LOSSY = frozenset(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 53, 55, 81))
-_REVERSIBLE_OR_NOT = frozenset(["1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.203"])
+_METHODS = {
+    **dict.fromkeys(("50", "51", "53", "55"), "ISO_10918_1"),
+    "81": "ISO_14495_1",
+    "91": "ISO_15444_1",
+    "203": "ISO_15444_15",
+    "111": "ISO_18181_1",
+}
+"""How lossy codings are called in Lossy Image Compression Method, by the end of their UID."""
+_PROCESS = "1.2.840.10008.1.2.4."
+_REVERSIBLE_OR_NOT = frozenset([_PROCESS + "91", _PROCESS + "203"])
+_REACH = 32
+"""Pixels around a box that blanking by blocks may change: its MCUs, and colours between two samples."""
+_NEARLY = 2
 
 
 def black(frames: Pixels, pixels: PixelData) -> Any:
@@ -105,8 +118,61 @@ def is_lossy(pixels: PixelData) -> bool:
     """
     syntax = pixels.part10.transfer_syntax
     if syntax not in _REVERSIBLE_OR_NOT:
-        return syntax in _LOSSY
+        return syntax.removeprefix(_PROCESS) in _METHODS
     return not _is_reversible(pixels.codestreams()[0])
+
+
+def put_history(target: Dataset, pixels: PixelData, size: int) -> None:
+    """Say of pixels that are no longer coded with a loss that they were, where their header did not.
+
+    Parameters
+    ----------
+    target : Dataset
+        Gets LossyImageCompression, its ratio and method.
+    pixels : PixelData
+        As they came.
+    size : int
+        Of all frames decoded, in bytes.
+
+    References
+    ----------
+    DICOM PS3.3 C.7.6.1.1.5.
+    """
+    if str(target.get("LossyImageCompression")) == "01":
+        return
+    coded = sum(map(len, pixels.codestreams()))
+    target.LossyImageCompression = "01"
+    target.LossyImageCompressionRatio = f"{size / max(coded, 1):.2f}"
+    target.LossyImageCompressionMethod = _METHODS[pixels.part10.transfer_syntax.removeprefix(_PROCESS)]
+
+
+def is_blanked(made: Pixels, wanted: Pixels, boxes: Sequence[Box]) -> bool:
+    """Say whether a frame blanked by blocks is what it should be.
+
+    Parameters
+    ----------
+    made : numpy.ndarray
+        (row, column[, sample]) as it decodes.
+    wanted : numpy.ndarray
+        The same with nothing but the boxes blanked.
+    boxes : sequence of Box
+        What was to be blanked.
+
+    Returns
+    -------
+    bool
+        True where brightness is that of the boxes within them, and nothing is changed far from them.
+    """
+    far = np.ones(made.shape[:2], bool)
+    light = (made, wanted) if made.ndim == 2 else (made[..., 0], wanted[..., 0])
+    for box in boxes:
+        far[
+            max(0, box.top - _REACH) : box.bottom + _REACH, max(0, box.left - _REACH) : box.right + _REACH
+        ] = 0
+        shown, meant = (one[box.rows, box.columns].astype(np.int64) for one in light)
+        if np.abs(shown - meant).max(initial=0) > _NEARLY:
+            return False
+    return np.array_equal(made[far], wanted[far])
 
 
 def has_spare_bits(pixels: PixelData, header: Header) -> bool:
@@ -273,4 +339,13 @@ _ENCODERS: dict[str, _Encoder] = {
     "8.1": _deflated,
 }
 
-__all__ = ["black", "coded_again", "has_spare_bits", "is_lossy", "rle_frame", "values_only"]
+__all__ = [
+    "black",
+    "coded_again",
+    "has_spare_bits",
+    "is_blanked",
+    "is_lossy",
+    "put_history",
+    "rle_frame",
+    "values_only",
+]

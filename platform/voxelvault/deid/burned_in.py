@@ -1,14 +1,16 @@
 """Burned-in text: where it is, and whether any is left.
 
-A frame is looked at enlarged, upright in one window and on its side in another, and at its own size;
-the union of what is found is blanked. Then it is looked at again until nothing more is found. The
-detector finds text upside down and on its side as well; what it finds is read both ways up.
+A frame is looked at enlarged, upright in one window, on its side in another, with all shades spread by
+rank, and at its own size; the union of what is found is blanked. Then it is looked at again until nothing
+more is found. The detector finds text upside down and on its side as well; what it finds is read both
+ways up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -57,6 +59,14 @@ class Box(NamedTuple):
         return slice(self.left, self.right)
 
 
+class Window(Enum):
+    """How values become shades."""
+
+    WHOLE = "from the least to the largest value"
+    MIDDLE = "from the 1st to the 99th percentile, black and white exchanged"
+    RANKS = "by how many pixels are darker: what is faint in a part of the range stands out"
+
+
 @dataclass(frozen=True)
 class Look:
     """One way to look at a frame.
@@ -67,29 +77,29 @@ class Look:
         Enlargement.
     turned : bool
         On its side.
-    stretched : bool
-        Window from the 1st to the 99th percentile, black and white exchanged; else the full range.
+    window : Window
+        How values become shades.
     """
 
     scale: int
     turned: bool = False
-    stretched: bool = False
+    window: Window = Window.WHOLE
 
 
 def looks_at(rows: int, columns: int) -> tuple[Look, ...]:
     """Return how a frame of this size is looked at first."""
     if rows * columns <= ENLARGED:
-        return Look(3), Look(2, turned=True, stretched=True), Look(1)
-    return Look(2), Look(1, turned=True, stretched=True), Look(1)
+        return Look(3), Look(2, True, Window.MIDDLE), Look(2, window=Window.RANKS), Look(1)
+    return Look(2), Look(1, True, Window.MIDDLE), Look(1, window=Window.RANKS), Look(1)
 
 
 def looks_again(rows: int, columns: int) -> tuple[Look, ...]:
     """Return how a frame of this size is looked at after blanking: otherwise than at first."""
     if rows * columns <= SMALL_FRAME:
-        return Look(4), Look(3, turned=True, stretched=True)
+        return Look(4), Look(3, True, Window.MIDDLE)
     if rows * columns <= ENLARGED:
-        return Look(2), Look(3, turned=True, stretched=True)
-    return Look(2), Look(1, turned=True, stretched=True)
+        return Look(2), Look(3, True, Window.MIDDLE)
+    return Look(2), Look(1, True, Window.MIDDLE)
 
 
 QUICK = (Look(2),)
@@ -168,31 +178,44 @@ def blank_until_clean(
     return boxes, False
 
 
-def to_picture(frame: np.ndarray[Any, Any], *, stretched: bool = False) -> Picture:
+def to_picture(frame: np.ndarray[Any, Any], window: Window = Window.WHOLE) -> Picture:
     """Return a frame in 8 bits.
 
     Parameters
     ----------
     frame : numpy.ndarray
         As for `find_text`.
-    stretched : bool
-        From the 1st to the 99th percentile, inverted.
+    window : Window
+        How values become shades; in the middle window colours are exchanged alone.
 
     Returns
     -------
     numpy.ndarray
-        (row, column[, 3]) uint8.
+        (row, column[, 3]) uint8; by ranks without colour.
     """
+    if window is Window.RANKS:
+        return _ranked(frame.max(axis=2) if frame.ndim == 3 else frame)
     if frame.ndim == 3:
-        return 255 - frame if stretched else frame
-    low, high = np.percentile(frame, (1, 99)) if stretched else (frame.min(), frame.max())
-    scaled = np.clip((frame.astype(np.float32) - low) * (255 / max(float(high) - float(low), 1e-6)), 0, 255)
-    picture: Picture = np.rint(scaled).astype(np.uint8)
-    return 255 - picture if stretched else picture
+        return 255 - frame if window is Window.MIDDLE else frame
+    if window is Window.WHOLE:
+        return _scaled(frame, frame.min(), frame.max())
+    return 255 - _scaled(frame, *np.percentile(frame, (1, 99)))
+
+
+def _scaled(frame: np.ndarray[Any, Any], low: Any, high: Any) -> Picture:
+    scaled = (frame.astype(np.float32) - low) * (255 / max(float(high) - float(low), 1e-6))
+    picture: Picture = np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+    return picture
+
+
+def _ranked(frame: np.ndarray[Any, Any]) -> Picture:
+    _, places, counts = np.unique(frame, return_inverse=True, return_counts=True)
+    middle = np.cumsum(counts) - counts / 2
+    return _scaled(middle[places].reshape(frame.shape), middle[0], middle[-1])
 
 
 def _readings(frame: np.ndarray[Any, Any], look: Look) -> list[Reading]:
-    picture = to_picture(frame, stretched=look.stretched)
+    picture = to_picture(frame, look.window)
     rows, columns = picture.shape[:2]
     if look.scale > 1:
         size = (columns * look.scale, rows * look.scale)
@@ -289,4 +312,14 @@ def _follows(inked: np.ndarray[Any, np.dtype[np.bool_]], edges: list[int], side:
     return bool(strip.any()) and 0 < edges[side] < (*inked.shape, *inked.shape)[side]
 
 
-__all__ = ["QUICK", "Box", "Look", "blank_until_clean", "find_text", "looks_again", "looks_at", "to_picture"]
+__all__ = [
+    "QUICK",
+    "Box",
+    "Look",
+    "Window",
+    "blank_until_clean",
+    "find_text",
+    "looks_again",
+    "looks_at",
+    "to_picture",
+]

@@ -1,23 +1,47 @@
 """Text in any frame is blanked in every frame.
 
-What stands in all frames is found in the brightest and the darkest values over time and in the
-first frame, looked at thoroughly. Text that stands in one frame alone may drown in those; so each
-frame that differs from the one before it is looked at by itself too, with the rest already blanked.
+A few frames are looked at like stills, each thoroughly. Of many, the first one is, and pictures of all of
+them together: what stays bright, or dark, from one frame to the next shows text that moving tissue would
+drown; what the brightest frame has above the second brightest, pixel by pixel, shows text that stands in
+one frame alone, whichever that is. Each frame that differs from the one before it is looked at by itself
+too, with the rest already blanked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import chain, pairwise
+from typing import Any, Protocol
 
 import numpy as np
 
-from voxelvault.deid.burned_in import QUICK, Box, Harmless, Look, blank_until_clean, find_text, looks_at
+from voxelvault.deid.burned_in import (
+    QUICK,
+    Box,
+    Harmless,
+    Look,
+    Window,
+    blank_until_clean,
+    find_text,
+    looks_at,
+)
+
+FEW = 6
+"""Frames up to which each is looked at like a still."""
+
+Frame = np.ndarray[Any, Any]
+
+
+class Frames(Protocol):
+    """Frames of one size, each made when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Frame: ...
 
 
 def find_everywhere(
-    frames: np.ndarray[Any, Any],
+    frames: Frames,
     dark: Any,
     harmless: Harmless,
     outside: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
@@ -27,8 +51,8 @@ def find_everywhere(
 
     Parameters
     ----------
-    frames : numpy.ndarray
-        (frame, row, column) of any type, or (frame, row, column, 3) uint8.
+    frames : Frames
+        Each (row, column) of any type, or (row, column, 3) uint8.
     dark : scalar
         The value of blanked pixels.
     harmless : callable
@@ -45,24 +69,66 @@ def find_everywhere(
     """
     boxes = list(known)
 
-    def find(frame: np.ndarray[Any, Any], looks: Sequence[Look]) -> list[Box]:
+    def find(frame: Frame, looks: Sequence[Look]) -> list[Box]:
         return find_text(frame, looks, harmless, outside)
 
-    def search(frame: np.ndarray[Any, Any], looks: Sequence[Look]) -> bool:
+    def search(frame: Frame, looks: Sequence[Look], fill: Any = dark) -> bool:
         frame = frame.copy()
         for box in boxes:
-            frame[box.rows, box.columns] = dark
-        found, is_clean = blank_until_clean(frame, dark, find, looks)
+            frame[box.rows, box.columns] = fill
+        found, is_clean = blank_until_clean(frame, fill, find, looks)
         boxes.extend(found)
         return is_clean
 
-    over_time = [frames.max(0), frames.min(0)] if len(frames) > 1 else []
-    thorough = looks_at(*frames.shape[1:3])
-    is_clean = all([search(frame, thorough) for frame in (*over_time, frames[0])])
-    for before, frame in pairwise(frames):
+    thorough = looks_at(*frames[0].shape[:2])
+    is_clean = search(frames[0], thorough)
+    rest = thorough if len(frames) <= FEW else QUICK
+    if len(frames) > FEW:
+        together, plain = (
+            _Together(_each(frames)),
+            [one for one in thorough if one.window is not Window.RANKS],
+        )
+        is_clean &= all([search(one, plain) for one in together.lasting()])
+        is_clean &= all([search(one, plain, 0) for one in together.alone()])
+    for before, frame in pairwise(_each(frames)):
         if not np.array_equal(before, frame):
-            is_clean = search(frame, QUICK) and is_clean
+            is_clean = search(frame, rest) and is_clean
     return outermost(boxes), is_clean
+
+
+def _each(frames: Frames) -> Iterator[Frame]:
+    return (frames[index] for index in range(len(frames)))
+
+
+class _Together:
+    """What a pixel was at its most over time, kept while the frames pass by."""
+
+    def __init__(self, frames: Iterator[Frame]) -> None:
+        first, second = next(frames), next(frames)
+        self._highest = self._stays_low = self._last_but_one = np.maximum(first, second)
+        self._lowest = self._stays_high = self._second = np.minimum(first, second)
+        for before, frame in pairwise(chain([second], frames)):
+            self._second = np.maximum(self._second, np.minimum(self._highest, frame))
+            self._highest = np.maximum(self._highest, frame)
+            self._last_but_one = np.minimum(self._last_but_one, np.maximum(self._lowest, frame))
+            self._lowest = np.minimum(self._lowest, frame)
+            self._stays_high = np.maximum(self._stays_high, np.minimum(before, frame))
+            self._stays_low = np.minimum(self._stays_low, np.maximum(before, frame))
+
+    def lasting(self) -> tuple[Frame, Frame]:
+        """Return what stays for two frames at least, bright or dark."""
+        return self._stays_high, self._stays_low
+
+    def alone(self) -> tuple[Frame, Frame]:
+        """Return what stands out in one frame alone, brighter or darker than in all others."""
+        return (
+            _difference(self._highest, self._second),
+            _difference(self._last_but_one, self._lowest),
+        )
+
+
+def _difference(high: Frame, low: Frame) -> Frame:
+    return high - low if high.dtype == np.uint8 else high.astype(np.float64) - low
 
 
 def outermost(boxes: Sequence[Box]) -> list[Box]:

@@ -18,7 +18,15 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.uid import UID
 
-from voxelvault.deid.blanking import black, coded_again, has_spare_bits, is_lossy, values_only
+from voxelvault.deid.blanking import (
+    black,
+    coded_again,
+    has_spare_bits,
+    is_blanked,
+    is_lossy,
+    put_history,
+    values_only,
+)
 from voxelvault.deid.burned_in import Box
 from voxelvault.deid.cine import find_everywhere
 from voxelvault.deid.jpeg_blocks import blank_blocks
@@ -27,11 +35,12 @@ from voxelvault.deid.overlays import put_overlays
 from voxelvault.deid.picture_report import thumbnail
 from voxelvault.deid.pixel_data import PixelData, put_codestreams
 from voxelvault.deid.risk import known_banners, may_hold_text, outside_regions
-from voxelvault.deid.showing import shown
+from voxelvault.deid.showing import Shown
 from voxelvault.deid.stripping import strip
 from voxelvault.dicom.decode import DecoderPool
 from voxelvault.dicom.part10 import Part10
 from voxelvault.dicom.read import Header
+from voxelvault.errors import DicomError
 
 Frames = npt.NDArray[Any]
 Place: TypeAlias = tuple[int, int, int, int, int]
@@ -142,7 +151,7 @@ class PixelCleaner:
             pixels.pass_on(rewritten.dataset)
         else:
             only_boxes = face is None and np.array_equal(before, raw)
-            _write(after, pixels, boxes if only_boxes else None, rewritten)
+            _write(after, pixels, boxes if only_boxes else None, rewritten, self.pool)
         report = _report(before, boxes, searched)
         if not self.pictures or not (boxes or (face is not None and face.any())):
             return report
@@ -165,8 +174,8 @@ class PixelCleaner:
     def _text(self, frames: Frames, pixels: PixelData, header: Header, context: Context) -> list[Box]:
         """Return what must be blanked in every frame."""
         rows, columns = frames.shape[1:3]
-        pictures = shown(frames, pixels, header)
-        dark = 0 if pictures.ndim == 4 else black(frames, pixels)
+        pictures = Shown(frames, pixels, header)
+        dark = 0 if pictures.coloured else black(frames, pixels)
         boxes, is_clean = find_everywhere(
             pictures,
             dark,
@@ -195,32 +204,51 @@ def _changed(
     return made
 
 
-def _write(frames: Frames, pixels: PixelData, boxes: Sequence[Box] | None, rewritten: Rewritten) -> None:
+def _write(
+    frames: Frames, pixels: PixelData, boxes: Sequence[Box] | None, rewritten: Rewritten, pool: DecoderPool
+) -> None:
     """Write changed frames; `boxes` where nothing else was changed."""
-    coded = _codestreams(frames, pixels, boxes) if pixels.encapsulated else None
+    coded = _codestreams(frames, pixels, boxes, pool) if pixels.encapsulated else None
     if coded is None:
         pixels.put(rewritten.dataset, frames)
+        if is_lossy(pixels):
+            put_history(rewritten.dataset, pixels, frames.nbytes)
         return
     rewritten.dataset.file_meta.TransferSyntaxUID = UID(coded[0])
     put_codestreams(rewritten.dataset, coded[1])
 
 
 def _codestreams(
-    frames: Frames, pixels: PixelData, boxes: Sequence[Box] | None
+    frames: Frames, pixels: PixelData, boxes: Sequence[Box] | None, pool: DecoderPool
 ) -> tuple[str, list[bytes]] | None:
     """Code changed frames without a second loss; None where that can't be done in one syntax."""
     syntax, made = pixels.part10.transfer_syntax, []
     syntaxes = set()
+    colour = pixels.photometric
     for frame, codestream in zip(frames, pixels.codestreams(), strict=True):
         blocks = None
         if boxes and syntax in _BY_BLOCKS:
-            blocks = blank_blocks(strip(syntax, codestream, pixels.spec), boxes, pixels.photometric)
+            blocks = _by_blocks(frame, strip(syntax, codestream, pixels.spec), pixels, boxes, colour, pool)
         one = (syntax, blocks) if blocks else coded_again(frame, syntax, codestream, pixels.spec)
         if one is None:
             return None
         syntaxes.add(one[0])
         made.append(one[1])
     return (syntaxes.pop(), made) if len(syntaxes) == 1 else None
+
+
+def _by_blocks(
+    frame: Frames, codestream: bytes, pixels: PixelData, boxes: Sequence[Box], colour: str, pool: DecoderPool
+) -> bytes | None:
+    """Blank a JPEG block by block, and see that it shows what it should."""
+    made = blank_blocks(codestream, boxes, colour)
+    if made is None:
+        return None
+    try:
+        shows = pool.decode(pixels.part10.transfer_syntax, made, pixels.spec)
+    except DicomError:
+        return None
+    return made if is_blanked(shows, frame, boxes) else None
 
 
 def _report(before: Frames, boxes: Sequence[Box], searched: bool) -> PixelReport:
@@ -240,13 +268,19 @@ def _pictured(
     face: npt.NDArray[np.bool_] | None,
 ) -> PixelReport:
     """Return the report with pictures of the frame that shows most of what was taken off."""
-    taken = np.zeros(len(before), int) if face is None else face.sum(axis=(1, 2))
-    most = int(taken.argmax())
-    frames = (one[most : most + 1] for one in (before, after))
-    first, second = (thumbnail(shown(one, pixels, header)[0]) for one in frames)
+    boxes = [(slice(top, bottom), slice(left, right)) for _, left, top, right, bottom in report.boxes]
+    taken = [
+        sum(int(np.count_nonzero(old[box] != new[box])) for box in boxes)
+        for old, new in zip(before, after, strict=True)
+    ]
+    if face is not None:
+        taken = face.sum(axis=(1, 2)).tolist()
+    most = int(np.argmax(taken))
+    first, second = (thumbnail(Shown(one, pixels, header)[most]) for one in (before, after))
     rows, columns = before.shape[1:3]
     size = (int(rows), int(columns))
-    return replace(report, before=first, after=second, size=size, face=int(taken[most]))
+    shown_face = 0 if face is None else int(face[most].sum())
+    return replace(report, before=first, after=second, size=size, face=shown_face)
 
 
 __all__ = ["PixelCleaner", "PixelReport", "Place"]

@@ -20,15 +20,35 @@ from voxelvault.deid.burned_in import Box
 from voxelvault.dicom.read import Header
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
-_SECTIONS = frozenset(
-    _STORAGE + one for one in "2 2.1 2.2 4 4.1 4.2 4.3 4.4 20 30 66.4 66.7 128 128.1 130".split()
-)
-"""CT, MR, NM, parametric maps, segmentations, PET: made by machines that burn nothing in."""
-_NUMBERS = frozenset(["RTDOSE", "SEG", "REG", "RWV"])
+
+
+def _classes(names: str) -> frozenset[str]:
+    return frozenset(_STORAGE + name for name in names.split())
+
+
+_SLICES = _classes("2 2.1 2.2 4 4.1 4.4 128 128.1 130")
+"""CT, MR and PET: made by machines that burn nothing in, as long as they show a place in the patient."""
+_COUNTS = _classes("20")
+"""Nuclear medicine: the same, but its projections have no place."""
+_NUMBERS = _classes("30 66.4 66.7 66.8 481.2")
+"""Parametric maps, segmentations, height maps, dose: nothing that anybody draws on."""
 _TILES = _STORAGE + "77.1.6"
-_SUSPICIOUS = re.compile(
-    "SCREEN|SAVE|CAPTURE|DOSE|REPORT|LABEL|OVERVIEW|THUMBNAIL|PHOTO|PROTOCOL|TABLE|GRAPH|RESULT|TEXT"
+_PLACES = (
+    "ImagePositionPatient",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
 )
+_SUSPICIOUS = re.compile(
+    "SCREEN|SAVE|CAPTURE|DOSE|REPORT|LABEL|OVERVIEW|THUMBNAIL|PHOTO|RESULT"
+    "|(?<![A-Z])(PROT(?![A-Z])|PROTOCOL|TABLE|GRAPH|TEXT(?![A-Z]))"
+)
+_PAGE = re.compile(
+    r"(PATIENT|SCAN|EXAM)[ _]?PROTOCOL|DOSE[ _]?(REPORT|INFO|SUMMARY|RECORD|PAGE|SHEET)"
+    r"|SCREEN[ _]?(SAVE|SHOT|CAPTURE)|(PATIENT|EXAM)[ _]?SUMMARY"
+)
+"""What scanners call the series of a page that they print like an image."""
+_CONVERTED = frozenset("DV DI DF SD SI DRW".split())
+"""ConversionType of what was filmed, scanned, drawn or taken off a screen."""
 
 
 def may_hold_text(header: Header) -> bool:
@@ -42,19 +62,26 @@ def may_hold_text(header: Header) -> bool:
     Returns
     -------
     bool
-        False only for grey images of more than 8 bits of the sectional classes, for numbers and for
-        tiles of slides, as long as nothing in the header speaks against it.
+        False only for grey images of more than 8 bits of the sectional classes that lie somewhere in a
+        body, for numbers and for tiles of slides, as long as nothing in the header speaks against it.
     """
     kinds = [str(kind).upper() for kind in header.values("ImageType")]
-    burned = str(header.get("BurnedInAnnotation") or "").strip().upper() == "YES"
-    if burned or any(_SUSPICIOUS.search(kind) for kind in kinds):
+    if _speaks_of_text(header, kinds):
         return True
     sop_class = str(header.get("SOPClassUID") or "")
-    if header.get("Modality") in _NUMBERS or sop_class == _TILES:
+    if sop_class in _NUMBERS or (sop_class == _TILES and "VOLUME" in kinds):
         return False
+    placed = sop_class in _SLICES and any(header.get(place) is not None for place in _PLACES)
     grey = str(header.get("PhotometricInterpretation") or "").startswith("MONOCHROME")
     deep = header.get("BitsAllocated") != 8
-    return not (sop_class in _SECTIONS and grey and deep)
+    return not ((placed or sop_class in _COUNTS) and grey and deep)
+
+
+def _speaks_of_text(header: Header, kinds: Sequence[str]) -> bool:
+    burned = str(header.get("BurnedInAnnotation") or "").strip().upper() == "YES"
+    converted = str(header.get("ConversionType") or "").strip().upper() in _CONVERTED
+    page = _PAGE.search(str(header.get("SeriesDescription") or "").upper())
+    return burned or converted or bool(page) or any(_SUSPICIOUS.search(kind) for kind in kinds)
 
 
 def outside_regions(header: Header, rows: int, columns: int) -> np.ndarray[Any, np.dtype[np.bool_]] | None:

@@ -11,12 +11,12 @@ import pytest
 from burned_support import covered, read_by_tesseract, readable, survivors
 
 from voxelvault.deid import burned_in
-from voxelvault.deid.burned_in import Box, Look, blank_until_clean, find_text, looks_at, to_picture
+from voxelvault.deid.burned_in import Box, Look, Window, blank_until_clean, find_text, looks_at, to_picture
 from voxelvault.deid.cine import find_everywhere
 from voxelvault.deid.model import Person
 from voxelvault.deid.ocr import Reading
 from voxelvault.deid.text import TextCleaner
-from voxelvault.testing.burned_text import KINDS, background, plant
+from voxelvault.testing.burned_text import KINDS, _glyphs, background, plant
 
 HARMLESS = TextCleaner(Person("s"), uid=str).harmless
 
@@ -64,6 +64,21 @@ def test_text_in_one_frame_of_many_goes_from_all() -> None:
     boxes, is_clean = find_everywhere(frames, 0, HARMLESS)
     assert is_clean
     assert not survivors(frame, boxes)
+
+
+def test_text_that_tissue_drowns_in_the_brightest_frame_is_found() -> None:
+    """A name in one frame of ten, grey among specks that are as bright somewhere in time."""
+    noise = np.random.default_rng(4)
+    frames = noise.integers(0, 230, (10, 160, 240)).astype(np.uint8)
+    frames = (frames // 2 + np.roll(frames, 1, 2) // 2) // 2
+    glyphs = _glyphs("SMITH, JOHN", 16, 0, random.Random(1))
+    ink = np.zeros(frames.shape[1:], bool)
+    place = slice(60, 60 + glyphs.shape[0]), slice(40, 40 + glyphs.shape[1])
+    ink[place] = glyphs > 0.3
+    frames[6][ink] = 200
+    boxes, is_clean = find_everywhere(frames, 0, HARMLESS)
+    assert is_clean
+    assert not (ink & ~covered(ink.shape, boxes)).any()
 
 
 def _readings(monkeypatch: pytest.MonkeyPatch, *readings: Reading) -> None:
@@ -131,4 +146,34 @@ def test_windows_show_what_is_faint() -> None:
     deep[10:20, 10:40] = 1010
     deep[0, 0] = 30000
     assert np.ptp(to_picture(deep)[10:20, 5:15]) <= 1
-    assert np.ptp(to_picture(deep, stretched=True)[10:20, 5:15]) > 200
+    assert np.ptp(to_picture(deep, Window.MIDDLE)[10:20, 5:15]) > 200
+    half = np.full((50, 50), 30000, np.uint16)
+    half[:25], half[10:20, 10:40] = 0, 50
+    assert np.ptp(to_picture(half, Window.MIDDLE)[10:20, 5:15]) <= 1
+    assert np.ptp(to_picture(half, Window.RANKS)[10:20, 5:15]) > 70
+    faint = np.zeros((50, 50, 3), np.uint8)
+    faint[10:20, 10:40, 2], faint[40:] = 5, 250
+    assert np.ptp(to_picture(faint, Window.RANKS)[10:20, 5:15]) > 70
+
+
+def _faint(deep: bool) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return a frame with a name that few could see without another window, and where its ink is."""
+    cover = np.zeros((160, 240))
+    glyphs = _glyphs("SMITH, JOHN", 16, 0, random.Random(1))
+    cover[30 : 30 + glyphs.shape[0], 40 : 40 + glyphs.shape[1]] = glyphs
+    body = np.random.default_rng(1).normal(0.5, 0.05, (80, 240))
+    if deep:
+        frame = np.round(cover * 300).astype(np.uint16)
+        frame[80:] = (body * 65535).astype(np.uint16)
+    else:
+        frame = np.repeat(np.round(cover * 10).astype(np.uint8)[..., None], 3, axis=2)
+        frame[80:] = (body * 255).astype(np.uint8)[..., None]
+    return frame, cover > 0.2
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_faint_name_is_blanked(deep: bool) -> None:
+    frame, ink = _faint(deep)
+    boxes, is_clean = find_everywhere(frame[None], 0, HARMLESS)
+    assert is_clean
+    assert not (ink & ~covered(ink.shape, boxes)).any()

@@ -13,7 +13,7 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
-from voxelvault.deid import burned_in
+from voxelvault.deid import burned_in, pixels
 from voxelvault.deid.model import Context, Option, Refused, Rewritten
 from voxelvault.deid.ocr import Reading
 from voxelvault.deid.pixel_data import PixelData
@@ -166,9 +166,57 @@ def test_lossy_jpeg2000_becomes_native_and_keeps_its_pixels(cleaner: PixelCleane
 
 
 @pytest.mark.usefixtures("reads")
+def test_lossy_pixels_that_become_native_say_so_whatever_their_header_said(cleaner: PixelCleaner) -> None:
+    frame = _frames(1, 1)[0]
+    out = io.BytesIO()
+    Image.fromarray(frame).save(out, "JPEG", quality=90, progressive=True)
+    part10, header, made = _file([out.getvalue()], "1.2.840.10008.1.2.4.55")
+    cleaner.put(part10, header, made, CONTEXT, None)
+    written, _ = _result(made)
+    result = Header.from_part10(written)
+    assert written.transfer_syntax == EXPLICIT
+    assert result.get("LossyImageCompression") == "01"
+    assert result.get("LossyImageCompressionMethod") == "ISO_10918_1"
+    assert float(result.get("LossyImageCompressionRatio")) == pytest.approx(
+        ROWS * COLUMNS / len(out.getvalue()), rel=0.01
+    )
+
+
+@pytest.mark.usefixtures("reads")
+def test_blocks_that_do_not_come_out_blank_are_not_written(
+    cleaner: PixelCleaner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = io.BytesIO()
+    Image.fromarray(_frames(1, 1)[0]).save(out, "JPEG", quality=90)
+    monkeypatch.setattr(pixels, "blank_blocks", lambda codestream, boxes, colour: codestream)
+    part10, header, made = _file([out.getvalue()], "1.2.840.10008.1.2.4.50")
+    cleaner.put(part10, header, made, CONTEXT, None)
+    written, after = _result(made)
+    assert written.transfer_syntax == EXPLICIT
+    assert not after[:, TEXT[0], TEXT[1]].any()
+
+
+@pytest.mark.usefixtures("reads")
+def test_the_picture_is_of_a_frame_with_text(cleaner: PixelCleaner) -> None:
+    frames = _frames(3, 1)
+    frames[:2, TEXT[0], TEXT[1]] = 0
+    part10, header, made = _file(frames.tobytes(), EXPLICIT, count=3)
+    report = cleaner.put(part10, header, made, CONTEXT, None)
+    assert report.before is not None
+    assert np.asarray(Image.open(io.BytesIO(report.before)))[TEXT].min() == 255
+
+
+@pytest.mark.usefixtures("reads")
 def test_sections_are_not_searched_but_faces_go(cleaner: PixelCleaner) -> None:
     values = np.arange(ROWS * COLUMNS, dtype=np.uint16).reshape(1, ROWS, COLUMNS) % 4096
-    kind = {"sop_class": CT, "Modality": "CT", "BitsAllocated": 16, "BitsStored": 12, "HighBit": 11}
+    kind = {
+        "sop_class": CT,
+        "Modality": "CT",
+        "ImagePositionPatient": [0, 0, 0],
+        "BitsAllocated": 16,
+        "BitsStored": 12,
+        "HighBit": 11,
+    }
     part10, header, made = _file(values.tobytes(), EXPLICIT, **kind)  # type: ignore[arg-type]
     assert cleaner.put(part10, header, made, CONTEXT, None).verdict == "not_searched"
     assert not made.applied

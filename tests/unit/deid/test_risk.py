@@ -22,6 +22,9 @@ def _header(sop_class: str = "2", **more: Any) -> Header:
         "00280301": more.pop("burned", None),
         "00080070": more.pop("maker", None),
         "00081090": more.pop("model", None),
+        "0008103E": more.pop("series", None),
+        "00080064": more.pop("conversion", None),
+        "00200032": more.pop("place", -100.0),
     }
     model: dict[str, Any] = {
         tag: {"vr": "CS", "Value": [value]} for tag, value in values.items() if value is not None
@@ -53,7 +56,17 @@ def _header(sop_class: str = "2", **more: Any) -> Header:
         _header(kinds=["DERIVED", "SECONDARY", "SCREEN SAVE"]),
         _header(kinds=["DERIVED", "SECONDARY", "DOSE_INFO"]),
         _header("77.1.6", modality="SM", bits=8, kinds=["ORIGINAL", "PRIMARY", "LABEL"]),
+        _header("77.1.6", modality="SM", bits=8, photometric="RGB", kinds=["DERIVED", "PRIMARY"]),
         _header("9999.1", modality="XX"),
+        _header("7", modality="SEG", bits=8),
+        _header("6.1", modality="REG", bits=8),
+        _header("7.3", modality="RTDOSE"),
+        _header(place=None),
+        _header("4", modality="MR", place=None),
+        _header(kinds=["DERIVED", "SECONDARY", "OTHER", "CT_SOM5 PROT"]),
+        _header(series="Patient Protocol"),
+        _header(series="Dose Report"),
+        _header(conversion="DF"),
         Header({}),
     ],
 )
@@ -67,6 +80,9 @@ def test_whatever_may_hold_text_is_searched(header: Header) -> None:
         _header(),
         _header(kinds=["ORIGINAL", "PRIMARY", "AXIAL"]),
         _header("4", modality="MR", kinds=["DERIVED", "PRIMARY", "ADC"]),
+        _header("4", modality="MR", kinds=["DERIVED", "SECONDARY", "TEXTURE", "ANGIOGRAPHY"]),
+        _header(series="CT LOW DOSE CHEST"),
+        _header("20", modality="NM", place=None),
         _header("128", modality="PT"),
         _header("481.2", modality="RTDOSE", bits=32),
         _header("66.4", modality="SEG", bits=1),
