@@ -1,4 +1,8 @@
-"""The reading list as readers empty it: what each study waits until somebody begins to read it."""
+"""The reading list as readers empty it: what each study waits until somebody begins to read it.
+
+Event by event and by hand: in the common library for this (SimPy) a request's priority is fixed when it
+is made, and here it changes while a study waits, as its flag comes and as it ages.
+"""
 
 from __future__ import annotations
 
