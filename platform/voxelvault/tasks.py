@@ -197,7 +197,7 @@ def _event(resources: Resources, step: Step) -> Event:
     codes = {name: _words(values.pop(name), name) for name in words if values.get(name)}
     counts = {name: _count(name, values.pop(name)) for name in sorted(allowed.counts) if name in values}
     text = values.pop("reason", None)
-    if left := {name for name, value in values.items() if value not in ("", ())}:
+    if left := {name for name, value in values.items() if value not in ("", [], ())}:
         raise UsageError(f"a change of kind {step.kind} sets no {', '.join(sorted(left))}")
     return Event(
         kind=step.kind,

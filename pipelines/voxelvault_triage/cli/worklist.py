@@ -1,0 +1,133 @@
+"""`triage worklist`: who is read next, and why."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from voxelvault.errors import UsageError
+from voxelvault.interfaces.cli.command import Session, pass_session, verb
+from voxelvault.interfaces.cli.output import emit, table
+
+if TYPE_CHECKING:
+    from voxelvault import Vault
+    from voxelvault_triage.worklist.listing import Item
+    from voxelvault_triage.worklist.order import Rules
+
+_COLUMNS = ("", "priority", "state", "waits", "left", "score", "mL", "finding", "priors", "study")
+
+
+@verb(
+    "worklist",
+    "voxelvault --vault ~/vault triage worklist --watch",
+    "voxelvault --vault ~/vault triage worklist --claim 1.2.840.113619.2.5",
+    "voxelvault --vault ~/vault triage worklist --override 1.2.840.113619.2 --to HIGH --reason 'phone call'",
+)
+@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option("--every", type=click.FloatRange(0.2), default=2.0, show_default=True, help="Seconds.")
+@click.option("--pipeline", metavar="NAME", help="Only what this pipeline listed.")
+@click.option("--all", "completed", is_flag=True, help="Those too that were read.")
+@click.option("--priors", is_flag=True, help="Name the patient's other studies.")
+@click.option("--ageing", type=click.FloatRange(1), default=60.0, show_default=True, help="Minutes a level.")
+@click.option("--claim", metavar="STUDY", help="Take a study to read: its UID, or the item's id.")
+@click.option("--release", metavar="STUDY", help="Put back what you claimed.")
+@click.option("--complete", metavar="STUDY", help="Say that you have read it.")
+@click.option("--override", metavar="STUDY", help="Give it another priority: --to and --reason.")
+@click.option("--to", type=click.Choice(["HIGH", "MEDIUM", "LOW"]), help="The priority that it gets.")
+@click.option("--reason", metavar="TEXT", help="Why; kept sealed in the log.")
+@pass_session
+def command(
+    session: Session, /, as_json: bool, watch: bool, every: float, ageing: float, **asked: Any
+) -> None:
+    """Show the studies to be read, the most urgent first.
+
+    HIGH is what a model flagged, MEDIUM what no model has judged, LOW the rest. A study that waits
+    rises a level an hour. Showing the list reads identifiers, and is logged.
+    """
+    from voxelvault_triage.worklist.order import Rules
+
+    rules = Rules(ageing=timedelta(minutes=ageing))
+    if watch and as_json:
+        raise UsageError("--watch is for people: without it, --json prints the list once")
+    with session.open() as vault:
+        _change(vault, asked)
+        while True:
+            _show(vault, rules, as_json, asked, clear=watch)
+            if not watch:
+                return
+            time.sleep(every)
+
+
+def _change(vault: Vault, asked: dict[str, Any]) -> None:
+    from voxelvault.tasks import now
+    from voxelvault_triage.worklist import store
+    from voxelvault_triage.worklist.listing import find, listing
+    from voxelvault_triage.worklist.states import Priority
+
+    verbs = {"claim": store.claim, "release": store.release, "complete": store.finish}
+    wanted = {name: asked[name] for name in (*verbs, "override") if asked[name]}
+    if not wanted:
+        return
+    items = listing(vault, now(), pipeline=asked["pipeline"])
+    for name, study in wanted.items():
+        item = find(items, study)
+        if name in verbs:
+            verbs[name](vault, item.item_id)
+        elif asked["to"] is None:
+            raise UsageError("--override wants --to HIGH, MEDIUM or LOW, and --reason")
+        else:
+            store.override(vault, item.item_id, Priority(asked["to"]), asked["reason"] or "")
+
+
+def _show(vault: Vault, rules: Rules, as_json: bool, asked: dict[str, Any], *, clear: bool) -> None:
+    from voxelvault.tasks import now
+    from voxelvault_triage.worklist.listing import NOTICE, listing
+
+    at = now()
+    items = listing(vault, at, rules, completed=asked["completed"], pipeline=asked["pipeline"])
+    rows = [_row(place, item, at, rules) for place, item in enumerate(items, 1)]
+    lines = table(_COLUMNS, rows) if rows else ["the list is empty"]
+    if asked["priors"]:
+        lines += [line for place, item in enumerate(items, 1) for line in _priors(place, item)]
+    if clear:
+        click.clear()
+    emit([item.document(at, rules) for item in items], [*lines, "", NOTICE], as_json)
+
+
+def _row(place: int, item: Item, now: datetime, rules: Rules) -> list[str]:
+    from voxelvault_triage.worklist.order import left, level
+
+    raised = item.priority.level - level(item, now, rules)
+    priority = f"{item.priority}{'+' * raised}{' (set)' if item.overridden else ''}"
+    state = f"{item.state} by {item.claimed_by}" if item.claimed_by else item.state
+    rest = left(item, now, rules)
+    due = f"{_minutes(rest)}" if rest.total_seconds() >= 0 else f"{_minutes(-rest)} over"
+    score = "" if item.score is None else f"{item.score:.2f} / {item.threshold:.2f}"
+    volume = "" if item.volume_ml is None else f"{item.volume_ml:.1f}"
+    waits, priors = _minutes(now - item.arrived), str(len(item.priors) or "")
+    finding = _finding(item)
+    return [str(place), priority, state, waits, due, score, volume, finding, priors, item.StudyInstanceUID]
+
+
+def _finding(item: Item) -> str:
+    if item.verdict is not None:
+        return f"{item.verdict}: {item.reason}" if item.reason else str(item.verdict)
+    words = {"CANCELED": "not analysed", "SCHEDULED": "to be analysed", "IN PROGRESS": "being analysed"}
+    told = words.get(item.task_state, "to be analysed")
+    return f"{told}: {item.reason}" if item.reason else told
+
+
+def _minutes(span: timedelta) -> str:
+    minutes = int(span.total_seconds() // 60)
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _priors(place: int, item: Item) -> list[str]:
+    return [
+        f"{place}: {prior.StudyDate or 'no date'}  {'/'.join(prior.modalities)}  {prior.verdict or ''}"
+        f"  {prior.StudyInstanceUID}"
+        for prior in item.priors
+    ]

@@ -1,0 +1,370 @@
+"""The two lists in the vault: each change is decided under the catalog's lease, then logged, then made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from voxelvault import Vault
+from voxelvault.audit.events import Kind
+from voxelvault.errors import UsageError
+from voxelvault.model import new_id
+from voxelvault.tasks import Query, Step, now, record
+from voxelvault_triage.model import Analysis, Reason, Study
+from voxelvault_triage.worklist.states import (
+    PRIORITIES,
+    ItemState,
+    Priority,
+    TaskState,
+    require_item,
+    require_task,
+)
+
+Row = dict[str, Any]
+
+SUPERSEDED = Reason("superseded", "Images came in before it was analysed.")
+LOST_RUNNER = Reason("runner-died", "The process that had it in hand ended.")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A study that is to be analysed.
+
+    Parameters
+    ----------
+    study : Study
+        With the digest of its content.
+    arrived : datetime
+        When its last image came in, UTC.
+    priority : Priority
+        In the queue of analyses.
+    """
+
+    study: Study
+    arrived: datetime
+    priority: Priority = Priority.MEDIUM
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An analysis in hand.
+
+    Parameters
+    ----------
+    task_id, study_id, content, model : str
+        As in the table `tasks`.
+    attempt : int
+        From 1.
+    transaction_uid : str
+        Under which it was started.
+    """
+
+    task_id: str
+    study_id: str
+    content: str
+    model: str
+    attempt: int
+    transaction_uid: str
+
+
+def schedule(
+    vault: Vault, wanted: Sequence[Wanted], pipeline: str, version: str, model: str, *, again: bool = False
+) -> list[str]:
+    """Schedule analyses: once for a study's content, a pipeline and a model; return the new tasks' ids.
+
+    What was found in an earlier content of the study is superseded, and the study is on the list of
+    those to be read again.
+
+    Parameters
+    ----------
+    vault : Vault
+        Open for writing.
+    wanted : sequence of Wanted
+        Studies, each once.
+    pipeline, version, model : str
+        By whom; `model` is a digest, or empty.
+    again : bool
+        Also where all attempts failed before.
+    """
+
+    def decide(query: Query) -> list[Step]:
+        known = _of_studies(query, pipeline, [one.study.study_id for one in wanted])
+        steps: list[Step] = []
+        for one in wanted:
+            steps += _scheduled(one, known.get(one.study.study_id, []), pipeline, version, model, again)
+        return steps
+
+    done = record(vault.resources, decide)
+    return [str(step.values["task_id"]) for step in done if step.kind is Kind.TASK_SCHEDULED]
+
+
+def _of_studies(query: Query, pipeline: str, study_ids: Sequence[str]) -> dict[str, list[Row]]:
+    """Return the tasks that count of some studies, each with its reading item."""
+    rows = query(
+        "select t.*, i.item_id, i.state as item_state, i.overridden from tasks t"
+        " left join reading_items i on i.study_id = t.study_id and not i.superseded"
+        " and i.task_id in (select task_id from tasks p where p.pipeline = $pipeline)"
+        " where t.pipeline = $pipeline and not t.superseded and t.study_id in (select unnest($ids))",
+        {"pipeline": pipeline, "ids": list(study_ids)},
+    ).to_pylist()
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["study_id"], []).append(row)
+    return found
+
+
+def _scheduled(
+    one: Wanted, known: Sequence[Row], pipeline: str, version: str, model: str, again: bool
+) -> list[Step]:
+    same = [row for row in known if (row["content"], row["model"] or "") == (one.study.content, model)]
+    if same and not (again and same[0]["state"] == TaskState.CANCELED):
+        return []
+    steps, task_id, at = [], new_id(), now()
+    for row in known:
+        if row["state"] == TaskState.SCHEDULED:
+            steps.append(_canceled(row["task_id"], SUPERSEDED))
+        steps.append(Step(Kind.TASK_SUPERSEDED, {"task_id": row["task_id"]}))
+    steps.append(
+        Step(
+            Kind.TASK_SCHEDULED,
+            {
+                "task_id": task_id,
+                "study_id": one.study.study_id,
+                "former_id": known[0]["task_id"] if known else None,
+                "attempt": 1,
+                "arrived": one.arrived,
+                "scheduled": at,
+                "content": one.study.content,
+                "model": model,
+                "pipeline": pipeline,
+                "version": version,
+                "priority": one.priority,
+            },
+        )
+    )
+    # Who was read stays read when only the model is another one.
+    if any(row["item_id"] and row["content"] == one.study.content for row in known):
+        return steps
+    for item_id in {row["item_id"] for row in known if row["item_id"]}:
+        steps.append(Step(Kind.READING_SUPERSEDED, {"item_id": item_id}))
+    listed = {"item_id": new_id(), "study_id": one.study.study_id, "task_id": task_id, "listed": at}
+    listed |= {"arrived": one.arrived, "priority": PRIORITIES[None]}
+    return [*steps, Step(Kind.READING_LISTED, listed)]
+
+
+def _canceled(task_id: str, why: Reason) -> Step:
+    values = {"task_id": task_id, "ended": now(), "reasons": [why.code], "reason": why.sentence}
+    return Step(Kind.TASK_CANCELED, values)
+
+
+def start(vault: Vault, task_ids: Sequence[str]) -> list[Task]:
+    """Take scheduled analyses in hand, each under a Transaction UID of its own; others are left out."""
+    started: list[Task] = []
+
+    def decide(query: Query) -> list[Step]:
+        rows = query(
+            "select * from tasks where task_id in (select unnest($ids)) and state = 'SCHEDULED'",
+            {"ids": list(task_ids)},
+        ).to_pylist()
+        by_id = {row["task_id"]: row for row in rows}
+        for row in (by_id[task_id] for task_id in task_ids if task_id in by_id):
+            transaction = f"2.25.{uuid4().int}"
+            ids = {name: str(row[name] or "") for name in ("task_id", "study_id", "content", "model")}
+            started.append(Task(**ids, attempt=row["attempt"], transaction_uid=transaction))
+        return [
+            Step(
+                Kind.TASK_STARTED,
+                {"task_id": one.task_id, "transaction_uid": one.transaction_uid, "started": now()},
+            )
+            for one in started
+        ]
+
+    record(vault.resources, decide)
+    return started
+
+
+def complete(vault: Vault, task: Task, analysis: Analysis, series_id: str | None) -> Priority:
+    """Complete an analysis and rank its study; return the priority.
+
+    Raises
+    ------
+    UsageError
+        It is not in hand under this Transaction UID; nothing was changed.
+    """
+    finding, reasons = analysis.finding, analysis.gated.reasons
+    values: Row = {
+        "task_id": task.task_id,
+        "series_id": series_id,
+        "ended": now(),
+        "verdict": str(analysis.verdict),
+        "reasons": [reason.code for reason in reasons],
+        "reason": " ".join(reason.sentence for reason in reasons) or None,
+    }
+    if finding is not None:
+        values |= {name: float(getattr(finding, name)) for name in ("score", "threshold", "volume_ml")}
+    priority = PRIORITIES[analysis.verdict]
+
+    def decide(query: Query) -> list[Step]:
+        row = _in_hand(query, task, TaskState.COMPLETED)
+        return [Step(Kind.TASK_COMPLETED, values), *_ranked(query, row, priority)]
+
+    record(vault.resources, decide)
+    return priority
+
+
+def give_up(vault: Vault, task: Task, why: Reason, *, again: bool) -> str | None:
+    """Cancel an analysis that failed; schedule another attempt if asked, and return its id.
+
+    Raises
+    ------
+    UsageError
+        It is not in hand under this Transaction UID; nothing was changed.
+    """
+
+    def decide(query: Query) -> list[Step]:
+        row = _in_hand(query, task, TaskState.CANCELED)
+        steps = [_canceled(task.task_id, why)]
+        if again and not row["superseded"]:
+            return [*steps, *_retried(row, row["attempt"] + 1)]
+        return [*steps, *_ranked(query, row, PRIORITIES[None])]
+
+    done = record(vault.resources, decide)
+    new = [step.values["task_id"] for step in done if step.kind is Kind.TASK_SCHEDULED]
+    return str(new[0]) if new else None
+
+
+def take_over(vault: Vault, pipeline: str) -> int:
+    """Cancel what a runner that is no more had in hand, and schedule it again; return how many.
+
+    Only for who holds the runner's lock.
+    """
+
+    def decide(query: Query) -> list[Step]:
+        rows = query(
+            "select * from tasks where pipeline = $pipeline and state = 'IN PROGRESS'", {"pipeline": pipeline}
+        ).to_pylist()
+        steps: list[Step] = []
+        for row in rows:
+            steps.append(_canceled(row["task_id"], LOST_RUNNER))
+            # That its runner died is no fault of the study.
+            steps += [] if row["superseded"] else _retried(row, row["attempt"])
+        return steps
+
+    done = record(vault.resources, decide)
+    return sum(step.kind is Kind.TASK_CANCELED for step in done)
+
+
+def _retried(row: Row, attempt: int) -> list[Step]:
+    kept = "study_id content model pipeline version priority arrived".split()
+    values = {name: row[name] for name in kept} | {"task_id": new_id(), "former_id": row["task_id"]}
+    values |= {"scheduled": now(), "attempt": attempt}
+    return [Step(Kind.TASK_SUPERSEDED, {"task_id": row["task_id"]}), Step(Kind.TASK_SCHEDULED, values)]
+
+
+def _in_hand(query: Query, task: Task, then: TaskState) -> Row:
+    rows = query("select * from tasks where task_id = $id", {"id": task.task_id}).to_pylist()
+    if not rows:
+        raise UsageError("this analysis is not in the vault any more: its study was removed")
+    row: Row = rows[0]
+    require_task(row["state"], then, row["transaction_uid"], task.transaction_uid)
+    return row
+
+
+def _ranked(query: Query, row: Row, priority: Priority) -> list[Step]:
+    """Return the step by which the study's item gets its place, unless a reader has decided."""
+    if row["superseded"]:
+        return []
+    known = _of_studies(query, row["pipeline"], [row["study_id"]]).get(row["study_id"], [])
+    found = {one["item_id"]: one for one in known if one["item_id"]}
+    return [
+        Step(
+            Kind.READING_RANKED,
+            {
+                "item_id": item_id,
+                "task_id": row["task_id"],
+                "ranked": now(),
+                "priority": None if one["overridden"] else priority,
+            },
+        )
+        for item_id, one in found.items()
+        if one["item_state"] != ItemState.COMPLETED
+    ]
+
+
+def claim(vault: Vault, item_id: str) -> None:
+    """Claim a study for reading; raises `UsageError` where it is not waiting."""
+    _change(vault, item_id, ItemState.CLAIMED, Kind.READING_CLAIMED, lambda: {"claimed": now()})
+
+
+def release(vault: Vault, item_id: str) -> None:
+    """Put a claimed study back; raises `UsageError` where it is not this reader's."""
+    _change(vault, item_id, ItemState.WAITING, Kind.READING_RELEASED, dict)
+
+
+def finish(vault: Vault, item_id: str) -> None:
+    """Say that a claimed study was read; raises `UsageError` where it is not this reader's."""
+    _change(vault, item_id, ItemState.COMPLETED, Kind.READING_COMPLETED, lambda: {"completed": now()})
+
+
+def override(vault: Vault, item_id: str, priority: Priority, reason: str) -> None:
+    """Give a study another priority; results that come later leave it.
+
+    Parameters
+    ----------
+    reason : str
+        For the log; kept sealed.
+
+    Raises
+    ------
+    UsageError
+        There is no reason, or the study was read.
+    """
+    if not reason.strip():
+        raise UsageError("say why: --reason TEXT; it is kept sealed")
+
+    def decide(query: Query) -> list[Step]:
+        row = _item(query, item_id)
+        if row["state"] == ItemState.COMPLETED or row["superseded"]:
+            raise UsageError("this study was read, or gave way to a newer item; look at the list again")
+        values = {"item_id": item_id, "priority": priority, "reason": reason}
+        return [Step(Kind.READING_OVERRIDDEN, values)]
+
+    record(vault.resources, decide)
+
+
+def _change(
+    vault: Vault, item_id: str, then: ItemState, kind: Kind, values: Callable[[], dict[str, datetime]]
+) -> None:
+    def decide(query: Query) -> list[Step]:
+        row = _item(query, item_id)
+        who = vault.resources.who
+        require_item(row["state"], then, row["claimed_by"], who, superseded=row["superseded"])
+        return [Step(kind, {"item_id": item_id, **values()})]
+
+    record(vault.resources, decide)
+
+
+def _item(query: Query, item_id: str) -> Row:
+    rows = query("select * from reading_items where item_id = $id", {"id": item_id}).to_pylist()
+    if not rows:
+        raise UsageError("there is no such study on the list; `triage worklist` shows it")
+    row: Row = rows[0]
+    return row
+
+
+__all__ = [
+    "Task",
+    "Wanted",
+    "claim",
+    "complete",
+    "finish",
+    "give_up",
+    "override",
+    "release",
+    "schedule",
+    "start",
+    "take_over",
+]

@@ -1,0 +1,95 @@
+"""States and order, without a vault: what may follow what, who comes first, and that nobody starves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import pytest
+
+from voxelvault.errors import UsageError
+from voxelvault_triage.model import Verdict
+from voxelvault_triage.worklist.order import Rules, left, level, ordered
+from voxelvault_triage.worklist.states import (
+    PRIORITIES,
+    ItemState,
+    Priority,
+    TaskState,
+    require_item,
+    require_task,
+)
+
+NOON = datetime(2026, 3, 1, 12)
+
+
+@dataclass(frozen=True)
+class Waits:
+    minutes: float
+    priority: Priority = Priority.LOW
+    state: str = ItemState.WAITING
+
+    @property
+    def arrived(self) -> datetime:
+        return NOON - timedelta(minutes=self.minutes)
+
+
+@pytest.mark.parametrize("now", TaskState)
+@pytest.mark.parametrize("then", TaskState)
+def test_tasks_go_one_way(now: TaskState, then: TaskState) -> None:
+    """PS3.4 CC.1.1: SCHEDULED, IN PROGRESS, then COMPLETED or CANCELED; these two are final."""
+    fine = {
+        TaskState.SCHEDULED: {TaskState.IN_PROGRESS, TaskState.CANCELED},
+        TaskState.IN_PROGRESS: {TaskState.COMPLETED, TaskState.CANCELED},
+    }
+    if then in fine.get(now, set()):
+        require_task(now, then, "2.25.1", "2.25.1")
+    else:
+        with pytest.raises(UsageError, match="can't become"):
+            require_task(now, then, "2.25.1", "2.25.1")
+
+
+def test_only_the_performer_that_started_it_ends_it() -> None:
+    with pytest.raises(UsageError, match="another performer"):
+        require_task("IN PROGRESS", TaskState.COMPLETED, "2.25.1", "2.25.2")
+
+
+def test_an_item_is_its_reader_s() -> None:
+    require_item("waiting", ItemState.CLAIMED, None, "ann")
+    require_item("claimed", ItemState.COMPLETED, "ann", "ann")
+    with pytest.raises(UsageError, match="another reader"):
+        require_item("claimed", ItemState.WAITING, "ann", "bob")
+    with pytest.raises(UsageError, match="claim it first"):
+        require_item("waiting", ItemState.COMPLETED, None, "ann")
+    with pytest.raises(UsageError, match="can't become"):
+        require_item("completed", ItemState.CLAIMED, "ann", "ann")
+    with pytest.raises(UsageError, match="images came in"):
+        require_item("waiting", ItemState.CLAIMED, None, "ann", superseded=True)
+
+
+def test_what_nobody_judged_never_stands_behind_what_a_model_took_for_normal() -> None:
+    order = [
+        PRIORITIES[verdict].level for verdict in (Verdict.POSITIVE, Verdict.NOT_ANALYSED, Verdict.NEGATIVE)
+    ]
+    assert order == [0, 1, 2]
+    assert PRIORITIES[None] is PRIORITIES[Verdict.NOT_ANALYSED]
+
+
+def test_flagged_first_then_unknown_then_the_longest_wait() -> None:
+    flagged, unknown = Waits(1, Priority.HIGH), Waits(2, Priority.MEDIUM)
+    old, new, taken = Waits(30), Waits(3), Waits(40, Priority.HIGH, ItemState.CLAIMED)
+    assert ordered([new, taken, old, unknown, flagged], NOON, Rules()) == [flagged, unknown, old, new, taken]
+
+
+def test_nobody_starves() -> None:
+    """However many flagged studies come in, one that waits long enough stands before all later ones."""
+    rules, patient = Rules(), Waits(121)
+    assert level(patient, NOON, rules) == 0
+    flood = [Waits(minutes, Priority.HIGH) for minutes in range(120)]
+    assert ordered([*flood, patient], NOON, rules)[0] is patient
+    assert level(Waits(61), NOON, rules) == 1
+    assert level(Waits(-5), NOON, rules) == 2
+
+
+def test_the_clock_runs_from_arrival() -> None:
+    assert left(Waits(29, Priority.HIGH), NOON, Rules()) == timedelta(minutes=1)
+    assert left(Waits(300), NOON, Rules()) == timedelta(minutes=-60)

@@ -1,0 +1,208 @@
+"""Both lists in a vault, and `triage worklist` on them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import voxelvault as vv
+from voxelvault.errors import UnknownUID, UsageError
+from voxelvault.tasks import now
+from voxelvault.testing import synthetic
+from voxelvault_triage.model import Analysis, Finding, Gated, Reason, Study
+from voxelvault_triage.worklist import store
+from voxelvault_triage.worklist.listing import Item, find, listing
+from voxelvault_triage.worklist.states import Priority
+from voxelvault_triage.worklist.store import Task, Wanted
+
+MODEL, NAME = "ab" * 32, "mean-hu"
+
+
+@pytest.fixture(scope="module")
+def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A vault of two studies of one patient."""
+    place = tmp_path_factory.mktemp("pattern")
+    inbox = place / "inbox"
+    inbox.mkdir()
+    for seed in (1, 2):
+        for number, data in enumerate(synthetic.ct_series(2, 16, 16, seed=seed)):
+            (inbox / f"{seed}-{number}.dcm").write_bytes(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOXELVAULT_CONFIG_HOME", str(place / "configuration"))
+        with vv.create(place / "vault", codec="fast") as made:
+            made.ingest(inbox, progress=False)
+    return place
+
+
+@pytest.fixture
+def vault(pattern: Path, tmp_path: Path, configuration: Path) -> Iterator[vv.Vault]:
+    shutil.copytree(pattern / "configuration", configuration)
+    shutil.copytree(pattern / "vault", tmp_path / "vault")
+    with vv.open(tmp_path / "vault") as opened:
+        yield opened
+
+
+def studies(vault: vv.Vault) -> list[Study]:
+    rows = vault.resources.catalog.query("select * from studies order by StudyInstanceUID").to_pylist()
+    return [Study(row["study_id"], row["subject_id"], row["StudyInstanceUID"], "00" * 32) for row in rows]
+
+
+def scheduled(vault: vv.Vault, study: Study, **more: Any) -> list[str]:
+    return store.schedule(vault, [Wanted(study, now())], NAME, "1", more.pop("model", MODEL), **more)
+
+
+def started(vault: vv.Vault, study: Study, **more: Any) -> Task:
+    (task,) = store.start(vault, scheduled(vault, study, **more))
+    return task
+
+
+def analysis(study: Study, score: float | None) -> Analysis:
+    if score is None:
+        return Analysis(study, NAME, "1", MODEL, Gated(None, reasons=(Reason("thickness", "Too thick."),)))
+    mask = np.zeros((2, 16, 16), bool)
+    return Analysis(study, NAME, "1", MODEL, Gated("1.2.3"), Finding(score, 0.5, {}, mask, 1.5))
+
+
+def shown(vault: vv.Vault, **more: Any) -> list[Item]:
+    return listing(vault, now(), **more)
+
+
+def later(study: Study, content: str = "11" * 32) -> Study:
+    return Study(study.study_id, study.subject_id, study.StudyInstanceUID, content)
+
+
+def test_a_study_is_listed_at_once_and_ranked_by_its_result(vault: vv.Vault) -> None:
+    one, other = studies(vault)
+    scheduled(vault, one)
+    (item,) = shown(vault)
+    assert (item.state, item.task_state, item.priority, item.verdict) == (
+        "waiting",
+        "SCHEDULED",
+        Priority.MEDIUM,
+        None,
+    )
+    assert [prior.StudyInstanceUID for prior in item.priors] == [other.StudyInstanceUID]
+    task = started(vault, other)
+    assert store.complete(vault, task, analysis(other, 0.9), None) is Priority.HIGH
+    first, second = shown(vault)
+    assert (first.study_id, first.score, first.volume_ml, second.study_id) == (
+        other.study_id,
+        0.9,
+        1.5,
+        one.study_id,
+    )
+    assert second.priors[0].verdict == "positive"
+
+
+def test_not_analysed_is_a_result_with_its_reason(vault: vv.Vault) -> None:
+    one, _ = studies(vault)
+    store.complete(vault, started(vault, one), analysis(one, None), None)
+    (item,) = shown(vault)
+    assert (item.task_state, item.verdict, item.reason) == ("COMPLETED", "not-analysed", "Too thick.")
+    assert item.priority is Priority.MEDIUM
+
+
+def test_once_for_a_content_a_pipeline_and_a_model(vault: vv.Vault) -> None:
+    one, _ = studies(vault)
+    assert len(scheduled(vault, one)) == 1
+    assert scheduled(vault, one) == []
+    assert len(scheduled(vault, one, model="cd" * 32)) == 1
+
+
+def test_later_images_bring_a_read_study_back(vault: vv.Vault) -> None:
+    one, _ = studies(vault)
+    store.complete(vault, started(vault, one), analysis(one, 0.1), None)
+    (item,) = shown(vault)
+    store.claim(vault, item.item_id)
+    store.finish(vault, item.item_id)
+    assert shown(vault) == []
+    assert scheduled(vault, one, model="cd" * 32)
+    assert shown(vault) == []  # another model alone is no reason to read it again
+    scheduled(vault, later(one), model="cd" * 32)
+    (back,) = shown(vault)
+    assert (back.state, back.task_state, back.item_id == item.item_id) == ("waiting", "SCHEDULED", False)
+    rows = vault.resources.catalog.query("select state, superseded from tasks order by entry").to_pylist()
+    assert sorted((row["state"], row["superseded"]) for row in rows) == [
+        ("CANCELED", True),
+        ("COMPLETED", True),
+        ("SCHEDULED", False),
+    ]
+
+
+def test_a_result_that_comes_too_late_ranks_nothing(vault: vv.Vault) -> None:
+    one, _ = studies(vault)
+    task = started(vault, one)
+    scheduled(vault, later(one))
+    store.complete(vault, task, analysis(one, 0.9), None)
+    (item,) = shown(vault)
+    assert (item.priority, item.verdict) == (Priority.MEDIUM, None)
+
+
+def test_attempts_end_and_a_reader_decides(vault: vv.Vault) -> None:
+    one, _ = studies(vault)
+    why = Reason("time-out", "It took longer than it may.")
+    second = store.give_up(vault, started(vault, one), why, again=True)
+    assert second is not None
+    (task,) = store.start(vault, [second])
+    assert (task.attempt, store.give_up(vault, task, why, again=False)) == (2, None)
+    (item,) = shown(vault)
+    assert (item.task_state, item.verdict, item.reason) == ("CANCELED", None, why.sentence)
+    with pytest.raises(UsageError, match="say why"):
+        store.override(vault, item.item_id, Priority.HIGH, " ")
+    store.override(vault, item.item_id, Priority.LOW, "seen before")
+    assert scheduled(vault, one) == []
+    again = started(vault, one, again=True)
+    store.complete(vault, again, analysis(one, 0.9), None)
+    (item,) = shown(vault)
+    assert (item.priority, item.overridden, item.verdict) == (Priority.LOW, True, "positive")
+
+
+def test_what_a_dead_runner_had_in_hand_is_scheduled_again(vault: vv.Vault) -> None:
+    one, _ = studies(vault)
+    task = started(vault, one)
+    assert (store.take_over(vault, NAME), store.take_over(vault, NAME)) == (1, 0)
+    with pytest.raises(UsageError, match="can't become"):
+        store.complete(vault, task, analysis(one, 0.9), None)
+    (item,) = shown(vault)
+    assert item.state == "waiting"
+
+
+def test_find_wants_one(vault: vv.Vault) -> None:
+    one, _ = studies(vault)
+    scheduled(vault, one)
+    items = shown(vault)
+    assert find(items, one.StudyInstanceUID) is find(items, items[0].item_id[:8])
+    with pytest.raises(UnknownUID):
+        find(items, "1.2.3")
+
+
+def test_the_command_shows_claims_and_completes(vault: vv.Vault, run: Callable[..., Any]) -> None:
+    one, _ = studies(vault)
+    store.complete(vault, started(vault, one), analysis(one, 0.9), None)
+    words = ("--vault", vault.path, "triage", "worklist")
+    found = run(*words, "--json")
+    assert found.code == 0
+    (document,) = found.json
+    asked = "StudyInstanceUID state priority score threshold volume_ml reason model".split()
+    assert [document[name] for name in asked] == [
+        one.StudyInstanceUID,
+        "waiting",
+        "HIGH",
+        0.9,
+        0.5,
+        1.5,
+        "",
+        MODEL,
+    ]
+    text = run(*words, "--priors", "--claim", one.StudyInstanceUID).out
+    assert "0.90 / 0.50" in text
+    assert "claimed by" in text
+    assert "Not a medical device" in text
+    assert run(*words, "--complete", one.StudyInstanceUID, "--all", "--json").json[0]["state"] == "completed"
+    assert run(*words, "--override", one.StudyInstanceUID, "--to", "LOW", "--reason", "x").code == 2
+    assert run(*words).out.startswith("the list is empty")
