@@ -260,7 +260,7 @@ class _Rewriter:
         if found.vr in ("SQ", None) and not isinstance(found.value, Sequence):
             try:
                 value = source[plan.tag].value
-            except (AttributeError, KeyError, TypeError, ValueError):
+            except Exception:  # pydicom raises what it likes
                 return None
             return value if isinstance(value, Sequence) else None
         return as_sequence(found, place.encodings)

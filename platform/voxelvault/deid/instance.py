@@ -7,15 +7,12 @@ DICOM PS3.15 E.1.1 (de-identifier).
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from voxelvault.deid import conformance
 from voxelvault.deid.apply import rewrite
@@ -25,12 +22,13 @@ from voxelvault.deid.faces.finding import Faces
 from voxelvault.deid.leak_check import Searcher
 from voxelvault.deid.model import Context, Option, Policy, Refused, Rewritten
 from voxelvault.deid.pixels import PixelCleaner, PixelReport
+from voxelvault.deid.source import Source
 from voxelvault.deid.waveforms import put_samples
 from voxelvault.deid.writing import file_bytes
-from voxelvault.dicom.part10 import Part10, parse
-from voxelvault.dicom.read import Header, frame_spec, number_of_frames
-from voxelvault.errors import DicomError
+from voxelvault.dicom.read import frame_spec, number_of_frames
+from voxelvault.errors import DicomError, VoxelVaultError
 
+_SOP_CLASS, _PATIENT_ID = 0x00080016, 0x00100020
 _CONTOUR, _POINTS = 0x30060050, 0x00660016
 _SURFACE_SCANS = "1.2.840.10008.5.1.4.1.1.68."
 
@@ -66,14 +64,14 @@ class Result:
 
 
 def deidentify(
-    data: bytes, context: Context, searcher: Searcher, pixels: PixelCleaner, faces: Faces
+    source: Source, context: Context, searcher: Searcher, pixels: PixelCleaner, faces: Faces
 ) -> Result:
     """De-identify one file.
 
     Parameters
     ----------
-    data : bytes
-        The file as it came.
+    source : Source
+        The file as it came; its data set is used up.
     context : Context
         Policy, pseudonyms, person and cleaner.
     searcher : Searcher
@@ -93,67 +91,63 @@ def deidentify(
     Refused
         It can't be released, and why; a leak that was found among them.
     """
-    part10, source = _read(data)
-    header = Header.from_part10(part10)
-    content = content_of(str(header.get("SOPClassUID") or ""))
-    rewritten = rewrite(source, context)
+    try:
+        return _deidentified(source, context, searcher, pixels, faces)
+    except Refused:
+        raise
+    except DicomError:
+        raise Refused("data_set_malformed") from None
+    except (VoxelVaultError, MemoryError):
+        raise
+    except Exception:  # of pydicom, which raises what it likes, and quotes values in it
+        raise Refused("data_set_malformed") from None
+
+
+def _deidentified(
+    source: Source, context: Context, searcher: Searcher, pixels: PixelCleaner, faces: Faces
+) -> Result:
+    content = content_of(source.text(_SOP_CLASS))
+    rewritten = rewrite(source.dataset, context)
     verdicts = {"faces": "none" if faces.searched else "not_searched"}
     report = None
     if content is Content.IMAGE:
-        report = _put_pixels(part10, header, rewritten, context, pixels, faces, verdicts)
+        report = _put_pixels(source, rewritten, context, pixels, faces, verdicts)
     elif content is Content.WAVEFORM:
-        put_samples(source, rewritten.dataset)
+        put_samples(source.dataset, rewritten.dataset)
     elif content in DOCUMENTS:
         vertices = put_document(
-            content, source, rewritten, context.policy.options, pixels.clean_page(context)
+            content, source.dataset, rewritten, context.policy.options, pixels.clean_page(context)
         )
         if faces.touch(vertices):
             raise Refused("face_unmapped")
     elif faces.searched:
-        _require_no_face(source, faces)
+        _require_no_face(source.dataset, faces)
     conformance.mark(rewritten, rewritten.applied)
     made = file_bytes(rewritten)
     _search(made, searcher, context.policy)
     verdicts["leaks"] = "none"
     actions = {str(action): count for action, count in rewritten.counts.items()}
-    patient_id = str(header.get("PatientID") or "")
+    patient_id = source.text(_PATIENT_ID)
     return Result(made, *_uids(rewritten.dataset), actions, verdicts, report, patient_id)
 
 
-def _read(data: bytes) -> tuple[Part10, Dataset]:
-    """Read a file with both parsers; what either can't read to its end is refused."""
-    try:
-        part10 = parse(data)
-        return part10, dcmread(io.BytesIO(data), force=True)
-    except (
-        DicomError,
-        InvalidDicomError,
-        EOFError,
-        OSError,
-        ValueError,
-        NotImplementedError,
-        RecursionError,
-    ):
-        raise Refused("data_set_malformed") from None
-
-
 def _put_pixels(
-    part10: Part10,
-    header: Header,
+    source: Source,
     rewritten: Rewritten,
     context: Context,
     pixels: PixelCleaner,
     faces: Faces,
     verdicts: dict[str, str],
 ) -> PixelReport | None:
-    if part10.pixels is None:
+    if source.part10.pixels is None:
         return None
+    header = source.header
     try:
         spec, count = frame_spec(header), number_of_frames(header)
     except DicomError:
         raise Refused("pixels_undecodable") from None
     face = faces.on(header, (count, spec.rows, spec.columns))
-    report = pixels.put(part10, header, rewritten, context, face)
+    report = pixels.put(source.part10, header, rewritten, context, face)
     verdicts["pixels"] = report.verdict
     if face is not None:
         verdicts["faces"] = "removed"

@@ -26,6 +26,7 @@ SEGMENTED = frozenset([0x00281221, 0x00281222, 0x00281223, 0x00281224])
 LETTERS, LETTERS_OF_TABLES = 12, 20
 """Letters in a row that are text: in palettes, and in tables of numbers as large as meshes."""
 
+_ONLY_LETTERS = re.compile(rb"[A-Za-z0-9 ^.,_=-]{6,}\0?")
 _WORDS = {least: re.compile(rb"[A-Za-z0-9 ^.,_=-]{%d,}" % least) for least in (LETTERS, LETTERS_OF_TABLES)}
 
 
@@ -55,7 +56,8 @@ def cut(value: bytes, descriptor: bytes) -> bytes | None:
 
 def spells(value: bytes, least: int = LETTERS) -> bool:
     """Tell whether there is text among the entries; ramps pass through letters too, but in order."""
-    return any(not _is_ramp(run[0]) for run in _WORDS[least].finditer(value))
+    runs = [run[0] for run in _WORDS[least].finditer(value)]
+    return any(not _is_ramp(run) for run in (runs or [value] if _ONLY_LETTERS.fullmatch(value) else runs))
 
 
 def _is_ramp(run: bytes) -> bool:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag, Tag
 
 from voxelvault.deid.folding import fold, words
 from voxelvault.deid.model import Person
+from voxelvault.deid.normal import Stored, as_sequence, stored
+from voxelvault.deid.values import text_of
 from voxelvault.deid.words import is_known
+from voxelvault.dicom.charset import encodings_of
 from voxelvault.dicom.vr import public_vr
 
 IDS = frozenset({
@@ -59,6 +62,7 @@ PLACES = frozenset({
 
 BIRTH_DATES = frozenset({0x00100030, 0x00100033})
 _WANTED = IDS | ADDRESSES | PLACES | BIRTH_DATES
+_CHARSET, _DEFAULT = Tag(0x00080005), encodings_of(b"")
 MAX_DEPTH = 64
 
 
@@ -90,7 +94,7 @@ def collect(datasets: Iterable[Dataset], subject: str) -> Person:
     dates: set[str] = set()
     texts: set[str] = set()
     for dataset in datasets:
-        for tag, vr, value in _values(dataset, 0):
+        for tag, vr, value in _values(dataset, 0, _DEFAULT):
             if vr == "PN":
                 names |= {group.strip() for group in value.split("=")}
             elif tag in IDS:
@@ -138,42 +142,47 @@ def _tells_nothing(place: str) -> bool:
     return not found or (len(found) == 1 and is_known(found[0]))
 
 
-def _values(dataset: Dataset, depth: int) -> Iterator[tuple[int, str, str]]:
+def _values(dataset: Dataset, depth: int, encodings: tuple[str, ...]) -> Iterator[tuple[int, str, str]]:
     """Yield tag, VR and text of what may be somebody's; what can't be read is no text.
 
-    Only such elements are converted from what the file holds: most of a header is numbers.
+    Texts are decoded from what the file holds, as they are for cleaning; most of a header is numbers.
     """
-    for tag, stored in list(dataset.items()):
-        if not _is_wanted(int(tag), stored.VR):
-            continue
-        try:
-            element = dataset[tag]
-        except Exception:  # noqa: S112  pydicom raises what it likes; the rewriting refuses such files
-            continue
-        if element.VR == "SQ":
-            if depth < MAX_DEPTH:
-                for item in element.value or ():
-                    yield from _values(item, depth + 1)
-        elif not element.tag.is_private or element.VR == "PN":
-            vr = "PN" if public_vr(int(tag)) == "PN" else element.VR
-            yield from ((int(element.tag), vr, text) for text in _texts(element))
+    if _CHARSET in dataset:
+        encodings = encodings_of(_bytes(stored(dataset.get_item(_CHARSET))))
+    for tag, element in list(dataset.items()):
+        number = int(tag)
+        vr = _vr_of(number, element.VR)
+        if vr == "SQ" and depth < MAX_DEPTH:
+            for item in _items(dataset, tag, encodings):
+                yield from _values(item, depth + 1, encodings)
+        elif vr == "PN" or number in _WANTED:
+            found = stored(element)
+            text = text_of(_bytes(found), vr, found.encodings or encodings)
+            values = (part.strip(" \0") for part in text.split("\\"))
+            yield from ((number, vr, value) for value in values if value)
 
 
-def _is_wanted(tag: int, vr: str | None) -> bool:
-    """Say whether an element may tell something; a name may stand in it under whatever VR."""
-    if vr in ("PN", "SQ") or tag in _WANTED:
-        return True
+def _vr_of(tag: int, vr: str | None) -> str:
+    """Return the VR that counts: a name may stand in its element under whatever VR."""
     if tag >> 16 & 1:
-        return vr in (None, "UN")
-    return public_vr(tag) == "PN" or (vr in (None, "UN") and public_vr(tag) == "SQ")
+        return "SQ" if vr in (None, "UN") else vr
+    public = public_vr(tag)
+    return vr or public if public == "UN" or vr in ("PN", "SQ") else public
 
 
-def _texts(element: DataElement) -> list[str]:
-    value = element.value
-    several = value if isinstance(value, MultiValue | list | tuple) else [value]
-    known = (one.decode("latin-1") if isinstance(one, bytes) else one for one in several)
-    texts = (part.strip(" \0") for one in known if one is not None for part in str(one).split("\\"))
-    return [text for text in texts if text]
+def _items(dataset: Dataset, tag: BaseTag, encodings: tuple[str, ...]) -> Sequence | tuple[()]:
+    found = stored(dataset.get_item(tag))
+    if found.vr == "SQ" and not isinstance(found.value, Sequence):
+        try:
+            value = dataset[tag].value
+        except Exception:  # pydicom raises what it likes; the rewriting refuses such files
+            return ()
+        return value if isinstance(value, Sequence) else ()
+    return as_sequence(found, encodings) or ()
+
+
+def _bytes(found: Stored) -> bytes:
+    return found.value if isinstance(found.value, bytes) else b""
 
 
 __all__ = ["ADDRESSES", "BIRTH_DATES", "IDS", "PLACES", "TITLES", "collect", "name_words"]

@@ -159,7 +159,9 @@ class TextCleaner:
 
     def _moved(self, value: str, found: TextDate) -> str | None:
         assert self._days is not None  # noqa: S101  the caller looked
-        return found.moved(self._days) if self._days else value[found.start : found.stop]
+        if self._days:
+            return found.moved(self._days)
+        return value[found.start : found.stop] if found.days else None
 
     def _spelled_out(self, value: str) -> Iterator[_Piece]:
         """Yield runs of single letters, but a few, the alphabet, and what spells a known word."""

@@ -103,6 +103,7 @@ class There:
 
         def makers() -> Iterator[Any]:
             for task in tasks:
+                task.known.opened.clear()  # workers read for themselves
                 handed.append(task)
                 yield partial(self._unit, task)
 

@@ -5,16 +5,13 @@ A pure function of the files and the settings, so that any process may do it.
 
 from __future__ import annotations
 
-import io
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from voxelvault.deid.faces.finding import FaceFinder, Faces, reference_of
 from voxelvault.deid.instance import Result, deidentify
@@ -25,11 +22,13 @@ from voxelvault.deid.person import collect as collect_person
 from voxelvault.deid.pixels import PixelCleaner
 from voxelvault.deid.profile import Profile
 from voxelvault.deid.pseudonym import ProjectPseudonyms
+from voxelvault.deid.source import Source, read_source
 from voxelvault.deid.text import TextCleaner
-from voxelvault.dicom.part10 import parse
-from voxelvault.dicom.read import Header
 from voxelvault.errors import DicomError, UsageError
 from voxelvault.releasing.originals import Original, Subject
+
+KEPT_BYTES, KEPT_FILES = 16 << 20, 256
+"""Of one patient's files that are read once only: more would fill the memory."""
 
 CHOICES = ("deface", "refuse", "keep")
 
@@ -68,12 +67,60 @@ class Outcome:
     """New UID by old; for the ledger."""
 
 
+class Opened:
+    """Files that were read for their values and are soon to be rewritten, as far as they fit."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Source] = {}
+        self._room = KEPT_BYTES
+
+    def keep(self, original: Original, source: Source) -> None:
+        """Keep a file, if there is room."""
+        if len(source.data) <= self._room and len(self._kept) < KEPT_FILES:
+            self._kept[original.place] = source
+            self._room -= len(source.data)
+
+    def clear(self) -> None:
+        """Keep nothing more."""
+        self._kept.clear()
+
+    def read(self, original: Original) -> bytes:
+        """Return a file's bytes."""
+        kept = self._kept.get(original.place)
+        return original.read() if kept is None else kept.data
+
+    def source(self, original: Original) -> Source:
+        """Return a file; it stays.
+
+        Raises
+        ------
+        Refused
+            It can't be read to its end.
+        """
+        return self._kept.get(original.place) or read_source(original.read())
+
+    def take(self, original: Original, data: bytes) -> Source:
+        """Return a file to be used up, and make room.
+
+        Raises
+        ------
+        Refused
+            It can't be read to its end.
+        """
+        kept = self._kept.pop(original.place, None)
+        if kept is None:
+            return read_source(data)
+        self._room += len(data)
+        return kept
+
+
 @dataclass(frozen=True, slots=True)
 class Whose:
     """All that is known of one patient: to be cleaned away, and to be searched for."""
 
     context: Context
     searcher: Searcher
+    opened: Opened = field(default_factory=Opened, repr=False)
 
 
 def whose(subject: Subject, settings: Settings) -> Whose:
@@ -86,23 +133,24 @@ def whose(subject: Subject, settings: Settings) -> Whose:
     settings : Settings
         How the release is made.
     """
-    needles = Needles()
+    needles, opened = Needles(), Opened()
 
     def headers() -> Iterator[Dataset]:
         nonlocal needles
         for original in (original for study in subject.studies for original in study):
-            data = original.read()
             try:
-                needles |= collect(parse(data))
-                yield dcmread(io.BytesIO(data), force=True, stop_before_pixels=True)
-            except (DicomError, InvalidDicomError, EOFError, OSError, ValueError, NotImplementedError):
-                continue  # refused when its turn comes
+                source = read_source(original.read())
+            except Refused:
+                continue  # and again when its turn comes
+            needles |= collect(source.part10)
+            yield source.dataset
+            opened.keep(original, source)
 
     with quiet():
         person = collect_person(headers(), subject.subject)
     days = settings.pseudonyms.days(person.subject)
     wanted = searched(needles, settings.profile.options, days)
-    return Whose(context_of(person, settings), Searcher(wanted))
+    return Whose(context_of(person, settings), Searcher(wanted), opened)
 
 
 @contextmanager
@@ -153,29 +201,32 @@ def release(
     UsageError
         A face can be made out, and nobody said what to do about faces.
     """
-    faces = _faces(study, settings, pixels)
+    opened = known.opened
+    with quiet():
+        faces = _faces(study, opened, settings, pixels)
     for original in study:
-        data = original.read()
-        source = settings.pseudonyms.digest(data)
+        data = opened.read(original)
+        digest = settings.pseudonyms.digest(data)
         recorder = _Recorder(known.context.pseudonyms)
         context = replace(known.context, pseudonyms=recorder)
         try:
-            if faces.masks and settings.faces == "refuse":
-                _refuse_face(data, faces)
             with quiet():
-                result = deidentify(data, context, known.searcher, pixels, faces)
+                source = opened.take(original, data)
+                if faces.masks and settings.faces == "refuse":
+                    _refuse_face(source, faces)
+                result = deidentify(source, context, known.searcher, pixels, faces)
         except Refused as refused:
-            yield Outcome(original, source, reason=refused.reason)
+            yield Outcome(original, digest, reason=refused.reason)
         else:
-            yield Outcome(original, source, result, "", result.patient_id, recorder.uids)
+            yield Outcome(original, digest, result, "", result.patient_id, recorder.uids)
 
 
-def _faces(study: Sequence[Original], settings: Settings, pixels: PixelCleaner) -> Faces:
+def _faces(study: Sequence[Original], opened: Opened, settings: Settings, pixels: PixelCleaner) -> Faces:
     if settings.faces == "keep":
         return Faces(searched=False)
     finder = FaceFinder()
     for original in study:
-        _show(finder, original.read(), pixels)
+        _show(finder, original, opened, pixels)
     faces = finder.faces()
     if faces.masks and settings.faces is None:
         raise UsageError(
@@ -185,23 +236,23 @@ def _faces(study: Sequence[Original], settings: Settings, pixels: PixelCleaner) 
     return faces
 
 
-def _show(finder: FaceFinder, data: bytes, pixels: PixelCleaner) -> None:
+def _show(finder: FaceFinder, original: Original, opened: Opened, pixels: PixelCleaner) -> None:
     try:
-        part10 = parse(data)
-        header = Header.from_part10(part10)
+        source = opened.source(original)
+        header = source.header
     except DicomError:
         return  # refused when its turn comes
     if not finder.wants(header):
         return
     try:
-        finder.look(header, pixels.frames(part10, header))
+        finder.look(header, pixels.frames(source.part10, header))
     except DicomError:
         finder.miss(header)
 
 
-def _refuse_face(data: bytes, faces: Faces) -> None:
+def _refuse_face(source: Source, faces: Faces) -> None:
     try:
-        header = Header.from_part10(parse(data))
+        header = source.header
     except DicomError:
         raise Refused("data_set_malformed") from None
     if reference_of(header) in faces.masks:
