@@ -86,7 +86,9 @@ def test_the_page_on_projects_runs(folder: Path, capsys: pytest.CaptureFixture[s
         request = found[1] if found else request
     names = run(page, {})
     with (folder / "maps/patients.csv").open(newline="") as file:
-        assert {row["id_old"]: row["id_new"] for row in csv.DictReader(file)} == names["maps"]["patients"]
+        assert {row["id_old"]: row["id_new"] for row in csv.DictReader(file)} == dict(
+            names["maps"]["patients"]
+        )
     names["vault"].close()
 
 

@@ -53,9 +53,10 @@ class Story:
         for name in names:
             ledgers.approve(self.project, request_id, self.key(name), self.vault.resources)
 
-    def open(self, request_id: str) -> ledgers.Found:
+    def open(self, request_id: str) -> dict[str, dict[str, str | None]]:
         """Carry a request out."""
-        return ledgers.reidentify(self.project, request_id, self.vault.resources)
+        found = ledgers.reidentify(self.project, request_id, self.vault.resources)
+        return {name: dict(pairs) for name, pairs in found.items()}
 
     def log(self) -> list[tuple[str, str]]:
         """What the log says of projects and ledgers."""
@@ -222,11 +223,26 @@ def test_further_approvers_come_by_an_approved_request(story: Story) -> None:
     assert ("approver.enrolled", Outcome.OK) in story.log()
 
 
+def test_a_removed_approvers_yes_counts_no_more_and_stands_in_the_log(story: Story) -> None:
+    request_id = story.ask("patients")
+    story.approve(request_id, "ann", "bob")
+    ledgers.remove_approver(story.project, "ann", story.vault.resources)
+    assert [one.approved_by for one in ledgers.asked(story.project)] == [("bob",)]
+    with pytest.raises(KeyUnavailable, match="two approvals"):
+        story.open(request_id)
+    request_id = story.ask("patients")
+    with pytest.raises(KeyUnavailable, match="no approver"):
+        story.approve(request_id, "ann")
+    story.approve(request_id, "bob", "eve")
+    assert set(story.open(request_id)["patients"]) == set(IDS)
+    assert ("approver.removed", Outcome.OK) in story.log()
+
+
 def test_maps_are_written_for_their_owner_alone(story: Story) -> None:
     request_id = story.ask("patients", "paths")
     story.approve(request_id, "ann", "bob")
     files = ledgers.map_files(story.home / "maps", ("patients", "paths"))
-    ledgers.write_maps(files, story.open(request_id))
+    ledgers.write_maps(files, {name: list(pairs.items()) for name, pairs in story.open(request_id).items()})
     for file in files.values():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     with files["patients"].open(newline="") as file:

@@ -80,4 +80,20 @@ def from_line(prefix: str, text: str) -> bytes:
     return raw[:-4]
 
 
-__all__ = ["from_groups", "from_line", "to_groups", "to_line"]
+def to_base64(data: bytes) -> str:
+    """Return bytes as base64, for JSON."""
+    return base64.b64encode(data).decode()
+
+
+def from_base64(text: str) -> bytes:
+    """Return the bytes of a text that `to_base64` made.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    return base64.b64decode(text, validate=True)
+
+
+__all__ = ["from_base64", "from_groups", "from_line", "to_base64", "to_groups", "to_line"]

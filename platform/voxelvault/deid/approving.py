@@ -11,16 +11,17 @@ RFC 9180 (HPKE), RFC 8032 (Ed25519).
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from voxelvault.crypto.hybrid import PUBLIC_LENGTH, PrivateKey, seal_to
+from voxelvault.crypto.text_code import from_base64, to_base64
 from voxelvault.deid.approver import ApproverKey
-from voxelvault.deid.project import Project, Shares
+from voxelvault.deid.project import Ledger, Project, Shares
 from voxelvault.deid.pseudonym import length_prefixed
 from voxelvault.errors import IntegrityError, KeyUnavailable, UsageError
 from voxelvault.model import new_id
@@ -91,7 +92,7 @@ class Request:
     @property
     def public_key(self) -> bytes:
         """The ephemeral public key."""
-        return base64.b64decode(self.public, validate=True)
+        return from_base64(self.public)
 
     def check(self) -> None:
         """Refuse a request that asks for nothing that there is.
@@ -183,7 +184,7 @@ def request(
     if not project.ledger:
         raise UsageError("this project keeps no ledger, so there is nothing to open")
     private = PrivateKey.generate()
-    public = base64.b64encode(private.public_key()).decode()
+    public = to_base64(private.public_key())
     asked = Request(
         new_id(), project.project_id, tuple(maps), tuple(sorted(pseudonyms)), purpose, public, subject
     )
@@ -209,16 +210,15 @@ def approve(project: Project, asked: Request, key: ApproverKey) -> Approval:
     me = next((one for one in project.approvers if one.public == public), None)
     if me is None:
         raise KeyUnavailable("this key is no approver's of this project; nothing was approved")
-    mine = [one for one in project.shares if me.approver_id in one.holders]
+    shares = [_resealed(project, asked, ledger, me.approver_id, key) for ledger in project.ledgers]
     statement = {
         "approver": me.approver_id,
         "maps": asked.maps,
         "project": project.project_id,
         "purpose": asked.purpose,
         "request": asked.digest,
-        "shares": {
-            _peer(one, me.approver_id): _resealed(project, asked, one, me.approver_id, key) for one in mine
-        },
+        "shares": shares[0] if shares else {},
+        **({"earlier": shares[1:]} if shares[1:] else {}),
     }
     data = json.dumps(statement, sort_keys=True, separators=(",", ":")).encode()
     return Approval(data, key.sign(_LABEL + b"approval\0" + data))
@@ -237,10 +237,10 @@ def approver_of(project: Project, asked: Request, approval: Approval) -> str:
     return str(_checked(project, asked, approval)["approver"])
 
 
-def ledger_key(
+def ledger_keys(
     project: Project, asked: Request, private: PrivateKey, approvals: Sequence[Approval]
-) -> PrivateKey:
-    """Return the ledger's private key from two approvals; use it once, and forget it.
+) -> tuple[PrivateKey, ...]:
+    """Return the private keys of `Project.ledgers` from two approvals; use them once, and forget them.
 
     Raises
     ------
@@ -252,21 +252,46 @@ def ledger_key(
     said = {one["approver"]: one for one in (_checked(project, asked, approval) for approval in approvals)}
     if len(said) < 2:
         raise KeyUnavailable("two approvals by two different approvers are needed; ask another approver")
-    first, second = list(said)[:2]
-    pair = next((one for one in project.shares if set(one.holders) == {first, second}), None)
+    two = dict(list(said.items())[:2])
+    return tuple(
+        _joined(project, asked, private, two, number, ledger) for number, ledger in enumerate(project.ledgers)
+    )
+
+
+def _joined(
+    project: Project,
+    asked: Request,
+    private: PrivateKey,
+    said: Mapping[Any, Mapping[str, Any]],
+    number: int,
+    ledger: Ledger,
+) -> PrivateKey:
+    pair = next((one for one in ledger.shares if set(one.holders) == set(said)), None)
     if pair is None:
         raise KeyUnavailable("these two approvers hold no shares together; ask another approver")
     halves = [
-        private.open(_half(said[holder], _peer(pair, holder)), _answer_info(project, asked, pair, holder))
+        private.open(
+            _half(said[holder], number, _peer(pair, holder)),
+            _answer_info(project, asked, ledger, pair, holder),
+        )
         for holder in pair.holders
     ]
     secret = PrivateKey(bytes(a ^ b for a, b in zip(*halves, strict=True)))
-    if secret.public_key() != project.ledger:
+    if secret.public_key() != ledger.public:
         raise IntegrityError("the shares don't make the ledger's key: restore the project from a copy")
     return secret
 
 
-def _checked(project: Project, asked: Request, approval: Approval) -> dict[str, object]:
+def is_enrolled(project: Project, approval: Approval) -> bool:
+    """Tell whether an approval says that it is by one who is enrolled: a removed one's counts no more."""
+    try:
+        approver_id = json.loads(approval.statement)["approver"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return True  # `approver_of` says what is wrong with it
+    return any(one.approver_id == approver_id for one in project.approvers)
+
+
+def _checked(project: Project, asked: Request, approval: Approval) -> dict[str, Any]:
     try:
         said = json.loads(approval.statement)
         approver = project.approver(str(said["approver"]))
@@ -278,27 +303,43 @@ def _checked(project: Project, asked: Request, approval: Approval) -> dict[str, 
     return dict(said)
 
 
-def _resealed(project: Project, asked: Request, shares: Shares, me: str, key: ApproverKey) -> str:
-    half = key.sealing.open(shares.sealed[shares.holders.index(me)], project.share_info(shares.holders, me))
-    sealed = seal_to(asked.public_key, half, _answer_info(project, asked, shares, me))
-    return base64.b64encode(sealed).decode()
+def _resealed(project: Project, asked: Request, ledger: Ledger, me: str, key: ApproverKey) -> dict[str, str]:
+    """Return one's shares of a ledger's key by the other holder, sealed to the request's key."""
+    answers = {}
+    for one in (one for one in ledger.shares if me in one.holders):
+        info = project.share_info(ledger.public, one.holders, me)
+        half = key.sealing.open(one.sealed[one.holders.index(me)], info)
+        sealed = seal_to(asked.public_key, half, _answer_info(project, asked, ledger, one, me))
+        answers[_peer(one, me)] = to_base64(sealed)
+    return answers
 
 
-def _answer_info(project: Project, asked: Request, shares: Shares, holder: str) -> bytes:
+def _answer_info(project: Project, asked: Request, ledger: Ledger, shares: Shares, holder: str) -> bytes:
     ids = (asked.digest, project.project_id, *shares.holders, holder)
-    return length_prefixed(_LABEL + b"answer", *(one.encode() for one in ids))
+    earlier = () if ledger.public == project.ledger else (ledger.public,)
+    return length_prefixed(_LABEL + b"answer", *(one.encode() for one in ids), *earlier)
 
 
 def _peer(shares: Shares, me: str) -> str:
     return next(one for one in shares.holders if one != me)
 
 
-def _half(said: dict[str, object], peer: str) -> bytes:
-    shares = said.get("shares")
+def _half(said: Mapping[str, Any], number: int, peer: str) -> bytes:
     try:
-        return base64.b64decode(shares[peer], validate=True)  # type: ignore[index]
-    except (KeyError, TypeError, ValueError):
+        shares = said["earlier"][number - 1] if number else said["shares"]
+        return from_base64(shares[peer])
+    except (LookupError, TypeError, ValueError):
         raise IntegrityError("an approval lacks its share; ask for it again") from None
 
 
-__all__ = ["ENROL", "MAPS", "Approval", "Request", "approve", "approver_of", "ledger_key", "request"]
+__all__ = [
+    "ENROL",
+    "MAPS",
+    "Approval",
+    "Request",
+    "approve",
+    "approver_of",
+    "is_enrolled",
+    "ledger_keys",
+    "request",
+]

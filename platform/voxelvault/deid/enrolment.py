@@ -16,7 +16,15 @@ from itertools import combinations
 
 from voxelvault.crypto.hybrid import PrivateKey, seal_to
 from voxelvault.deid.approver import ApproverPublic
-from voxelvault.deid.project import Approver, Custodian, Project, Shares, custody_info, signing_key
+from voxelvault.deid.project import (
+    Approver,
+    Custodian,
+    Ledger,
+    Project,
+    Shares,
+    custody_info,
+    signing_key,
+)
 from voxelvault.deid.pseudonym import KEY_LENGTH, length_prefixed
 from voxelvault.errors import UsageError
 from voxelvault.model import new_id
@@ -91,13 +99,13 @@ def add_ledger(project: Project, key: bytes, approvers: Mapping[str, ApproverPub
     if project.ledger:
         raise UsageError("the project has a ledger; enrol approvers by an approved request")
     secret = PrivateKey.generate()
-    return with_approvers(replace(project, ledger=secret.public_key()), key, approvers, secret)
+    return with_approvers(replace(project, ledger=secret.public_key()), key, approvers, [secret])
 
 
 def with_approvers(
-    project: Project, key: bytes, approvers: Mapping[str, ApproverPublic], secret: PrivateKey
+    project: Project, key: bytes, approvers: Mapping[str, ApproverPublic], secrets: Sequence[PrivateKey]
 ) -> Project:
-    """Enrol these approvers beside those who are; the ledger's private key is at hand, so two approved.
+    """Enrol these approvers beside those who are; the ledger's private keys are at hand, so two approved.
 
     Raises
     ------
@@ -105,9 +113,10 @@ def with_approvers(
         One approver alone, one key under two labels, or a label with spaces.
     """
     everyone = joined(project, approvers)
-    bare = replace(project, approvers=tuple(everyone), shares=())
-    shares = tuple(_split(bare, pair, secret.seed) for pair in combinations(everyone, 2))
-    return replace(bare, shares=shares).signed(key)
+    current, *earlier = (_split(project, everyone, secret) for secret in secrets)
+    return replace(project, approvers=tuple(everyone), shares=current.shares, earlier=tuple(earlier)).signed(
+        key
+    )
 
 
 def joined(project: Project, approvers: Mapping[str, ApproverPublic]) -> list[Approver]:
@@ -131,22 +140,32 @@ def joined(project: Project, approvers: Mapping[str, ApproverPublic]) -> list[Ap
     return everyone
 
 
-def without_approver(project: Project, key: bytes, approver_id: str) -> Project:
-    """Take an approver and every share of theirs off the list.
+def without_approver(project: Project, key: bytes, label: str) -> Project:
+    """Take an approver and every share of theirs off the list; the ledger goes on with a fresh key.
+
+    So what is recorded from now on stays closed to who was removed, whatever copies of the project's
+    document they kept. What was recorded before they could still open together with another approver,
+    from such a copy: nobody can take back what somebody holds.
 
     Raises
     ------
     UsageError
-        Fewer than two would be left.
-    KeyUnavailable
-        There is none of that id.
+        Fewer than two would be left, or there is none of that label.
     """
-    project.approver(approver_id)
-    kept = tuple(one for one in project.approvers if one.approver_id != approver_id)
+    kept = [one for one in project.approvers if one.label != label]
+    if len(kept) == len(project.approvers):
+        raise UsageError("no such approver; look with `deidentify project show`")
     if len(kept) < 2:
         raise UsageError("a ledger needs two approvers at least; enrol another one first")
-    shares = tuple(one for one in project.shares if approver_id not in one.holders)
-    return replace(project, approvers=kept, shares=shares).signed(key)
+    ids = {one.approver_id for one in kept}
+    before = tuple(
+        replace(one, shares=tuple(pair for pair in one.shares if ids.issuperset(pair.holders)))
+        for one in project.ledgers
+    )
+    fresh = _split(project, kept, PrivateKey.generate())
+    return replace(
+        project, ledger=fresh.public, approvers=tuple(kept), shares=fresh.shares, earlier=before
+    ).signed(key)
 
 
 def digest_of(approvers: Mapping[str, ApproverPublic]) -> str:
@@ -155,12 +174,20 @@ def digest_of(approvers: Mapping[str, ApproverPublic]) -> str:
     return hashlib.sha256(length_prefixed(*parts)).hexdigest()
 
 
-def _split(project: Project, pair: tuple[Approver, Approver], seed: bytes) -> Shares:
+def _split(project: Project, approvers: Sequence[Approver], secret: PrivateKey) -> Ledger:
+    """Return a ledger's key in shares for each pair of approvers."""
+    public = secret.public_key()
+    return Ledger(
+        public, tuple(_halved(project, public, pair, secret) for pair in combinations(approvers, 2))
+    )
+
+
+def _halved(project: Project, ledger: bytes, pair: tuple[Approver, Approver], secret: PrivateKey) -> Shares:
     holders = (pair[0].approver_id, pair[1].approver_id)
-    first = os.urandom(len(seed))
-    second = bytes(a ^ b for a, b in zip(first, seed, strict=True))
+    first = os.urandom(len(secret.seed))
+    second = bytes(a ^ b for a, b in zip(first, secret.seed, strict=True))
     sealed = [
-        seal_to(one.public.sealing, half, project.share_info(holders, one.approver_id))
+        seal_to(one.public.sealing, half, project.share_info(ledger, holders, one.approver_id))
         for one, half in zip(pair, (first, second), strict=True)
     ]
     return Shares(holders, (sealed[0], sealed[1]))

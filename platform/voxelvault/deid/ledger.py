@@ -15,7 +15,7 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -30,6 +30,9 @@ from voxelvault.errors import IntegrityError, UsageError
 
 Maps: TypeAlias = Mapping[str, Mapping[str, str | None]]
 """New value by old, for each of `MAPS`; a path is None where the file was refused."""
+
+Pair: TypeAlias = tuple[str, str | None]
+"""An old value, and the new one; None where the file was refused."""
 
 MOST_PLAIN = 256 << 20
 """Bytes that a batch may hold, so that none inflates without end."""
@@ -64,7 +67,7 @@ def seal_batch(opened: OpenProject, batch_id: str, maps: Maps) -> bytes:
     plain = json.dumps(maps, separators=(",", ":")).encode()
     if len(plain) > MOST_PLAIN:
         raise UsageError("a batch of the ledger is too large; write it in smaller parts")
-    bound = _bound(project, batch_id)
+    bound = _bound(project, project.ledger, batch_id)
     key = os.urandom(32)
     parts = (seal_to(project.ledger, key, bound), AESGCM(key).encrypt(_NONCE, zlib.compress(plain), bound))
     signature = opened.signing_key.sign(length_prefixed(bound, *parts))
@@ -72,8 +75,8 @@ def seal_batch(opened: OpenProject, batch_id: str, maps: Maps) -> bytes:
 
 
 def open_batches(
-    project: Project, asked: Request, secret: PrivateKey, batches: Iterable[tuple[str, bytes]]
-) -> dict[str, dict[str, str | None]]:
+    project: Project, asked: Request, secrets: Sequence[PrivateKey], batches: Iterable[tuple[str, bytes]]
+) -> dict[str, list[Pair]]:
     """Open a ledger as far as a request goes.
 
     Parameters
@@ -82,15 +85,16 @@ def open_batches(
         Whose ledger it is.
     asked : Request
         The approved request: its maps, and the pseudonyms that it names or all.
-    secret : PrivateKey
-        From `approving.ledger_key`.
+    secrets : sequence of PrivateKey
+        From `approving.ledger_keys`.
     batches : iterable of (str, bytes)
         Id and content of each batch.
 
     Returns
     -------
     dict
-        New value by old, for each map that was asked for.
+        For each map that was asked for, pairs of old and new, each once and in order. An old value may
+        have several new ones: two people under one id, a file in two releases.
 
     Raises
     ------
@@ -98,36 +102,49 @@ def open_batches(
         A batch was changed, or is not the project's.
     """
     wanted = frozenset(asked.pseudonyms)
-    found: dict[str, dict[str, str | None]] = {name: {} for name in asked.maps}
+    found: dict[str, set[Pair]] = {name: set() for name in asked.maps}
     for batch_id, sealed in batches:
-        maps = _opened(project, secret, batch_id, sealed)
+        maps = _opened(project, secrets, batch_id, sealed)
         for name in found:
             pairs = maps.get(name, {}).items()
             found[name].update((old, new) for old, new in pairs if not wanted or new in wanted)
-    return found
+    return {name: sorted(pairs, key=_told) for name, pairs in found.items()}
 
 
-def map_csv(pairs: Mapping[str, str | None]) -> str:
-    """Return a map as CSV with the columns `id_old,id_new`, in the order of the old ones."""
+def _told(pair: Pair) -> tuple[str, str]:
+    return pair[0], pair[1] or ""
+
+
+def map_csv(pairs: Iterable[Pair]) -> str:
+    """Return a map as CSV with the columns `id_old,id_new`."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("id_old", "id_new"))
-    writer.writerows((old, new or "") for old, new in sorted(pairs.items()))
+    writer.writerows(map(_told, pairs))
     return out.getvalue()
 
 
-def _opened(project: Project, secret: PrivateKey, batch_id: str, sealed: bytes) -> Maps:
-    bound = _bound(project, batch_id)
+def _opened(project: Project, secrets: Sequence[PrivateKey], batch_id: str, sealed: bytes) -> Maps:
     try:
         sealed_key, content, signature = _parts(sealed)
-        public = Ed25519PublicKey.from_public_bytes(project.signing)
-        public.verify(signature, length_prefixed(bound, sealed_key, content))
-        packed = AESGCM(secret.open(sealed_key, bound)).decrypt(_NONCE, content, bound)
-        inflater = zlib.decompressobj()
-        maps: Maps = json.loads(inflater.decompress(packed, MOST_PLAIN))
-    except (InvalidSignature, InvalidTag, ValueError, zlib.error):
-        raise IntegrityError("a part of the ledger was changed: restore the ledger from a copy") from None
-    return maps
+        for ledger, secret in zip(project.ledgers, secrets, strict=True):
+            bound = _bound(project, ledger.public, batch_id)
+            if not _is_signed(project, signature, length_prefixed(bound, sealed_key, content)):
+                continue
+            packed = AESGCM(secret.open(sealed_key, bound)).decrypt(_NONCE, content, bound)
+            maps: Maps = json.loads(zlib.decompressobj().decompress(packed, MOST_PLAIN))
+            return maps
+    except (InvalidTag, ValueError, zlib.error):
+        pass
+    raise IntegrityError("a part of the ledger was changed: restore the ledger from a copy") from None
+
+
+def _is_signed(project: Project, signature: bytes, message: bytes) -> bool:
+    try:
+        Ed25519PublicKey.from_public_bytes(project.signing).verify(signature, message)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def _parts(sealed: bytes) -> tuple[bytes, bytes, bytes]:
@@ -142,8 +159,8 @@ def _parts(sealed: bytes) -> tuple[bytes, bytes, bytes]:
     return first, second, third
 
 
-def _bound(project: Project, batch_id: str) -> bytes:
-    return length_prefixed(_LABEL, project.project_id.encode(), project.ledger, batch_id.encode())
+def _bound(project: Project, ledger: bytes, batch_id: str) -> bytes:
+    return length_prefixed(_LABEL, project.project_id.encode(), ledger, batch_id.encode())
 
 
-__all__ = ["MOST_PLAIN", "Maps", "map_csv", "open_batches", "seal_batch"]
+__all__ = ["MOST_PLAIN", "Maps", "Pair", "map_csv", "open_batches", "seal_batch"]

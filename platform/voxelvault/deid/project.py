@@ -13,7 +13,6 @@ RFC 9180 (HPKE), RFC 8032 (Ed25519), RFC 5869 (HKDF).
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from voxelvault.crypto.hybrid import PUBLIC_LENGTH, PrivateKey
+from voxelvault.crypto.text_code import from_base64, to_base64
 from voxelvault.deid.approver import ApproverPublic
 from voxelvault.deid.pseudonym import ProjectPseudonyms, length_prefixed
 from voxelvault.errors import IntegrityError, KeyUnavailable, NewerFormat, UsageError
@@ -74,6 +74,14 @@ class Shares:
 
 
 @dataclass(frozen=True)
+class Ledger:
+    """A key that batches are sealed to, and the shares of its private half, one for each pair."""
+
+    public: bytes = field(repr=False)
+    shares: tuple[Shares, ...] = ()
+
+
+@dataclass(frozen=True)
 class Project:
     """What is stored of a project; nothing in it opens anything by itself.
 
@@ -91,6 +99,8 @@ class Project:
         None, or at least two.
     shares : tuple of Shares
         One for each pair of approvers.
+    earlier : tuple of Ledger
+        Keys of the ledger before an approver was removed: what was sealed to them stays readable.
     signature : bytes
         By the project, over all the rest.
     """
@@ -101,11 +111,12 @@ class Project:
     ledger: bytes = field(default=b"", repr=False)
     approvers: tuple[Approver, ...] = ()
     shares: tuple[Shares, ...] = ()
+    earlier: tuple[Ledger, ...] = ()
     signature: bytes = field(default=b"", repr=False)
 
     def data(self) -> bytes:
         """Return the document as it is stored: ASCII JSON."""
-        return _canonical({**self._signed(), "signature": _text(self.signature)})
+        return _canonical({**self._signed(), "signature": to_base64(self.signature)})
 
     @classmethod
     def from_data(cls, data: bytes) -> Project:
@@ -133,6 +144,11 @@ class Project:
         """SHA-256 of `data`, hexadecimal: what the audit log keeps of it."""
         return hashlib.sha256(self.data()).hexdigest()
 
+    @property
+    def ledgers(self) -> tuple[Ledger, ...]:
+        """The ledger's keys, the one that is written with first; none where no ledger is kept."""
+        return (Ledger(self.ledger, self.shares), *self.earlier) if self.ledger else ()
+
     def approver(self, approver_id: str) -> Approver:
         """Return an enrolled approver.
 
@@ -146,10 +162,10 @@ class Project:
                 return one
         raise KeyUnavailable("an approval is by nobody who is enrolled in this project; ask an approver")
 
-    def share_info(self, holders: Sequence[str], holder: str) -> bytes:
+    def share_info(self, ledger: bytes, holders: Sequence[str], holder: str) -> bytes:
         """Return what a share is bound to: project, ledger, the pair and the holder."""
         ids = (self.project_id, *holders, holder)
-        keys = (self.signing, self.ledger)
+        keys = (self.signing, ledger)
         return length_prefixed(_LABEL + b"share", *(one.encode() for one in ids), *keys)
 
     def signed(self, key: bytes) -> Project:
@@ -161,28 +177,27 @@ class Project:
         return _LABEL + b"project\0" + _canonical(self._signed())
 
     def _signed(self) -> dict[str, Any]:
+        earlier = [{"ledger": to_base64(one.public), "shares": _told(one.shares)} for one in self.earlier]
         return {
             "format": FORMAT,
             "project_id": self.project_id,
-            "signing": _text(self.signing),
-            "ledger": _text(self.ledger),
+            "signing": to_base64(self.signing),
+            "ledger": to_base64(self.ledger),
             "custodians": [
                 {
                     "id": one.custodian_id,
                     "label": one.label,
-                    "public": _text(one.public),
-                    "sealed": _text(one.sealed),
+                    "public": to_base64(one.public),
+                    "sealed": to_base64(one.sealed),
                 }
                 for one in self.custodians
             ],
             "approvers": [
-                {"id": one.approver_id, "label": one.label, "public": _text(one.public.data())}
+                {"id": one.approver_id, "label": one.label, "public": to_base64(one.public.data())}
                 for one in self.approvers
             ],
-            "shares": [
-                {"holders": list(one.holders), "sealed": [_text(half) for half in one.sealed]}
-                for one in self.shares
-            ],
+            "shares": _told(self.shares),
+            **({"earlier": earlier} if earlier else {}),
         }
 
 
@@ -246,29 +261,47 @@ def custody_info(project_id: str, custodian_id: str) -> bytes:
     return length_prefixed(_LABEL + b"custodian", project_id.encode(), custodian_id.encode())
 
 
-def _project(body: Mapping[str, Any]) -> Project:
-    ledger = _bytes(body["ledger"])
-    if ledger and len(ledger) != PUBLIC_LENGTH:
+def _told(shares: Sequence[Shares]) -> list[dict[str, Any]]:
+    return [
+        {"holders": list(one.holders), "sealed": [to_base64(half) for half in one.sealed]} for one in shares
+    ]
+
+
+def _shares(told: Sequence[Mapping[str, Any]]) -> tuple[Shares, ...]:
+    return tuple(
+        Shares(
+            (one["holders"][0], one["holders"][1]),
+            (from_base64(one["sealed"][0]), from_base64(one["sealed"][1])),
+        )
+        for one in told
+    )
+
+
+def _ledger(text: str) -> bytes:
+    public = from_base64(text)
+    if len(public) != PUBLIC_LENGTH:
         raise ValueError
+    return public
+
+
+def _project(body: Mapping[str, Any]) -> Project:
     return Project(
         project_id=str(body["project_id"]),
-        signing=_bytes(body["signing"]),
+        signing=from_base64(body["signing"]),
         custodians=tuple(
-            Custodian(one["id"], one["label"], _bytes(one["public"]), _bytes(one["sealed"]))
+            Custodian(one["id"], one["label"], from_base64(one["public"]), from_base64(one["sealed"]))
             for one in body["custodians"]
         ),
-        ledger=ledger,
+        ledger=_ledger(body["ledger"]) if body["ledger"] else b"",
         approvers=tuple(
-            Approver(one["id"], one["label"], ApproverPublic.from_bytes(_bytes(one["public"])))
+            Approver(one["id"], one["label"], ApproverPublic.from_bytes(from_base64(one["public"])))
             for one in body["approvers"]
         ),
-        shares=tuple(
-            Shares(
-                (one["holders"][0], one["holders"][1]), (_bytes(one["sealed"][0]), _bytes(one["sealed"][1]))
-            )
-            for one in body["shares"]
+        shares=_shares(body["shares"]),
+        earlier=tuple(
+            Ledger(_ledger(one["ledger"]), _shares(one["shares"])) for one in body.get("earlier", ())
         ),
-        signature=_bytes(body["signature"]),
+        signature=from_base64(body["signature"]),
     )
 
 
@@ -276,17 +309,10 @@ def _canonical(body: Mapping[str, Any]) -> bytes:
     return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def _bytes(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)
-
-
 __all__ = [
     "Approver",
     "Custodian",
+    "Ledger",
     "OpenProject",
     "Project",
     "Shares",

@@ -130,7 +130,7 @@ class StoredProject:
 
     def reidentify(
         self, request_id: str, private: PrivateKey, before: Before = _nothing
-    ) -> dict[str, dict[str, str | None]]:
+    ) -> dict[str, list[ledger.Pair]]:
         """Carry out an approved request, once: return the maps that it asked for.
 
         Raises
@@ -145,9 +145,9 @@ class StoredProject:
         document, asked = self.read(), self.asked(request_id)
         if asked.maps == (approving.ENROL,):
             raise UsageError("this request was approved for enrolling approvers, not for reading")
-        secret = self._unlocked(document, asked, private, before)
+        secrets = self._unlocked(document, asked, private, before)
         batches = ((name.rpartition("/")[2], self.shelf.get(name)[0]) for name in self.shelf.names("batches"))
-        return ledger.open_batches(document, asked, secret, batches)
+        return ledger.open_batches(document, asked, secrets, batches)
 
     def enrol(
         self,
@@ -169,8 +169,8 @@ class StoredProject:
         asked = self.asked(request_id)
         if asked.maps != (approving.ENROL,) or asked.subject != enrolment.digest_of(approvers):
             raise UsageError("the request was approved for something else; ask for this enrolment")
-        secret = self._unlocked(opened.project, asked, private, before)
-        return self.change(opened, enrolment.with_approvers(opened.project, opened.key, approvers, secret))
+        secrets = self._unlocked(opened.project, asked, private, before)
+        return self.change(opened, enrolment.with_approvers(opened.project, opened.key, approvers, secrets))
 
     # Receipts
 
@@ -178,19 +178,22 @@ class StoredProject:
         """Keep a release's receipts beside the project, in the place of those of a run that was killed."""
         self.shelf.write(f"receipts/{release_id}", lines)
 
-    def _unlocked(self, document: Project, asked: Request, private: PrivateKey, before: Before) -> PrivateKey:
+    def _unlocked(
+        self, document: Project, asked: Request, private: PrivateKey, before: Before
+    ) -> tuple[PrivateKey, ...]:
         if private.public_key() != asked.public_key:
             raise IntegrityError("this key is not the request's; use the one that was made with it")
-        said = {approving.approver_of(document, asked, one): one for one in self.approvals(asked.request_id)}
+        counting = (one for one in self.approvals(asked.request_id) if approving.is_enrolled(document, one))
+        said = {approving.approver_of(document, asked, one): one for one in counting}
         two = dict(islice(said.items(), 2))
-        secret = approving.ledger_key(document, asked, private, list(two.values()))
+        secrets = approving.ledger_keys(document, asked, private, list(two.values()))
         before(two)
         try:
             # Before anything is opened: of two who try at once, one is refused.
             self.shelf.put(f"opened/{asked.request_id}", asked.digest.encode())
         except ObjectExists:
             raise UsageError("this request was carried out before; make a new one") from None
-        return secret
+        return secrets
 
 
 __all__ = ["Before", "StoredProject"]

@@ -18,17 +18,17 @@ from voxelvault.crypto.providers.file import FileProvider
 from voxelvault.deid import approving, enrolment
 from voxelvault.deid.approver import ApproverPublic
 from voxelvault.deid.approving import ENROL, MAPS, Approval, Request
-from voxelvault.deid.ledger import map_csv
+from voxelvault.deid.ledger import Pair, map_csv
 from voxelvault.deid.project import OpenProject, Project
 from voxelvault.deid.stored_project import StoredProject
 from voxelvault.errors import KeyUnavailable, ObjectExists, ObjectMissing, UsageError
 from voxelvault.files import write_new
 from voxelvault.releasing.entries import step
-from voxelvault.releasing.projects import PathLike, approver_key, custodian
+from voxelvault.releasing.projects import PathLike, approver_key, change, custodian
 from voxelvault.resources import Resources
 
-Found = dict[str, dict[str, str | None]]
-"""New value by old, for each map that was asked for; a path is None where the file was refused."""
+Found = dict[str, list[Pair]]
+"""Pairs of old and new, for each map that was asked for; a path is None where the file was refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,7 @@ def enrol(
         changed = found.enrol(
             opened, request_id, key, approvers, lambda said: entry.intend(digests=_statements(said))
         )
-        entry.add(**_enrolled(changed.project, approvers))
+        entry.add(**_enrolled(changed.project, approvers), digests={"document": changed.project.digest})
     request_file(request_id).unlink()
     return changed
 
@@ -238,9 +238,42 @@ def _begin_ledger(
     resources: Resources | None,
 ) -> OpenProject:
     changed = enrolment.add_ledger(opened.project, opened.key, approvers)
-    with step(resources, Kind.APPROVER_ENROLLED, {"project": (changed.project_id,)}) as entry:
-        entry.intend(**_enrolled(changed, approvers))
-        return found.change(opened, changed)
+    return change(found, opened, changed, resources, Kind.APPROVER_ENROLLED, **_enrolled(changed, approvers))
+
+
+def remove_approver(
+    found: StoredProject,
+    label: str,
+    resources: Resources | None = None,
+    key_file: PathLike | None = None,
+) -> OpenProject:
+    """Take an approver off a project, as a custodian; see `enrolment.without_approver`.
+
+    Parameters
+    ----------
+    found : StoredProject
+        The project.
+    label : str
+        Whom.
+    resources : Resources, optional
+        The open vault; the step is entered in its log.
+    key_file : path, optional
+        The key file of who does it, a custodian.
+
+    Raises
+    ------
+    UsageError
+        There is none of that label, or fewer than two would be left.
+    KeyUnavailable
+        Who asks is no custodian.
+    """
+    opened = found.open(custodian(key_file))
+    changed = enrolment.without_approver(opened.project, opened.key, label)
+    gone = {one.approver_id for one in opened.project.approvers} - {
+        one.approver_id for one in changed.approvers
+    }
+    ids, counts = {"approver": tuple(gone)}, {"approvers": len(changed.approvers)}
+    return change(found, opened, changed, resources, Kind.APPROVER_REMOVED, ids=ids, counts=counts)
 
 
 def asked(found: StoredProject, request_id: str | None = None) -> list[Asked]:
@@ -298,7 +331,8 @@ def _key(found: StoredProject, asked: Request) -> PrivateKey:
 
 
 def _labels(document: Project, request: Request, approvals: Sequence[Approval]) -> tuple[str, ...]:
-    ids = (approving.approver_of(document, request, approval) for approval in approvals)
+    counting = (one for one in approvals if approving.is_enrolled(document, one))
+    ids = (approving.approver_of(document, request, approval) for approval in counting)
     return tuple(document.approver(approver_id).label for approver_id in ids)
 
 
@@ -327,7 +361,6 @@ def _enrolled(changed: Project, approvers: Mapping[str, ApproverPublic]) -> dict
     return {
         "ids": {"approver": new},
         "counts": {"approvers": len(changed.approvers)},
-        "digests": {"document": changed.digest},
     }
 
 
@@ -341,6 +374,7 @@ __all__ = [
     "enrol",
     "map_files",
     "reidentify",
+    "remove_approver",
     "request_file",
     "write_maps",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from voxelvault.crypto.providers.file import FileProvider
 from voxelvault.deid import enrolment
 from voxelvault.deid.approver import ApproverKey, ApproverPublic
 from voxelvault.deid.enrolment import make
-from voxelvault.deid.project import OpenProject, open_project
+from voxelvault.deid.project import OpenProject, Project, open_project
 from voxelvault.deid.project_shelf import DOCUMENT, FolderShelf, SealedShelf, only_project, projects_in
 from voxelvault.deid.stored_project import StoredProject
 from voxelvault.errors import KeyUnavailable, ObjectExists, ObjectMissing, UsageError
@@ -209,9 +210,60 @@ def add_custodian(
     """
     opened = found.open(custodian(key_file))
     changed = enrolment.add_custodian(opened.project, opened.key, label, public)
-    ids = {"project": (changed.project_id,), "custodian": (changed.custodians[-1].custodian_id,)}
-    with step(resources, Kind.CUSTODIAN_ENROLLED, ids) as entry:
-        entry.intend(counts={"custodians": len(changed.custodians)}, digests={"document": changed.digest})
+    new = changed.custodians[-1].custodian_id
+    ids, counts = {"custodian": (new,)}, {"custodians": len(changed.custodians)}
+    return change(found, opened, changed, resources, Kind.CUSTODIAN_ENROLLED, ids=ids, counts=counts)
+
+
+def remove_custodian(
+    found: StoredProject,
+    label: str,
+    resources: Resources | None = None,
+    key_file: PathLike | None = None,
+) -> OpenProject:
+    """Take a custodian off a project: the document opens for that key no more.
+
+    What the custodian has seen of the project's key stays seen, and the key can't be exchanged without
+    other pseudonyms: a copy of an older document still opens with that custodian's key.
+
+    Parameters
+    ----------
+    found : StoredProject
+        The project.
+    label : str
+        Whom.
+    resources : Resources, optional
+        The open vault; the step is entered in its log.
+    key_file : path, optional
+        The key file of who does it, a custodian.
+
+    Raises
+    ------
+    UsageError
+        There is none of that label, or it is the last one.
+    KeyUnavailable
+        Who asks is no custodian.
+    """
+    opened = found.open(custodian(key_file))
+    changed = enrolment.remove_custodian(opened.project, opened.key, label)
+    gone = next(one.custodian_id for one in opened.project.custodians if one.label == label)
+    ids, counts = {"custodian": (gone,)}, {"custodians": len(changed.custodians)}
+    return change(found, opened, changed, resources, Kind.CUSTODIAN_REMOVED, ids=ids, counts=counts)
+
+
+def change(
+    found: StoredProject,
+    opened: OpenProject,
+    changed: Project,
+    resources: Resources | None,
+    kind: Kind,
+    *,
+    ids: Mapping[str, tuple[str, ...]],
+    counts: Mapping[str, int],
+) -> OpenProject:
+    """Store a changed project, entered in the log ahead of it."""
+    with step(resources, kind, {"project": (changed.project_id,)}) as entry:
+        entry.intend(ids=ids, counts=counts, digests={"document": changed.digest})
         return found.change(opened, changed)
 
 
@@ -276,12 +328,14 @@ __all__ = [
     "add_custodian",
     "approver_file",
     "approver_key",
+    "change",
     "create",
     "custodian",
     "custodian_file",
     "custodian_from_text",
     "custodian_public",
     "new_approver",
+    "remove_custodian",
     "stored",
     "using",
 ]

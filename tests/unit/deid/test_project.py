@@ -167,7 +167,10 @@ def test_any_two_approvers_open_the_ledger_together(
     for key in pair:
         stored.approve(asked.request_id, key)
     maps = stored.reidentify(asked.request_id, private)
-    assert maps == {"patients": {"MRN 1": "P1", "MRN,2": "P2", "MRN 3": "P3"}, "uids": {"1.2.3": "2.25.1"}}
+    assert maps == {
+        "patients": [("MRN 1", "P1"), ("MRN 3", "P3"), ("MRN,2", "P2")],
+        "uids": [("1.2.3", "2.25.1")],
+    }
 
 
 def test_only_what_was_asked_for_comes_out(stored: StoredProject) -> None:
@@ -176,7 +179,7 @@ def test_only_what_was_asked_for_comes_out(stored: StoredProject) -> None:
     stored.ask(asked)
     for key in (ANN, BOB):
         stored.approve(asked.request_id, key)
-    assert stored.reidentify(asked.request_id, private) == {"patients": {"MRN,2": "P2"}}
+    assert stored.reidentify(asked.request_id, private) == {"patients": [("MRN,2", "P2")]}
 
 
 def test_a_request_is_carried_out_once(stored: StoredProject) -> None:
@@ -199,10 +202,10 @@ def test_one_approver_is_not_enough_even_twice(stored: StoredProject) -> None:
         stored.reidentify(asked.request_id, private)
     again = approving.approve(MADE, asked, ANN)
     with pytest.raises(KeyUnavailable, match="two different approvers"):
-        approving.ledger_key(MADE, asked, private, [first, again])
+        approving.ledger_keys(MADE, asked, private, [first, again])
     # A failed try does not use the request up.
     stored.approve(asked.request_id, BOB)
-    assert stored.reidentify(asked.request_id, private) == {"patients": {}}
+    assert stored.reidentify(asked.request_id, private) == {"patients": []}
 
 
 def test_a_stranger_cannot_approve_and_a_custodian_is_a_stranger() -> None:
@@ -217,7 +220,7 @@ def test_an_approval_is_good_for_its_request_alone() -> None:
     other, private = approving.request(MADE, ["patients"], "IRB-2031")
     replayed = [approving.approve(MADE, asked, key) for key in (ANN, BOB)]
     with pytest.raises(IntegrityError, match="another request"):
-        approving.ledger_key(MADE, other, private, replayed)
+        approving.ledger_keys(MADE, other, private, replayed)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +231,7 @@ def test_a_changed_scope_needs_new_approvals(change: dict[str, object]) -> None:
     asked, private = approving.request(MADE, ["patients"], "IRB-2031", ["P1"])
     approvals = [approving.approve(MADE, asked, key) for key in (ANN, BOB)]
     with pytest.raises(IntegrityError, match="another request"):
-        approving.ledger_key(MADE, replace(asked, **change), private, approvals)  # type: ignore[arg-type]
+        approving.ledger_keys(MADE, replace(asked, **change), private, approvals)  # type: ignore[arg-type]
 
 
 def test_a_forged_or_foreign_approval_is_refused() -> None:
@@ -236,14 +239,14 @@ def test_a_forged_or_foreign_approval_is_refused() -> None:
     ann, bob = (approving.approve(MADE, asked, key) for key in (ANN, BOB))
     forged = Approval(ann.statement.replace(b"IRB-2031", b"IRB-2032"), ann.signature)
     with pytest.raises(IntegrityError, match="signature"):
-        approving.ledger_key(MADE, asked, private, [forged, bob])
+        approving.ledger_keys(MADE, asked, private, [forged, bob])
     with pytest.raises(IntegrityError, match="signature"):
-        approving.ledger_key(MADE, asked, private, [Approval(ann.statement, bob.signature), bob])
+        approving.ledger_keys(MADE, asked, private, [Approval(ann.statement, bob.signature), bob])
     twin = enrolment.make({"c": CUSTODIAN.public_key()}, {"ann": ANN.public(), "bob": BOB.public()})
     elsewhere, _ = approving.request(twin, ["patients"], "IRB-2031")
     foreign = approving.approve(twin, elsewhere, ANN)
     with pytest.raises(KeyUnavailable, match="enrolled"):
-        approving.ledger_key(MADE, asked, private, [foreign, bob])
+        approving.ledger_keys(MADE, asked, private, [foreign, bob])
     with pytest.raises(UsageError, match="another project"):
         approving.approve(MADE, elsewhere, ANN)
 
@@ -253,7 +256,7 @@ def test_shares_answer_only_the_requests_own_key() -> None:
     approvals = [approving.approve(MADE, asked, key) for key in (ANN, BOB)]
     for wrong in (PrivateKey.generate(), CUSTODIAN, ANN.sealing):
         with pytest.raises(IntegrityError):
-            approving.ledger_key(MADE, asked, wrong, approvals)
+            approving.ledger_keys(MADE, asked, wrong, approvals)
 
 
 def test_shares_moved_to_another_pair_or_ledger_do_not_open() -> None:
@@ -265,16 +268,68 @@ def test_shares_moved_to_another_pair_or_ledger_do_not_open() -> None:
         approving.approve(mixed, asked, ANN)
 
 
-def test_a_removed_approver_approves_no_more() -> None:
-    ann = MADE.approvers[0]
-    without = enrolment.without_approver(MADE, OPENED.key, ann.approver_id)
-    asked, private = approving.request(without, ["patients"], "IRB-2031")
+def test_a_removed_approver_approves_no_more_and_reads_nothing_of_what_comes(stored: StoredProject) -> None:
+    stored.record(OPENED, PAIRS)
+    asked, private = approving.request(MADE, ["patients"], "IRB-2031")
+    stored.ask(asked)
+    for key in (ANN, BOB):
+        stored.approve(asked.request_id, key)
+    without = enrolment.without_approver(MADE, OPENED.key, "ann")
+    assert without.ledger != MADE.ledger
+    assert Project.from_data(without.data()) == without
+    opened = stored.change(OPENED, without)
     with pytest.raises(KeyUnavailable):
         approving.approve(without, asked, ANN)
-    approvals = [approving.approve(without, asked, key) for key in (BOB, EVE)]
-    assert approving.ledger_key(without, asked, private, approvals).public_key() == MADE.ledger
+    with pytest.raises(KeyUnavailable, match="two approvals"):
+        stored.reidentify(asked.request_id, private)  # hers counts no more
+    stored.record(opened, {"patients": {"MRN 9": "P9"}})
+    reading, reader = approving.request(without, ["patients"], "IRB-2031")
+    stored.ask(reading)
+    for key in (BOB, EVE):
+        stored.approve(reading.request_id, key)
+    found = dict(stored.reidentify(reading.request_id, reader)["patients"])
+    assert (found["MRN 1"], found["MRN 9"]) == ("P1", "P9")
+    # With the document as it was, she and another one open what was sealed then, and nothing later.
+    said = [approving.approve(MADE, asked, key) for key in (ANN, BOB)]
+    secrets = approving.ledger_keys(MADE, asked, private, said)
+    assert open_batches(MADE, asked, secrets, [("ab" * 16, seal_batch(OPENED, "ab" * 16, PAIRS))])
+    with pytest.raises(IntegrityError):
+        open_batches(MADE, asked, secrets, [("ab" * 16, seal_batch(opened, "ab" * 16, PAIRS))])
     with pytest.raises(UsageError, match="two approvers at least"):
-        enrolment.without_approver(without, OPENED.key, without.approvers[0].approver_id)
+        enrolment.without_approver(without, OPENED.key, "bob")
+    with pytest.raises(UsageError, match="no such"):
+        enrolment.without_approver(without, OPENED.key, "ann")
+
+
+def test_who_is_enrolled_after_a_removal_reads_all_of_the_ledger(stored: StoredProject) -> None:
+    stored.record(OPENED, PAIRS)
+    opened = stored.change(OPENED, enrolment.without_approver(MADE, OPENED.key, "ann"))
+    stored.record(opened, {"patients": {"MRN 9": "P9"}})
+    new = {"dan": STRANGER.public()}
+    subject = enrolment.digest_of(new)
+    asked, private = approving.request(opened.project, [ENROL], "IRB-2031", subject=subject)
+    stored.ask(asked)
+    for key in (BOB, EVE):
+        stored.approve(asked.request_id, key)
+    grown = stored.enrol(opened, asked.request_id, private, new)
+    reading, reader = approving.request(grown.project, ["patients"], "IRB-2031")
+    stored.ask(reading)
+    for key in (STRANGER, EVE):
+        stored.approve(reading.request_id, key)
+    assert {"MRN 1", "MRN 9"} <= set(dict(stored.reidentify(reading.request_id, reader)["patients"]))
+
+
+def test_no_pseudonym_is_lost_where_an_id_has_two(stored: StoredProject) -> None:
+    """Two people under one id; a file that one release refused and another one has."""
+    stored.record(OPENED, {"patients": {"MRN 1": "P1"}, "paths": {"a.dcm": None}})
+    stored.record(OPENED, {"patients": {"MRN 1": "P2"}, "paths": {"a.dcm": "DICOM/A"}})
+    asked, private = approving.request(MADE, ["patients", "paths"], "IRB-2031")
+    stored.ask(asked)
+    for key in (ANN, BOB):
+        stored.approve(asked.request_id, key)
+    found = stored.reidentify(asked.request_id, private)
+    assert found["patients"] == [("MRN 1", "P1"), ("MRN 1", "P2")]
+    assert map_csv(found["paths"]) == "id_old,id_new\na.dcm,\na.dcm,DICOM/A\n"
 
 
 def test_further_approvers_are_enrolled_by_two_who_are(stored: StoredProject) -> None:
@@ -294,7 +349,7 @@ def test_further_approvers_are_enrolled_by_two_who_are(stored: StoredProject) ->
     stored.ask(reading)
     for key in (STRANGER, BOB):
         stored.approve(reading.request_id, key)
-    assert stored.reidentify(reading.request_id, reader)["patients"]["MRN 1"] == "P1"
+    assert dict(stored.reidentify(reading.request_id, reader)["patients"])["MRN 1"] == "P1"
 
 
 # Requests and the ledger
@@ -337,7 +392,7 @@ def test_writing_needs_no_approval_and_shows_nothing() -> None:
 def test_a_batch_of_another_place_project_or_hand_is_refused() -> None:
     asked, private = approving.request(MADE, ["patients"], "IRB-2031")
     approvals = [approving.approve(MADE, asked, key) for key in (ANN, BOB)]
-    secret = approving.ledger_key(MADE, asked, private, approvals)
+    secret = approving.ledger_keys(MADE, asked, private, approvals)
     sealed = seal_batch(OPENED, "ab" * 16, PAIRS)
     assert open_batches(MADE, asked, secret, [("ab" * 16, sealed)])
     flipped = bytearray(sealed)
@@ -356,7 +411,7 @@ def test_a_batch_of_another_place_project_or_hand_is_refused() -> None:
 
 
 def test_maps_are_csv_with_two_columns() -> None:
-    assert map_csv(PAIRS["patients"]) == 'id_old,id_new\nMRN 1,P1\n"MRN,2",P2\n'
+    assert map_csv(sorted(PAIRS["patients"].items())) == 'id_old,id_new\nMRN 1,P1\n"MRN,2",P2\n'
 
 
 # Shelves
@@ -410,9 +465,9 @@ def test_what_version_1_stored_still_opens() -> None:
     asked = Request.from_data(golden["request"].encode())
     approvals = [Approval.from_data(one.encode()) for one in golden["approvals"]]
     private = PrivateKey(bytes.fromhex(golden["request_seed"]))
-    secret = approving.ledger_key(stored, asked, private, approvals)
+    secret = approving.ledger_keys(stored, asked, private, approvals)
     batch = (golden["batch_id"], bytes.fromhex(golden["batch"]))
-    assert open_batches(stored, asked, secret, [batch]) == {"patients": {"MRN 1": "P1"}}
+    assert open_batches(stored, asked, secret, [batch]) == {"patients": [("MRN 1", "P1")]}
     found = verify_release(
         golden["receipts"].encode().splitlines(keepends=True), [("a.dcm", b"a")], stored.signing
     )

@@ -40,6 +40,7 @@ def test_the_verbs_are_those_of_the_design() -> None:
     deidentify = {
         *("release", "verify", "card", "explain", "custodian public", "approver new"),
         *(f"project {name}" for name in ("create", "show", "add-custodian", "add-approver")),
+        *(f"project {name}" for name in ("remove-custodian", "remove-approver")),
         *(f"ledger {name}" for name in ("request", "approve", "open")),
     }
     rest = {"init", "ingest", "sql", "show", "export", "verify", "compact", "info", "lab", "demo"}

@@ -104,6 +104,13 @@ def test_another_custodian_makes_releases_of_the_project(
     assert run(*enrol).code == 2
     monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "theirs"))
     assert run(*release).code == 0
+    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(mine))
+    removed = ["deidentify", "project", "remove-custodian"]
+    assert run(*removed, "night", *place, "--json").json["custodians"] == ["custodian"]
+    assert run(*removed, "custodian", *place).code == 2  # the last one
+    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "theirs"))
+    again = ["deidentify", incoming, "--to", tmp_path / "again", "--faces", "keep", *place]
+    assert run(*again).code == 1
 
 
 def test_approvers_begin_a_ledger_and_later_ones_are_approved(
@@ -129,6 +136,8 @@ def test_approvers_begin_a_ledger_and_later_ones_are_approved(
     done = verb("project", "add-approver", eve, "--request", request)
     assert done.json["approvers"] == ["ann", "bob", "eve"]
     assert done.json["requests"][0]["carried_out"] is True
+    assert verb("project", "remove-approver", "ann").json["approvers"] == ["bob", "eve"]
+    assert verb("project", "remove-approver", "bob").code == 2
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,8 @@ def release(
     """De-identify a folder SOURCE into another, or a vault's series into a release.
 
     A release is signed for: `deidentify verify` holds it against its receipts. What can't be cleaned
-    is left out and listed (exit code 3). Run it again to go on after an interruption.
+    is left out and listed (exit code 3), and so are images with a face under --faces refuse. Run it
+    again to go on after an interruption.
     """
     from voxelvault.releasing.deidentify import Rules
 

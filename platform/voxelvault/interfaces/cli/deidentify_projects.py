@@ -175,6 +175,46 @@ def add_approver(
         _tell(found, as_json, resources)
 
 
+@verb("remove-custodian", "voxelvault --vault ~/vault deidentify project remove-custodian night-shift")
+@click.argument("label")
+@in_project
+@as_custodian
+@pass_session
+def remove_custodian(
+    session: Session, label: str, project: str | None, key_file: Path | None, as_json: bool
+) -> None:
+    """Let somebody make no more releases of the project.
+
+    The project opens for their key no more. What they have seen of the project's key they keep: they
+    can still test guesses of ids. Where that matters, make a new project, with other pseudonyms.
+    """
+    from voxelvault.releasing import projects
+
+    with found_project(session, project) as (found, resources):
+        projects.remove_custodian(found, label, resources, key_file=key_file)
+        _tell(found, as_json, resources)
+
+
+@verb("remove-approver", "voxelvault --vault ~/vault deidentify project remove-approver eve")
+@click.argument("label")
+@in_project
+@as_custodian
+@pass_session
+def remove_approver(
+    session: Session, label: str, project: str | None, key_file: Path | None, as_json: bool
+) -> None:
+    """Let somebody approve no more; two must be left.
+
+    Their approvals count no more, and the ledger goes on with a fresh key. What was recorded before,
+    they and another approver could still open from a copy of the project that they kept.
+    """
+    from voxelvault.releasing import ledgers
+
+    with found_project(session, project) as (found, resources):
+        ledgers.remove_approver(found, label, resources, key_file=key_file)
+        _tell(found, as_json, resources)
+
+
 def tell_request(request_id: str, as_json: bool, resources: Resources | None) -> None:
     """Print what two approvers need."""
     lines = [
@@ -261,7 +301,7 @@ def new(session: Session, file: Path, as_json: bool) -> None:
     emit({"public_key": text, "key_file": file}, text, as_json)
 
 
-for _verb in (create, show, add_custodian, add_approver):
+for _verb in (create, show, add_custodian, add_approver, remove_custodian, remove_approver):
     project.add_command(_verb)
 custodian.add_command(public)
 approver.add_command(new)
