@@ -1,0 +1,297 @@
+"""The result as a structured report: Comprehensive 3D SR by TID 1500, with what IHE AIR wants of it.
+
+One group of measurements says what the analysis as a whole says; one names the segment; one each the
+types that a model tells apart. A study that wasn't analysed has the first alone, with the reasons.
+
+References
+----------
+DICOM PS3.16 TID 1500, 1411, 1501, 4019; IHE Radiology, AI Results (AIR).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import highdicom as hd
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.sr.coding import CodedConcept
+from pydicom.dataset import Dataset
+
+from voxelvault_triage.model import Analysis, Finding, Verdict
+from voxelvault_triage.results.segmentation import MAKER, coded, equipment
+from voxelvault_triage.results.source import Source, put_identity, quietly
+from voxelvault_triage.results.uids import ResultUIDs
+from voxelvault_triage.results.vocabulary import CT, IMAGING, SCHEME, Code, Vocabulary
+
+CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
+THRESHOLD = Code("122411", "DCM", "Threshold Value")
+VOLUME = Code("118565006", "SCT", "Volume")
+DEVIATION = Code("386136009", "SCT", "Standard Deviation")
+PRESENCE = Code("121052", "DCM", "Presence of property")
+COMMENT = Code("121106", "DCM", "Comment")
+VERDICT = Code("verdict", SCHEME, "Verdict of the analysis")
+REASON = Code("reason", SCHEME, "Reason why it was not analysed")
+MODEL = "model-sha256="
+KEY_FRAME = Code("key-frame", SCHEME, "Slice that shows it best, from 1")
+
+PRESENT = {
+    Verdict.POSITIVE: Code("121053", "DCM", "Present"),
+    Verdict.NEGATIVE: Code("121054", "DCM", "Absent"),
+    Verdict.NOT_ANALYSED: Code("121059", "DCM", "Presence Undetermined"),
+}
+
+PERCENT = CodedConcept("%", "UCUM", "Percent")
+MILLILITRE = CodedConcept("mL", "UCUM", "mL")
+ONE = CodedConcept("1", "UCUM", "no units")
+
+
+def report(
+    analysis: Analysis,
+    source: Source,
+    segmentations: Sequence[Dataset],
+    uids: ResultUIDs,
+    words: Vocabulary,
+    comments: Sequence[str],
+    previous: Sequence[Dataset],
+) -> Dataset:
+    """Return the report.
+
+    Parameters
+    ----------
+    comments : sequence of str
+        Sentences at its head; the notice first.
+    previous : sequence of Dataset
+        Reports that this one replaces: SOP class and instance, series and study UIDs.
+    """
+    with quietly():
+        content = _content(analysis, source, segmentations, uids, words)
+        for comment in comments:
+            content[0].ContentSequence.append(_comment(comment))
+        made = hd.sr.Comprehensive3DSR(
+            evidence=[*source.images, *segmentations],
+            content=content,
+            series_instance_uid=uids.series("SR"),
+            series_number=9002,
+            sop_instance_uid=uids.instance("SR"),
+            instance_number=1,
+            is_complete=True,
+            is_final=False,
+            is_verified=False,
+            previous_versions=list(previous) or None,
+            series_description="AI result, report",
+            coding_schemes=[CodingSchemeIdentificationItem(SCHEME, name=MAKER)],
+            **equipment(analysis),
+        )
+    put_identity(made, source.identity)
+    return made
+
+
+def _content(
+    analysis: Analysis,
+    source: Source,
+    segmentations: Sequence[Dataset],
+    uids: ResultUIDs,
+    words: Vocabulary,
+) -> hd.sr.MeasurementReport:
+    groups: list[Any] = [_overall(analysis, source, uids, words)]
+    groups += [_segment(analysis, source, one, uids, words) for one in segmentations]
+    if analysis.finding:
+        groups += [
+            _type(analysis, name, score, uids, words) for name, score in analysis.finding.types.items()
+        ]
+    made = hd.sr.MeasurementReport(
+        observation_context=hd.sr.ObservationContext(observer_device_context=_observer(analysis, uids)),
+        procedure_reported=coded(_procedure(source, words)),
+        imaging_measurements=groups,
+        title=CodedConcept("126000", "DCM", "Imaging Measurement Report"),
+    )
+    items = made[0].ContentSequence
+    measured = next(at for at, item in enumerate(items) if item.name == CodedConcept("126010", "DCM", ""))
+    items.insert(measured, _library(source))
+    return made
+
+
+def _procedure(source: Source, words: Vocabulary) -> Code:
+    return CT if words.procedure is IMAGING and source.modality == "CT" else words.procedure
+
+
+def _library(source: Source) -> hd.sr.ContainerContentItem:
+    """Return the image library (TID 1600): every image by name, what they share once for all.
+
+    highdicom's own repeats position and size for each image, which made up nine tenths of a report,
+    and takes no multi-frame image.
+    """
+    kinds = hd.sr.RelationshipTypeValues
+    first = source.images[0]
+    group = hd.sr.ContainerContentItem(
+        CodedConcept("126200", "DCM", "Image Library Group"), relationship_type=kinds.CONTAINS
+    )
+    group.ContentSequence = hd.sr.ContentSequence()
+    if source.modality == "CT":
+        modality = CodedConcept("CT", "DCM", "Computed Tomography")
+        group.ContentSequence.append(
+            hd.sr.CodeContentItem(
+                CodedConcept("121139", "DCM", "Modality"), modality, relationship_type=kinds.HAS_ACQ_CONTEXT
+            )
+        )
+    if frame := first.get("FrameOfReferenceUID"):
+        group.ContentSequence.append(
+            hd.sr.UIDRefContentItem(
+                CodedConcept("112227", "DCM", "Frame of Reference UID"),
+                frame,
+                relationship_type=kinds.HAS_ACQ_CONTEXT,
+            )
+        )
+    for image in source.images:
+        group.ContentSequence.append(
+            hd.sr.ImageContentItem(
+                CodedConcept("260753009", "SCT", "Source"),
+                image.SOPClassUID,
+                image.SOPInstanceUID,
+                relationship_type=kinds.CONTAINS,
+            )
+        )
+    library = hd.sr.ContainerContentItem(
+        CodedConcept("111028", "DCM", "Image Library"), relationship_type=kinds.CONTAINS
+    )
+    library.ContentSequence = hd.sr.ContentSequence([group])
+    return library
+
+
+def _observer(analysis: Analysis, uids: ResultUIDs) -> hd.sr.ObserverContext:
+    identity = hd.sr.DeviceObserverIdentifyingAttributes(
+        uid=uids.device,
+        name=analysis.pipeline,
+        manufacturer_name=MAKER,
+        model_name=analysis.pipeline,
+        serial_number=analysis.model or "none",
+    )
+    return hd.sr.ObserverContext(
+        observer_type=CodedConcept("121007", "DCM", "Device"), observer_identifying_attributes=identity
+    )
+
+
+def algorithm(analysis: Analysis) -> hd.sr.AlgorithmIdentification:
+    """Return which algorithm it was, with its model's digest and its threshold (TID 4019)."""
+    parameters = [f"{MODEL}{analysis.model}"] if analysis.model else []
+    if analysis.finding:
+        parameters.append(f"threshold={analysis.finding.threshold:g}")
+    return hd.sr.AlgorithmIdentification(
+        name=analysis.pipeline, version=analysis.version, parameters=parameters or None, manufacturer=MAKER
+    )
+
+
+def _overall(
+    analysis: Analysis, source: Source, uids: ResultUIDs, words: Vocabulary
+) -> hd.sr.MeasurementsAndQualitativeEvaluations:
+    finding = analysis.finding
+    said = [
+        hd.sr.QualitativeEvaluation(coded(VERDICT), _word(analysis.verdict.value)),
+        hd.sr.QualitativeEvaluation(coded(PRESENCE), coded(PRESENT[analysis.verdict])),
+    ]
+    said += [
+        hd.sr.QualitativeEvaluation(coded(REASON), _word(reason.code, reason.sentence))
+        for reason in analysis.gated.reasons
+    ]
+    group = hd.sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(uids.tracking("study"), f"{analysis.pipeline} study"),
+        finding_type=coded(words.finding),
+        algorithm_id=algorithm(analysis),
+        finding_sites=[hd.sr.FindingSite(coded(words.site))] if words.site else None,
+        measurements=_measurements(finding) if finding else None,
+        qualitative_evaluations=said,
+        source_images=_key(source, finding) if finding else None,
+    )
+    for reason in analysis.gated.reasons:
+        group[0].ContentSequence.append(_comment(reason.sentence))
+    return group
+
+
+def _measurements(finding: Finding) -> list[hd.sr.Measurement]:
+    found = [
+        _percent(CERTAINTY, finding.score),
+        _percent(THRESHOLD, finding.threshold),
+        _volume(finding),
+        hd.sr.Measurement(coded(KEY_FRAME), float(finding.key_frame + 1), ONE),
+    ]
+    if finding.uncertainty:
+        found.append(_percent(CERTAINTY, finding.uncertainty, derivation=coded(DEVIATION)))
+    return found
+
+
+def _volume(finding: Finding) -> hd.sr.Measurement:
+    return hd.sr.Measurement(
+        coded(VOLUME),
+        float(finding.volume_ml),
+        MILLILITRE,
+        method=CodedConcept("126030", "DCM", "Sum of segmented voxel method for volume"),
+    )
+
+
+def _percent(name: Code, share: float, derivation: CodedConcept | None = None) -> hd.sr.Measurement:
+    return hd.sr.Measurement(coded(name), 100.0 * float(share), PERCENT, derivation=derivation)
+
+
+def _key(source: Source, finding: Finding) -> list[hd.sr.SourceImageForMeasurementGroup] | None:
+    if not 0 <= finding.key_frame < len(source.places):
+        return None
+    number, frame = source.places[finding.key_frame]
+    image = source.images[number]
+    several = int(image.get("NumberOfFrames") or 1) > 1
+    return [
+        hd.sr.SourceImageForMeasurementGroup(
+            image.SOPClassUID, image.SOPInstanceUID, [frame] if several else None
+        )
+    ]
+
+
+def _segment(
+    analysis: Analysis, source: Source, segmentation: Dataset, uids: ResultUIDs, words: Vocabulary
+) -> hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
+    assert analysis.finding is not None  # noqa: S101 - there is no mask without a finding
+    # `from_segmentation` fails on a segmentation of one segment (highdicom 0.28.2).
+    segment = hd.sr.ReferencedSegment(
+        segmentation.SOPClassUID,
+        segmentation.SOPInstanceUID,
+        1,
+        source_series=hd.sr.SourceSeriesForSegmentation(source.images[0].SeriesInstanceUID),
+    )
+    return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(
+            uids.tracking(words.label), f"{analysis.pipeline} {words.label}"
+        ),
+        referenced_segment=segment,
+        finding_type=coded(words.segment),
+        algorithm_id=algorithm(analysis),
+        finding_sites=[hd.sr.FindingSite(coded(words.site))] if words.site else None,
+        measurements=[_volume(analysis.finding)],
+    )
+
+
+def _type(
+    analysis: Analysis, name: str, score: float, uids: ResultUIDs, words: Vocabulary
+) -> hd.sr.MeasurementsAndQualitativeEvaluations:
+    return hd.sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(
+            uids.tracking(f"type {name}"), f"{analysis.pipeline} {name}"
+        ),
+        finding_type=coded(words.type_named(name)),
+        algorithm_id=algorithm(analysis),
+        measurements=[_percent(CERTAINTY, score)],
+    )
+
+
+def _word(code: str, meaning: str = "") -> CodedConcept:
+    """Return a word of ours as a code; a meaning has 64 characters at most (PS3.5 6.2, LO)."""
+    told = meaning or code
+    return CodedConcept(code, SCHEME, told if len(told) <= 64 else f"{told[:61]}...")
+
+
+def _comment(sentence: str) -> hd.sr.TextContentItem:
+    return hd.sr.TextContentItem(
+        coded(COMMENT), sentence, relationship_type=hd.sr.RelationshipTypeValues.CONTAINS
+    )
+
+
+__all__ = ["report"]

@@ -1,0 +1,115 @@
+"""What a pipeline's findings are called: codes of the standards where there are any, ours where not.
+
+References
+----------
+DICOM PS3.16 (SNOMED CT, LOINC and DCM codes that DICOM itself uses), PS3.3 8.2 (private schemes
+begin with 99).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from voxelvault.errors import UsageError
+from voxelvault_triage.pipeline import pipeline_named
+
+SCHEME = "99VOXELVAULT"
+"""Coding scheme of what no standard has a code for."""
+
+NOTICE = "Demonstration model trained on synthetic data; not a medical device."
+"""What every result says that a demonstration model made."""
+
+SITE_NOTICE = "Made by software for research; not a medical device."
+"""What a result says that a site's own model made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A coded concept.
+
+    Parameters
+    ----------
+    value, scheme, meaning : str
+        As in PS3.3 8.1 to 8.3; `scheme` is ``SCT``, ``LN``, ``DCM`` or `SCHEME`.
+    """
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+HEAD_CT = Code("24725-4", "LN", "CT Head Report")
+CT = Code("25045-6", "LN", "CT unspecified body region")
+IMAGING = Code("363679005", "SCT", "Imaging")
+
+ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """How one pipeline's results are coded.
+
+    Parameters
+    ----------
+    finding : Code
+        What is looked for.
+    segment : Code
+        What the mask shows (segmented property type).
+    label : str
+        Of the segment; what `series.mask` takes.
+    procedure : Code
+        What was done to the patient, for the report's head.
+    site : Code, optional
+        Where in the body.
+    types : mapping of str to Code
+        Codes of the types that a model tells apart; others get one of ours.
+    window : (float, float), optional
+        Centre and width of the key image, in the unit of the values.
+    """
+
+    finding: Code
+    segment: Code
+    label: str
+    procedure: Code = IMAGING
+    site: Code | None = None
+    types: Mapping[str, Code] = field(default_factory=dict)
+    window: tuple[float, float] | None = None
+
+    def type_named(self, name: str) -> Code:
+        """Return the code of a type; one of ours where the vocabulary has none."""
+        return self.types.get(name) or Code(name[:64], SCHEME, f"{name[:48]} (type)")
+
+
+GENERIC = Vocabulary(
+    finding=Code("finding", SCHEME, "Finding of a pipeline"),
+    segment=Code("region", SCHEME, "Region found by a pipeline"),
+    label="finding",
+)
+"""For pipelines that say nothing of their own."""
+
+HEMORRHAGE = Vocabulary(
+    finding=Code("1386000", "SCT", "Intracranial hemorrhage"),
+    segment=Code("50960005", "SCT", "Hemorrhage"),
+    label="hemorrhage",
+    procedure=HEAD_CT,
+    site=Code("128319008", "SCT", "Intracranial structure"),
+    window=(40.0, 80.0),
+)
+"""For the pipeline `head-ct-hemorrhage`; its types have codes of ours."""
+
+SHIPPED: Mapping[str, Vocabulary] = {"head-ct-hemorrhage": HEMORRHAGE}
+
+
+def vocabulary_of(pipeline: str) -> Vocabulary:
+    """Return the vocabulary of a pipeline: a shipped one, its own attribute `vocabulary`, or the generic."""
+    if pipeline in SHIPPED:
+        return SHIPPED[pipeline]
+    try:
+        found = getattr(pipeline_named(pipeline), "vocabulary", None)
+    except UsageError:
+        found = None
+    return found if isinstance(found, Vocabulary) else GENERIC
+
+
+__all__ = ["GENERIC", "HEMORRHAGE", "NOTICE", "SCHEME", "SITE_NOTICE", "Code", "Vocabulary", "vocabulary_of"]

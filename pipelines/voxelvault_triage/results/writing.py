@@ -1,0 +1,201 @@
+"""A result is written: segmentation, report and key image, from memory into the source study, at once.
+
+The same analysis of the same content has the same UIDs, so that a run which was killed after the
+commit, and runs again, finds its result there. A newer result says which reports it replaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydicom.dataset import Dataset
+
+from voxelvault import Vault
+from voxelvault.errors import GeometryError, NoPixels, UnknownUID
+from voxelvault.series import Series
+from voxelvault_triage.model import Analysis
+from voxelvault_triage.results.reading import Recorded, reports
+from voxelvault_triage.results.source import Source, file_of, named_only, source_of
+from voxelvault_triage.results.uids import ResultUIDs
+from voxelvault_triage.results.vocabulary import NOTICE, SITE_NOTICE, Vocabulary, vocabulary_of
+
+UNPLACED = "The mask has no place in the patient that a segmentation could name: see the key image."
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written for one analysis, as opaque instance ids.
+
+    Parameters
+    ----------
+    report : str
+        The structured report.
+    segmentations : tuple of str
+        The mask; none where it is empty.
+    key_image : str or None
+        None where nothing is flagged.
+    new : bool
+        False where it was there before.
+    """
+
+    report: str
+    segmentations: tuple[str, ...] = ()
+    key_image: str | None = None
+    new: bool = True
+
+    @property
+    def instance_ids(self) -> tuple[str, ...]:
+        """All of them."""
+        return (self.report, *self.segmentations, *([self.key_image] if self.key_image else []))
+
+
+def write_results(
+    vault: Vault,
+    series: Series | None,
+    analysis: Analysis,
+    supersedes: Sequence[str] | None = None,
+    *,
+    demonstration: bool = True,
+    vocabulary: Vocabulary | None = None,
+) -> Written:
+    """Write the result of an analysis into its study.
+
+    Parameters
+    ----------
+    vault : Vault
+        Open for writing.
+    series : Series or None
+        What was analysed; None where nothing fitted: then an image of the study stands for it.
+    analysis : Analysis
+        What was found.
+    supersedes : sequence of str, optional
+        Opaque ids of the reports that it replaces; by default this pipeline's on the study that no
+        other replaces yet.
+    demonstration : bool
+        A demonstration model made it: every object says so.
+    vocabulary : Vocabulary, optional
+        How it is coded; by default the pipeline's.
+
+    Returns
+    -------
+    Written
+        Opaque ids. The same analysis is not written twice.
+
+    Raises
+    ------
+    UsageError
+        The mask is not on the series' grid, the series is another study's, or a report to replace is
+        not there.
+    PolicyDenied, AuditError, StorageError, CatalogError
+        Nothing was written.
+    """
+    known = reports(vault, analysis.study.study_id)
+    uids, there = _place(ResultUIDs.of(analysis), known)
+    if there is not None:
+        return _found(vault, there, uids)
+    previous = _replaced(known, analysis.pipeline, supersedes)
+    words = vocabulary or vocabulary_of(analysis.pipeline)
+    notice = NOTICE if demonstration else SITE_NOTICE
+    if series is not None:
+        made = _objects(series, analysis, uids, words, notice, previous)
+    else:
+        with _opened(vault, analysis.study.study_id) as opened:
+            made = _objects(opened, analysis, uids, words, notice, previous)
+    stored = vault.store([file_of(one) for one in made], analysis.study.study_id, origin=analysis.pipeline)
+    return _written(made, stored.instance_ids, new=True)
+
+
+def _place(uids: ResultUIDs, known: Sequence[Recorded]) -> tuple[ResultUIDs, Recorded | None]:
+    """Return the UIDs to write under, and what stands there already.
+
+    A study can get back a content that it had before: then what was found in it is replaced by now,
+    and is written again.
+    """
+    by_uid, time = {one.SOPInstanceUID: one for one in known}, 1
+    there = by_uid.get(uids.instance("SR"))
+    while there is not None and there.superseded:
+        time += 1
+        uids = uids.again(time)
+        there = by_uid.get(uids.instance("SR"))
+    return uids, there
+
+
+def _objects(
+    series: Series,
+    analysis: Analysis,
+    uids: ResultUIDs,
+    words: Vocabulary,
+    notice: str,
+    previous: Sequence[Dataset],
+) -> list[Dataset]:
+    # highdicom takes a second to import: who only reads results does without.
+    from voxelvault_triage.results.key_image import key_image
+    from voxelvault_triage.results.report import report
+    from voxelvault_triage.results.segmentation import segmentations
+
+    source, comments = _source(series, analysis), [notice]
+    masks: list[Dataset] = []
+    try:
+        masks = segmentations(analysis, source, uids, words, notice)
+    except GeometryError:
+        # A finding isn't lost for want of geometry.
+        comments.append(UNPLACED)
+    made = [report(analysis, source, masks, uids, words, comments, previous), *masks]
+    shown = key_image(analysis, series, source, uids, words, notice)
+    return [*made, shown] if shown is not None else made
+
+
+def _source(series: Series, analysis: Analysis) -> Source:
+    if analysis.finding is not None:
+        return source_of(series, analysis.gated.stack)
+    try:
+        return source_of(series, analysis.gated.stack) if analysis.gated.fit else named_only(series)
+    except NoPixels:
+        return named_only(series)
+
+
+def _opened(vault: Vault, study_id: str) -> Series:
+    """Open the series of the study that has the most instances; those that were made here are left out."""
+    rows = vault.sql(
+        "select s.SeriesInstanceUID, s.StudyInstanceUID, s.subject_id from series s join instances i"
+        " using (series_id) where s.study_id = $study and i.origin is null and not i.superseded"
+        " group by all order by count(*) desc, 1 limit 1",
+        {"study": study_id},
+    ).fetchall()
+    if not rows:
+        raise UnknownUID("the study has no instance that a result could name; ingest it again")
+    uid, study, subject = rows[0]
+    return vault.series(uid, study=study, subject=subject)
+
+
+def _replaced(known: Sequence[Recorded], pipeline: str, wanted: Sequence[str] | None) -> list[Dataset]:
+    if wanted is None:
+        return [one.reference() for one in known if one.pipeline == pipeline and not one.superseded]
+    by_id = {one.instance_id: one for one in known}
+    if not set(wanted) <= set(by_id):
+        raise UnknownUID("a report to be replaced is not in this study; `read_results` lists those there are")
+    return [by_id[one].reference() for one in wanted]
+
+
+def _found(vault: Vault, there: Recorded, uids: ResultUIDs) -> Written:
+    """Return what was written before."""
+    rows = vault.sql(
+        "select SOPInstanceUID, instance_id from instances where study_id = $study and origin = $origin"
+        " and not superseded",
+        {"study": uids.key[0], "origin": there.pipeline},
+    ).fetchall()
+    ids: dict[str, str] = dict(rows)
+    masks = tuple(ids[uid] for uid in there.segmentations if uid in ids)
+    return Written(there.instance_id, masks, ids.get(uids.instance("SC")), new=False)
+
+
+def _written(made: Sequence[Dataset], ids: Sequence[str], *, new: bool) -> Written:
+    kinds = [str(one.Modality) for one in made]
+    by_kind = list(zip(kinds, ids, strict=True))
+    masks = tuple(instance_id for kind, instance_id in by_kind if kind == "SEG")
+    shown = next((instance_id for kind, instance_id in by_kind if kind == "OT"), None)
+    return Written(ids[0], masks, shown, new)
+
+
+__all__ = ["Written", "write_results"]
