@@ -47,7 +47,7 @@ class Pipeline(Protocol):
     """Name of the model in the registry; None for a pipeline that has none."""
 
     def gate(self, vault: Vault, study: Study) -> Gated:
-        """Choose the series to analyse, or say why there is none; reads the catalog only."""
+        """Choose the series to analyse, or say why there is none; reads the catalog and a few frames."""
 
     def prepare(self, series: Series, stack: int) -> Any:
         """Return what the model takes, from the series' values and geometry."""
