@@ -176,6 +176,18 @@ def test_the_map_says_what_became_of_what_to_its_owner_alone(home: Path) -> None
     assert "map_written" in (home / "out" / "receipts.jsonl").read_text()
 
 
+def test_the_map_names_each_of_the_people_who_share_an_id(home: Path, mine: Using) -> None:
+    for path in make(home / "in", slices=2).rglob("*.dcm"):
+        header = pydicom.dcmread(path)
+        header.PatientID = SECRETS[1]
+        header.PatientBirthDate = f"196102{13 + int(path.parent.name[-1])}"
+        header.save_as(path)
+    place = release(home, mine, map_file=home / "map.json")
+    found = json.loads((home / "map.json").read_text())["patients"]
+    assert found == {SECRETS[1]: sorted({pydicom.dcmread(path).PatientID for path in images(place)})}
+    assert len(found[SECRETS[1]]) == 2
+
+
 @pytest.mark.parametrize("place", ["out/map.json", "in-the-way.json"])
 def test_a_map_never_lies_in_the_release_nor_on_another_file(home: Path, place: str) -> None:
     make(home / "in", 1, 1)

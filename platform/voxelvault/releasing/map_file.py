@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from voxelvault.deid.approving import MAPS
 from voxelvault.errors import UsageError
 from voxelvault.files import disk_error
 from voxelvault.releasing.run import Maps
+
+New = str | tuple[str, ...] | None
+"""What became of an old value: several, where people share an id; None where a file was refused."""
+
+Found = dict[str, dict[str, New]]
 
 
 class MapFile:
@@ -23,18 +29,19 @@ class MapFile:
     ----------
     place : Path or None
         Where the file will lie.
-    known : mapping of str to mapping
+    known : Found
         What an earlier run of the same release wrote.
     """
 
-    def __init__(self, place: Path | None, known: Maps) -> None:
+    def __init__(self, place: Path | None, known: Found) -> None:
         self._place = place
-        self._maps = {name: dict(known.get(name, {})) for name in ("paths", "uids", "patients")}
+        self._maps: Found = {name: dict(known.get(name, {})) for name in MAPS}
 
     def add(self, pairs: Maps) -> None:
         """Take the pairs of a study."""
         for name, found in pairs.items() if self._place else ():
-            self._maps[name].update(found)
+            for old, new in found.items():
+                self._maps[name][old] = _joined(self._maps[name].get(old), new)
 
     def write(self) -> None:
         """Write the file, readable by its owner only."""
@@ -77,7 +84,7 @@ def map_of(release: Path, place: Path | None, *, goes_on: bool) -> Iterator[MapF
         maps.write()
 
 
-def _known(release: Path, place: Path, goes_on: bool) -> Mapping[str, Mapping[str, str | None]]:
+def _known(release: Path, place: Path, goes_on: bool) -> Found:
     if place.resolve().is_relative_to(release.resolve()):
         raise UsageError("the map re-identifies: write it elsewhere than into the release")
     if not goes_on and place.exists():
@@ -86,12 +93,26 @@ def _known(release: Path, place: Path, goes_on: bool) -> Mapping[str, Mapping[st
         return {}
     try:
         known = json.loads(place.read_text("utf-8"))
-        return {name: dict(known[name]) for name in ("paths", "uids", "patients")}
-    except (OSError, ValueError, KeyError, TypeError):
+        return {name: {old: _new(new) for old, new in known[name].items()} for name in MAPS}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UsageError(
             "the map of what was released before is not in its place: put it there to go on, or delete the"
             " release and begin anew"
         ) from None
+
+
+def _joined(one: New, other: New) -> New:
+    """Return all that became of one value."""
+    every = {*_several(one), *_several(other)}
+    return tuple(sorted(every)) if len(every) > 1 else next(iter(every), None)
+
+
+def _several(new: New) -> tuple[str, ...]:
+    return (new,) if isinstance(new, str) else new or ()
+
+
+def _new(new: str | list[str] | None) -> New:
+    return tuple(new) if isinstance(new, list) else new
 
 
 __all__ = ["MapFile", "map_of"]

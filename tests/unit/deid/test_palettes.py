@@ -39,6 +39,12 @@ def test_a_palette_that_spells_goes() -> None:
     assert "RedPaletteColorLookupTableData" not in rewritten(source).dataset
 
 
+def test_a_small_table_of_nothing_but_letters_spells() -> None:
+    assert spells(b"SMITH^JO")
+    assert not spells(b"SMITH\0JO" + bytes(8))
+    assert not spells(b"aabbccdd")
+
+
 def test_a_descriptor_may_be_signed() -> None:
     source = image()
     source.PixelRepresentation = 1
