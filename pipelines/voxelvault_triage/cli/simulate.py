@@ -37,7 +37,12 @@ _FAR = ("p95 before", "p95 after", "longest after")
 @click.option(
     "--delay", type=click.FloatRange(0), default=1.0, show_default=True, help="Until flagged, minutes."
 )
-@click.option("--ageing", type=click.FloatRange(0), help="Minutes after which others stand level with flags.")
+@click.option(
+    "--not-analysed", type=_SHARE, default=0.0, show_default=True, help="Share that the model doesn't take."
+)
+@click.option(
+    "--ageing", type=click.FloatRange(0), default=60.0, show_default=True, help="Minutes a step; 0: none."
+)
 @click.option("--heeded", type=_SHARE, default=1.0, show_default=True, help="Share of reads in that order.")
 @click.option("--days", type=click.IntRange(1, 3650), default=14, show_default=True, help="In a repeat.")
 @click.option(
@@ -83,7 +88,8 @@ def _department(session: Session, asked: Mapping[str, Any]) -> Department:
         Reading(*_numbers(asked["reading"], "--reading", 1, 2)),
         asked["prevalence"],
         _model(asked),
-        Order(float("inf") if asked["ageing"] is None else asked["ageing"], asked["heeded"], asked["delay"]),
+        Order(asked["ageing"], asked["heeded"], asked["delay"]),
+        asked["not_analysed"],
     )
 
 
@@ -149,6 +155,7 @@ def _document(
             "shifts": department.shifts,
             "reading": department.reading,
             "prevalence": department.prevalence,
+            "not_analysed": department.not_analysed,
             "model": model,
             "ppv": model.positive_predictive_value(department.prevalence),
             "order": department.order,

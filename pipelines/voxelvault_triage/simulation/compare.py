@@ -11,14 +11,15 @@ import numpy.typing as npt
 from voxelvault.errors import UsageError
 from voxelvault_triage.simulation.arrivals import DAY, Arrivals, Minutes
 from voxelvault_triage.simulation.flags import OperatingPoint
-from voxelvault_triage.simulation.queueing import FIRST_COME, Day, Order, waits
+from voxelvault_triage.simulation.queueing import FIRST_COME, FLAGGED, OTHER, UNKNOWN, Day, Order, waits
 from voxelvault_triage.simulation.readers import Reading, Shift, load
 
 GROUPS: Mapping[str, Callable[[Day], npt.NDArray[np.bool_]]] = {
     "positive": lambda day: day.positive,
     "negative": lambda day: ~day.positive,
     "flagged": lambda day: day.flagged,
-    "not flagged": lambda day: ~day.flagged,
+    "not flagged": lambda day: day.level == OTHER,
+    "not analysed": lambda day: day.level == UNKNOWN,
     "positive, missed": lambda day: day.positive & ~day.flagged,
     "all": lambda day: np.ones(len(day.arrival), np.bool_),
 }
@@ -43,11 +44,13 @@ class Department:
         What is flagged.
     order : Order
         The list with re-ordering.
+    not_analysed : float
+        Share of studies that the model doesn't take, 0 to 1, positive or not.
 
     Raises
     ------
     UsageError
-        No reader, or a prevalence out of bounds.
+        No reader, or a share out of bounds.
     """
 
     arrivals: Arrivals
@@ -56,10 +59,11 @@ class Department:
     prevalence: float
     model: OperatingPoint
     order: Order
+    not_analysed: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.shifts or not 0 <= self.prevalence <= 1:
-            raise UsageError("there is one reader at least, and the prevalence lies between 0 and 1")
+        if not self.shifts or not (0 <= self.prevalence <= 1 and 0 <= self.not_analysed <= 1):
+            raise UsageError("there is one reader at least, and shares of studies lie between 0 and 1")
 
     @property
     def load(self) -> float:
@@ -69,14 +73,11 @@ class Department:
     def draw(self, days: int, chance: np.random.Generator) -> Day:
         """Return what comes in on so many days."""
         arrival = self.arrivals.draw(days, chance)
-        positive = chance.random(len(arrival)) < self.prevalence
-        return Day(
-            arrival,
-            self.reading.draw(len(arrival), chance),
-            positive,
-            self.model.draw(positive, chance),
-            chance.random(len(arrival)),
-        )
+        count = len(arrival)
+        positive = chance.random(count) < self.prevalence
+        level = np.where(self.model.draw(positive, chance), FLAGGED, OTHER)
+        level[chance.random(count) < self.not_analysed] = UNKNOWN
+        return Day(arrival, self.reading.draw(count, chance), positive, level, chance.random(count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,8 @@ def compare(
 ) -> dict[str, Waiting]:
     """Return waiting by group, with and without re-ordering; the same for the same seed.
 
+    Groups that no study was of are left out.
+
     Parameters
     ----------
     department : Department
@@ -144,7 +147,8 @@ def compare(
         _repeat(department, days, warm_up, np.random.default_rng(streams[at]))
         for at in progress(iter(range(repeats)))
     ]
-    return {name: _waiting(np.array([one[name] for one in found])) for name in GROUPS}
+    told = {name: _waiting(np.array([one[name] for one in found])) for name in GROUPS}
+    return {name: waiting for name, waiting in told.items() if waiting.studies}
 
 
 def _repeat(

@@ -44,12 +44,13 @@ def draw(waiting: Mapping[str, Waiting], title: str, kind: str) -> bytes:
 
 
 def _bars(panel: Axes, waiting: Mapping[str, Waiting], figure_name: str) -> None:
+    groups = [group for group in _GROUPS if group in waiting]
     for at, (side, label, colour) in enumerate(_SIDES):
-        values = [getattr(waiting[group], side)[figure_name] for group in _GROUPS]
-        places = [place + (at - 0.5) * 0.38 for place in range(len(_GROUPS))]
+        values = [getattr(waiting[group], side)[figure_name] for group in groups]
+        places = [place + (at - 0.5) * 0.38 for place in range(len(groups))]
         means = [value.mean for value in values]
         panel.bar(places, means, 0.36, yerr=_whiskers(values), color=colour, label=label, capsize=3)
-    panel.set_xticks(range(len(_GROUPS)), [group.replace(", ", ",\n") for group in _GROUPS])
+    panel.set_xticks(range(len(groups)), [group.replace(", ", ",\n") for group in groups])
 
 
 def _whiskers(values: Sequence[Estimate]) -> list[float]:

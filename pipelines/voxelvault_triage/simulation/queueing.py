@@ -1,7 +1,8 @@
 """The reading list as readers empty it: what each study waits until somebody begins to read it.
 
 Event by event and by hand: in the common library for this (SimPy) a request's priority is fixed when it
-is made, and here it changes while a study waits, as its flag comes and as it ages.
+is made, and here it changes while a study waits, as its result comes and as it ages. Priorities, and the
+order by them, are those of the worklist.
 """
 
 from __future__ import annotations
@@ -15,8 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from voxelvault.errors import UsageError
+from voxelvault_triage.model import Verdict
 from voxelvault_triage.simulation.arrivals import Minutes
 from voxelvault_triage.simulation.readers import Shift
+from voxelvault_triage.worklist.states import PRIORITIES, Priority
+
+FLAGGED = PRIORITIES[Verdict.POSITIVE].level
+OTHER = PRIORITIES[Verdict.NEGATIVE].level
+UNKNOWN = PRIORITIES[None].level
+"""Levels of priority as the worklist gives them: 0 is the most urgent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +34,14 @@ class Order:
     Parameters
     ----------
     ageing : float
-        Minutes after which a study that isn't flagged stands level with those that are; the older of
-        two such is read first. Infinite for never.
+        Minutes after which a study counts as one priority more urgent, and again after as much, as on the
+        worklist; 0 for never.
     heeded : float
         Share of reads, 0 to 1, for which a reader takes the top of the re-ordered list; else the oldest
         study. 0 is first come, first read: what a flag alone does.
     delay : float
-        Minutes from a study's arrival until its flag is on the list.
+        Minutes from a study's arrival until its result is on the list; so long it counts as one that
+        nobody knows anything of.
 
     Raises
     ------
@@ -40,7 +49,7 @@ class Order:
         Out of these bounds.
     """
 
-    ageing: float = float("inf")
+    ageing: float = 60.0
     heeded: float = 1.0
     delay: float = 0.0
 
@@ -48,19 +57,18 @@ class Order:
         if not (self.ageing >= 0 and 0 <= self.heeded <= 1 and 0 <= self.delay < float("inf")):
             raise UsageError("ageing and delay are 0 minutes or more, the share heeded lies between 0 and 1")
 
-    def flagged_first(self, now: float, flagged: float, other: float, draw: float) -> bool:
-        """Tell whether the oldest flagged study goes before the oldest other one.
+    def place(self, now: float, level: int, arrival: float) -> tuple[int, float]:
+        """Return what studies are sorted by: how urgent now, then the longest wait.
 
         Parameters
         ----------
-        now, flagged, other : float
-            Now, and when the two arrived.
-        draw : float
-            Chance, 0 to 1, of the study that heads the list.
+        now, arrival : float
+            Now, and when it came.
+        level : int
+            Of its priority, 0 the most urgent.
         """
-        if flagged <= other:
-            return True
-        return draw < self.heeded and now - other < self.ageing
+        steps = int((now - arrival) // self.ageing) if self.ageing else 0
+        return max(0, level - steps), arrival
 
 
 FIRST_COME = Order(heeded=0.0)
@@ -74,8 +82,10 @@ class Day:
     ----------
     arrival, reading : (study,) float64
         When each arrives, ascending, and how long it takes; minutes.
-    positive, flagged : (study,) bool
-        What it is, and what the model says.
+    positive : (study,) bool
+        What it is.
+    level : (study,) int64
+        Of the priority that its result gives it, 0 the most urgent.
     chance : (study,) float64
         Uniform, 0 to 1: decides at the n-th read whether the re-ordered list is heeded.
     """
@@ -83,8 +93,13 @@ class Day:
     arrival: Minutes
     reading: Minutes
     positive: npt.NDArray[np.bool_]
-    flagged: npt.NDArray[np.bool_]
+    level: npt.NDArray[np.int64]
     chance: npt.NDArray[np.float64]
+
+    @property
+    def flagged(self) -> npt.NDArray[np.bool_]:
+        """What the model says is positive."""
+        return np.equal(self.level, FLAGGED)
 
 
 def waits(day: Day, shifts: Sequence[Shift], order: Order) -> Minutes:
@@ -103,14 +118,14 @@ def waits(day: Day, shifts: Sequence[Shift], order: Order) -> Minutes:
         How the list is ordered.
     """
     arrival, reading, chance = day.arrival.tolist(), day.reading.tolist(), day.chance.tolist()
-    queue = _List(arrival, day.flagged.tolist(), order)
+    queue = _List(arrival, day.level.tolist(), order)
     begun = np.empty(len(arrival))
     free = [(shift.on_duty(0.0), reader) for reader, shift in enumerate(shifts)]
     heapq.heapify(free)
     read = 0
     while read < len(arrival):
         now, reader = heapq.heappop(free)
-        study = queue.take(now, chance[read])
+        study = queue.take(now, chance[read] < order.heeded)
         if study is None:
             heapq.heappush(free, (shifts[reader].on_duty(queue.next_arrival), reader))
             continue
@@ -122,15 +137,17 @@ def waits(day: Day, shifts: Sequence[Shift], order: Order) -> Minutes:
 
 @dataclass(slots=True, eq=False)
 class _List:
-    """Two queues, each in order of arrival; a study moves to the flagged one when its flag comes."""
+    """A queue a priority, each in order of arrival, so that only their heads are compared.
+
+    A study moves from the queue of those that nobody knows anything of when its result comes.
+    """
 
     arrival: list[float]
-    flags: list[bool]
+    level: list[int]
     order: Order
     _arrived: int = 0
     _analysed: int = 0
-    _other: deque[int] = field(default_factory=deque)
-    _flagged: deque[int] = field(default_factory=deque)
+    _queues: tuple[deque[int], ...] = field(default_factory=lambda: tuple(deque() for _ in Priority))
     _gone: set[int] = field(default_factory=set)
 
     @property
@@ -138,41 +155,40 @@ class _List:
         """When the next study comes; asked only while one is to come."""
         return self.arrival[self._arrived]
 
-    def take(self, now: float, draw: float) -> int | None:
+    def take(self, now: float, heeded: bool) -> int | None:
         """Take the study that is read next off the list; None where none waits."""
         self._admit(now)
-        flagged, other = self._head(self._flagged), self._head(self._other)
-        if flagged is None or (other is not None and not self._goes_first(now, flagged, other, draw)):
-            return self._off(self._other, other)
-        return self._off(self._flagged, flagged)
-
-    def _goes_first(self, now: float, flagged: int, other: int, draw: float) -> bool:
-        return self.order.flagged_first(now, self.arrival[flagged], self.arrival[other], draw)
+        heads = [(level, queue[0]) for level, queue in enumerate(self._queues) if self._head(level)]
+        if not heads:
+            return None
+        # Whoever doesn't heed the list takes the oldest.
+        level, study = min(
+            heads, key=lambda head: self.order.place(now, head[0] if heeded else 0, self.arrival[head[1]])
+        )
+        self._queues[level].popleft()
+        self._gone.add(study)
+        return study
 
     def _admit(self, now: float) -> None:
-        """Let in what has arrived by now, and the flags that have come."""
+        """Let in what has arrived by now, and the results that have come."""
         arrival, count = self.arrival, len(self.arrival)
         while self._arrived < count and arrival[self._arrived] <= now:
-            self._other.append(self._arrived)
+            self._queues[UNKNOWN].append(self._arrived)
             self._arrived += 1
         while self._analysed < self._arrived and arrival[self._analysed] + self.order.delay <= now:
-            self._flag(self._analysed)
+            self._rank(self._analysed)
             self._analysed += 1
 
-    def _flag(self, study: int) -> None:
-        # Whoever was read before the flag came is off both queues.
-        if self.flags[study] and study not in self._gone:
+    def _rank(self, study: int) -> None:
+        # Whoever was read before the result came is off the list.
+        level = self.level[study]
+        if level != UNKNOWN and study not in self._gone:
             self._gone.add(study)
-            self._flagged.append(study)
+            self._queues[level].append(study)
 
-    def _head(self, queue: deque[int]) -> int | None:
-        """Return the oldest; in the other queue, those that moved or went are dropped on the way."""
-        while queue is self._other and queue and queue[0] in self._gone:
+    def _head(self, level: int) -> deque[int]:
+        """Return the queue; of those that nobody knows, what moved or went is dropped on the way."""
+        queue = self._queues[level]
+        while level == UNKNOWN and queue and queue[0] in self._gone:
             queue.popleft()
-        return queue[0] if queue else None
-
-    def _off(self, queue: deque[int], study: int | None) -> int | None:
-        if study is not None:
-            queue.popleft()
-            self._gone.add(study)
-        return study
+        return queue

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
 import numpy as np
 import pytest
 
@@ -9,14 +12,17 @@ from voxelvault.errors import UsageError
 from voxelvault_triage.simulation.arrivals import Measured, Poisson
 from voxelvault_triage.simulation.compare import Department, compare, estimate
 from voxelvault_triage.simulation.flags import OperatingPoint
-from voxelvault_triage.simulation.queueing import FIRST_COME, Day, Order, waits
+from voxelvault_triage.simulation.queueing import FIRST_COME, FLAGGED, OTHER, UNKNOWN, Day, Order, waits
 from voxelvault_triage.simulation.readers import Reading, Shift
+from voxelvault_triage.worklist.order import Rules, ordered
+from voxelvault_triage.worklist.states import Priority
 
 
 def day(arrival: list[float], flagged: list[bool], reading: float = 10.0) -> Day:
     count = len(arrival)
     marks = np.array(flagged)
-    return Day(np.array(arrival, float), np.full(count, reading), marks, marks, np.full(count, 0.5))
+    level = np.where(marks, FLAGGED, OTHER)
+    return Day(np.array(arrival, float), np.full(count, reading), marks, level, np.full(count, 0.5))
 
 
 ROUND_THE_CLOCK = (Shift(),)
@@ -38,18 +44,56 @@ def test_among_flagged_ones_the_older_goes_first() -> None:
     assert begins(day([0, 1, 2, 3], [False, False, True, True]), Order()) == [0, 30, 10, 20]
 
 
-def test_a_flag_that_comes_late_changes_nothing_before_it_comes() -> None:
+def test_a_result_that_comes_late_changes_nothing_before_it_comes() -> None:
     given = day([0, 1, 2, 3], [False, False, False, True])
     assert begins(given, Order(delay=7)) == [0, 20, 30, 10]
-    assert begins(given, Order(delay=7.5)) == [0, 10, 30, 20]
     assert begins(given, Order(delay=1000)) == [0, 10, 20, 30]
+
+
+def test_what_nobody_knows_goes_between() -> None:
+    # At 10 the results of two are there, and that of the third is still to come.
+    given = day([0, 1, 2, 3], [False] * 4)
+    assert begins(given, Order(delay=7.5)) == [0, 20, 30, 10]
+    never = replace(
+        day([0, 1, 2, 3], [False, False, False, True]), level=np.array([OTHER, OTHER, UNKNOWN, FLAGGED])
+    )
+    assert begins(never, Order()) == [0, 30, 20, 10]
 
 
 def test_who_waited_long_enough_stands_level_again() -> None:
     given = day([0, 1, 5, 15], [False, False, True, True])
-    assert begins(given, Order(ageing=15)) == [0, 20, 10, 30]
-    assert begins(given, Order(ageing=100)) == [0, 30, 10, 20]
-    assert begins(given, Order(ageing=0)) == begins(given, FIRST_COME)
+    # Two steps from LOW to HIGH.
+    assert begins(given, Order(ageing=8)) == [0, 20, 10, 30]
+    assert begins(given, Order(ageing=4)) == [0, 10, 20, 30]
+    assert begins(given, Order(ageing=50)) == [0, 30, 10, 20]
+    assert begins(given, Order(ageing=0)) == begins(given, Order(ageing=50))
+
+
+@dataclass
+class Item:
+    """As the worklist sees it."""
+
+    priority: Priority
+    arrived: datetime
+    state: str = "waiting"
+
+
+def test_the_order_is_that_of_the_worklist() -> None:
+    chance = np.random.default_rng(6)
+    begin, ageing = datetime(2026, 1, 1), 60
+    for _ in range(50):
+        now, arrivals = 300.0, chance.integers(0, 300, 12)
+        levels = chance.integers(0, 3, 12)
+        items = [
+            Item(list(Priority)[level], begin + timedelta(minutes=int(arrival)))
+            for level, arrival in zip(levels, arrivals, strict=True)
+        ]
+        places = [
+            Order(ageing).place(now, int(*pair[:1]), float(pair[1]))
+            for pair in zip(levels, arrivals, strict=True)
+        ]
+        expected = ordered(items, begin + timedelta(minutes=now), Rules(ageing=timedelta(minutes=ageing)))
+        assert [items[at] for at in sorted(range(12), key=places.__getitem__)] == expected
 
 
 def test_a_list_that_is_not_heeded_is_first_come() -> None:
@@ -80,7 +124,8 @@ def test_everybody_is_read_once_whatever_the_order() -> None:
     chance = np.random.default_rng(5)
     arrival = Poisson.steady(5).draw(3, chance)
     marks = chance.random(len(arrival)) < 0.3
-    given = Day(arrival, chance.exponential(9, len(arrival)), marks, marks, chance.random(len(arrival)))
+    level = chance.integers(0, 3, len(arrival))
+    given = Day(arrival, chance.exponential(9, len(arrival)), marks, level, chance.random(len(arrival)))
     shifts = (Shift.parse("8-18"), Shift.parse("12-22"))
     for order in (FIRST_COME, Order(), Order(60, 0.5, 3)):
         found = waits(given, shifts, order)

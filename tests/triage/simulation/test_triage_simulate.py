@@ -106,3 +106,9 @@ def test_wrong_options_are_told(run: Any, words: tuple[str, ...], told: str) -> 
     found = run(*SHORT, *words)
     assert found.code == 2
     assert told in found.err
+
+
+def test_without_positives_there_is_nothing_of_them(run: Any, tmp_path: Path) -> None:
+    found = run(*SHORT, "--prevalence", "0", "--not-analysed", "0.2", "--plot", tmp_path / "a.svg", "--json")
+    assert found.code == 0, found.err
+    assert set(found.json["minutes"]) == {"negative", "flagged", "not flagged", "not analysed", "all"}
