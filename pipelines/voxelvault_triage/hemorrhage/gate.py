@@ -158,7 +158,7 @@ def missing_slices(steps: npt.NDArray[np.float64]) -> int:
         Distances of neighbours along the normal, mm, in order. A protocol may change its step on the
         way from the skull base to the vertex; then the steps on one side differ, not one alone.
     """
-    beside = np.pad(steps, 1, mode="edge")
+    beside = np.pad(steps, 1)
     nearest = np.maximum(beside[:-2], beside[2:])
     wide = steps > 1.6 * nearest
     return int(np.rint(steps[wide] / nearest[wide] - 1).sum()) if steps.size > 1 else 0
@@ -181,7 +181,7 @@ def content_reasons(seen: Sequence[Seen], heights: Sequence[float]) -> tuple[Rea
         return (reason("field-of-view"),)
     return _those(
         ("body-part", not _is_head(seen, heights)),
-        ("upside-down", _upside_down(seen, heights)),
+        ("upside-down", upside_down([one.area for one in seen], [one.cavities for one in seen], heights)),
     )
 
 
@@ -193,14 +193,23 @@ def _is_head(seen: Sequence[Seen], heights: Sequence[float]) -> bool:
     return max(brain) - min(brain) + apart >= LEAST_BRAIN_MM and len(brain) >= LEAST_BRAIN_SHARE * len(seen)
 
 
-def _upside_down(seen: Sequence[Seen], heights: Sequence[float]) -> bool:
-    """Tell by two signs that agree: air of sinuses and throat above the brain, and the vertex below it."""
+def upside_down(areas: Sequence[float], cavities: Sequence[float], heights: Sequence[float]) -> bool:
+    """Tell whether a head stands on its top, by two signs that agree.
+
+    Air of sinuses and throat lies above the brain, and the narrow vertex below it.
+
+    Parameters
+    ----------
+    areas, cavities : sequence of float
+        Of the body and of air within it, by slice, square centimetres.
+    heights : sequence of float
+        Of each slice, mm towards the head.
+    """
     order = np.argsort(heights)
-    areas = np.array([seen[index].area for index in order])
-    air = np.array([seen[index].cavities for index in order])
+    widths, air = np.asarray(areas)[order], np.asarray(cavities)[order]
     third = max(1, len(order) // 3)
     low, high = air[:third].sum(), air[-third:].sum()
-    return bool(high > 10 and high > 3 * low and areas[-1] > 1.3 * areas[0])
+    return bool(high > 10 and high > 3 * low and widths[-1] > 1.3 * widths[0])
 
 
 def _those(*found: tuple[str, bool]) -> tuple[Reason, ...]:
@@ -220,4 +229,5 @@ __all__ = [
     "missing_slices",
     "placed_reasons",
     "reason",
+    "upside_down",
 ]

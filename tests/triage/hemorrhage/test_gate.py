@@ -120,6 +120,9 @@ def test_missing_slices_are_counted_and_changed_steps_are_not() -> None:
     assert missing_slices(np.array([5.0, 15, 5, 5, 10, 5])) == 3
     assert missing_slices(np.array([4.0, 4, 4, 1.08, 7, 7, 7])) == 0
     assert missing_slices(np.array([2.5, 2.5, 5, 5, 5])) == 0
+    assert missing_slices(np.array([202.5, 1.25, 1.25])) == 161
+    assert missing_slices(np.array([5.0, 5, 10])) == 1
+    assert missing_slices(np.array([5.0])) == 0
     (found,) = placed_reasons(np.full((20, 3), np.nan), None, None)
     assert found.code == "position"
 
