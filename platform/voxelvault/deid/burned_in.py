@@ -36,8 +36,8 @@ _GAP = 3
 """Pixels between two letters of small type, at least."""
 _WORDS_APART = 0.4
 """Of a line's height: the widest gap between two words."""
-_SMALL = 36
-"""Up to this short side little needs to be read."""
+_TINY, _SMALL = 20, 36
+"""Up to these short sides in pixels little needs to be read: of two characters, of more."""
 
 
 class Box(NamedTuple):
@@ -222,8 +222,14 @@ def _readings(frame: np.ndarray[Any, Any], look: Look) -> list[Reading]:
         picture = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
     if look.turned:
         picture = np.rot90(picture)
-    readings = read(picture)
-    return [_placed(one, look, columns) for one in readings]
+    readings = [_placed(one, look, columns) for one in read(picture)]
+    # Spread by rank, noise looks like anything: only what is read well counts.
+    return [one for one in readings if look.window is not Window.RANKS or _is_read_well(one)]
+
+
+def _is_read_well(one: Reading) -> bool:
+    signs = sum(map(str.isalnum, one.text))
+    return (signs >= 3 and one.score >= _SURE) or (signs >= 5 and one.score >= 0.6)
 
 
 def _placed(one: Reading, look: Look, columns: int) -> Reading:
@@ -241,7 +247,9 @@ def _is_text(one: Reading, outside: np.ndarray[Any, np.dtype[np.bool_]] | None) 
     if signs >= 3:
         wanted = 0.3 if short <= _SMALL else 0.7 if short <= _TALLEST else 0.85
     else:
-        wanted = 2.0 if not signs or short > _TALLEST else (0.9 if signs == 1 or short > _SMALL else 0.5)
+        wanted = 2.0 if not signs or short > _TALLEST else 0.9
+        if signs == 2 and short <= _SMALL:
+            wanted = 0.5 if short <= _TINY else 0.75
     if one.score >= wanted:
         return True
     return outside is not None and short <= _TALLEST and bool(outside[_middle(one)])

@@ -103,6 +103,21 @@ def test_what_is_read_uncertainly_is_not_harmless(monkeypatch: pytest.MonkeyPatc
     assert len(find_text(FLAT, [Look(1)], HARMLESS)) == 1
 
 
+def test_what_ranks_of_shades_make_of_noise_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    _readings(monkeypatch, Reading(10, 10, 30, 40, "Ymd1", 0.71))
+    assert len(find_text(FLAT, [Look(1)], HARMLESS)) == 1
+    assert find_text(FLAT, [Look(1, window=Window.RANKS)], HARMLESS) == []
+    _readings(monkeypatch, Reading(10, 10, 30, 90, "NHOr HlIWS", 0.7))
+    assert len(find_text(FLAT, [Look(1, window=Window.RANKS)], HARMLESS)) == 1
+
+
+def test_two_characters_are_read_better_the_larger_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    _readings(monkeypatch, Reading(10, 10, 26, 40, "12", 0.6))
+    assert len(find_text(FLAT, [Look(1)], HARMLESS)) == 1
+    _readings(monkeypatch, Reading(10, 10, 38, 40, "12", 0.6))
+    assert find_text(FLAT, [Look(1)], HARMLESS) == []
+
+
 def test_texture_is_no_text_but_outside_the_anatomy_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     _readings(monkeypatch, Reading(10, 10, 40, 80, "#", 0.1))
     assert find_text(FLAT, [Look(1)], HARMLESS) == []
