@@ -16,7 +16,7 @@ from __future__ import annotations
 import hmac
 import unicodedata
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from hashlib import sha256
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -157,14 +157,28 @@ def is_registered(uid: str) -> bool:
     """Tell whether a UID is the standard's own, so that it names no study or file.
 
     Some equipment makes UIDs for its files below the standard's root, with dates and serial
-    numbers in them. Those are no registered ones: components of the standard have at most four digits.
+    numbers in them. Those are no registered ones: of the standard's components one has four digits
+    at most, no other has more than three, and the first is one of a few.
     """
-    from pydicom._uid_dict import UID_dictionary
-
-    if uid in UID_dictionary:
+    if uid in _registered():
         return True
     components = uid.removeprefix(_ROOT).split(".")
-    return uid.startswith(_ROOT) and len(components) <= 8 and all(map(_short_number, components))
+    known = uid.startswith(_ROOT) and len(components) <= 8 and components[0] in _arcs()
+    return known and all(map(_short_number, components)) and sum(len(one) > 3 for one in components) <= 1
+
+
+@cache
+def _registered() -> frozenset[str]:
+    from pydicom._uid_dict import UID_dictionary
+
+    return frozenset(UID_dictionary)
+
+
+@cache
+def _arcs() -> frozenset[str]:
+    """Return what stands first below the root: classes, context groups, contexts and the like."""
+    below = (uid.removeprefix(_ROOT).split(".")[0] for uid in _registered() if uid.startswith(_ROOT))
+    return frozenset([*below, "6"])
 
 
 def _short_number(component: str) -> bool:

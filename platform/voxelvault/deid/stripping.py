@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterator
 from voxelvault.deid.model import Refused
 from voxelvault.model import FrameSpec
 
-_SOI, _EOI, _SOS, _COM, _ADOBE, _JFIF = 0xD8, 0xD9, 0xDA, 0xFE, 0xEE, 0xE0
+_EOI, _SOS, _ADOBE, _JFIF = 0xD9, 0xDA, 0xEE, 0xE0
 _COLOUR_TRANSFORM = 0xE8
+_KEPT = frozenset([*range(0xC0, 0xC8), *range(0xC9, 0xD0), *range(0xDA, 0xE0), 0xF7, 0xF8])
+"""Frames, tables and scans (T.81 table B.1), and those of JPEG-LS (T.87 C.1); others say what they like."""
 _STANDALONE = frozenset([0x01, *range(0xD0, 0xD8)])
 
 
@@ -60,7 +62,7 @@ def _jpeg(data: bytes, _spec: FrameSpec) -> bytes:
             kept += b"\xff\xe0\x00\x10JFIF\x00" + segment[9:16] + b"\x00\x00"
         elif marker == _COLOUR_TRANSFORM and segment[4:8] == b"mrfx":
             kept += segment[:11]
-        elif not (0xE0 <= marker <= 0xEF or marker == _COM or 0xF9 <= marker <= 0xFD):
+        elif marker in _KEPT:
             kept += segment
     return bytes(kept) + b"\xff\xd9"
 
@@ -119,7 +121,9 @@ def _scan_end(data: bytes, at: int) -> int:
         at += 1 if following == 0xFF else 2
 
 
-_J2K_SOC, _J2K_SOT, _J2K_SOD, _J2K_COM = b"\xff\x4f", 0x90, 0x93, 0x64
+_J2K_SOC, _J2K_SOT, _J2K_SOD = b"\xff\x4f", 0x90, 0x93
+_J2K_KEPT = frozenset([0x50, 0x51, 0x52, 0x53, *range(0x55, 0x5A), *range(0x5C, 0x62), 0x63])
+"""What says how the image is coded (ISO/IEC 15444-1 table A.2, 15444-15 A): no comments, nothing unknown."""
 
 
 def _jpeg2000(data: bytes, _spec: FrameSpec) -> bytes:
@@ -141,12 +145,12 @@ def _jpeg2000(data: bytes, _spec: FrameSpec) -> bytes:
 
 
 def _copy_markers(data: bytes, at: int, kept: bytearray) -> int:
-    """Copy header segments but comments, up to a tile-part or its data; return where that begins."""
+    """Copy header segments of the coding, up to a tile-part or its data; return where that begins."""
     while data[at] == 0xFF and data[at + 1] not in (_J2K_SOT, _J2K_SOD):
         stop = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         if stop < at + 4 or stop > len(data):
             raise ValueError
-        if data[at + 1] != _J2K_COM:
+        if data[at + 1] in _J2K_KEPT:
             kept += data[at:stop]
         at = stop
     return at

@@ -86,11 +86,13 @@ def test_pixels_of_every_syntax_are_the_same_afterwards(shared_dicom: Path, pool
 def _with_comment(codestream: bytes) -> bytes:
     if codestream[:2] == b"\xff\xd8":
         size = (len(SECRET) + 2).to_bytes(2, "big")
-        return b"\xff\xd8\xff\xfe" + size + SECRET + b"\xff\xe1" + size + SECRET + codestream[2:] + SECRET
+        segments = b"".join(b"\xff" + bytes([marker]) + size + SECRET for marker in (0xFE, 0xE1, 0x02, 0xF0))
+        return b"\xff\xd8" + segments + codestream[2:] + SECRET
     if codestream[:2] == b"\xff\x4f":
         head = 4 + int.from_bytes(codestream[4:6], "big")
         comment = b"\xff\x64" + (len(SECRET) + 4).to_bytes(2, "big") + b"\0\1" + SECRET
-        return codestream[:head] + comment + codestream[head:] + SECRET
+        unknown = b"\xff\x7a" + (len(SECRET) + 2).to_bytes(2, "big") + SECRET
+        return codestream[:head] + comment + unknown + codestream[head:] + SECRET
     return codestream + SECRET
 
 

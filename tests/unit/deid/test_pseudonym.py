@@ -82,14 +82,23 @@ def test_each_domain_project_key_and_scope_gives_others() -> None:
         assert len(made) == 4
 
 
-@pytest.mark.parametrize("uid", ["1.2.840.10008.1.2.4.201", "1.2.840.10008.5.1.4.1.1.66.7", "", "\0"])
+@pytest.mark.parametrize(
+    "uid", ["1.2.840.10008.1.2.4.201", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.6.1.1500", "", "\0"]
+)
 def test_registered_and_empty_uids_stay(uid: str) -> None:
     assert OURS.uid(uid) == uid.strip("\0")
 
 
 @pytest.mark.parametrize(
     "uid",
-    ["1.2.840.10008.5.1.4.20040119", "1.2.840.10008.1.2.3.4.5.6.7.8.9", "1.2.840.100080", "ID_0a1b2c3d"],
+    [
+        "1.2.840.10008.5.1.4.20040119",
+        "1.2.840.10008.1980.5.12",
+        "1.2.840.10008.1.1980.5.1234",
+        "1.2.840.10008.1.2.3.4.5.6.7.8.9",
+        "1.2.840.100080",
+        "ID_0a1b2c3d",
+    ],
 )
 def test_what_only_looks_registered_is_replaced(uid: str) -> None:
     assert not is_registered(uid)
