@@ -54,6 +54,19 @@ def series_of(
     return Series(opened.series(series_id), opened.reader(series_id, guard=handle), handle, resources)
 
 
+def series_on(loan: OpenLoan, source: SeriesSource) -> Series:
+    """Return a series in a process that was lent its packs: what a unit of work on a cluster reads.
+
+    Parameters
+    ----------
+    loan : OpenLoan
+        The bench that the unit of work is called with.
+    source : SeriesSource
+        Came along with the unit; its packs are among those lent.
+    """
+    return Series(source, source.reader(loan.packs, loan, threads=1), loan)
+
+
 def open_instance(resources: Resources, uid: str) -> Instance:
     """Open one instance by its SOPInstanceUID, under a handle of its series; see `find_series`."""
     series_id, instance_id = find_instance(resources, uid)

@@ -204,7 +204,7 @@ def open_model(vault: Vault, model: Installed, **options: Any) -> LoadedModel:
         `runtime`, `threads`, `device`, `bounds` of `load`.
     """
     bundle = bundle_of(vault, model)
-    return load(bundle, confined=not _ours(bundle), **options)
+    return load(bundle, confined=not is_ours(bundle), **options)
 
 
 def model_named(
@@ -268,7 +268,7 @@ def _folder(name: str) -> Path:
     return Path(str(files(package))) / folder
 
 
-def _ours(bundle: Bundle) -> bool:
+def is_ours(bundle: Bundle) -> bool:
     """Tell whether a bundle's network is one that comes with this package: calibrating it changes none."""
     network = network_of(bundle)
     return any(network == network_of(shipped_bundle(one.name)) for one in shipped())
@@ -285,6 +285,7 @@ __all__ = [
     "find",
     "install",
     "installed",
+    "is_ours",
     "model_named",
     "open_model",
     "remove",

@@ -257,6 +257,16 @@ def take_over(vault: Vault, pipeline: str) -> int:
     return sum(step.kind is Kind.TASK_CANCELED for step in done)
 
 
+def unfinished(vault: Vault, pipeline: str) -> int:
+    """Count the analyses that are scheduled or in hand."""
+    rows = vault.resources.catalog.query(
+        "select count(*) as n from tasks where pipeline = $pipeline"
+        " and state in ('SCHEDULED', 'IN PROGRESS')",
+        {"pipeline": pipeline},
+    )
+    return int(rows["n"].to_pylist()[0])
+
+
 def _retried(row: Row, attempt: int) -> list[Step]:
     kept = "study_id content model pipeline version priority arrived".split()
     values = {name: row[name] for name in kept} | {"task_id": new_id(), "former_id": row["task_id"]}
@@ -367,4 +377,5 @@ __all__ = [
     "schedule",
     "start",
     "take_over",
+    "unfinished",
 ]

@@ -1,0 +1,64 @@
+"""`triage watch`: new studies are analysed as they come in."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from voxelvault.interfaces.cli.command import Session, pass_session, verb
+from voxelvault.interfaces.cli.output import emit, say
+from voxelvault_triage.running.asked import DEFAULT, analysing
+
+
+@verb(
+    "watch",
+    "voxelvault --vault ~/vault triage watch",
+    "voxelvault --vault ~/vault triage watch --quiet 120 --scheduler tls://scheduler:8786",
+)
+@click.option(
+    "--quiet", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds without a new image."
+)
+@click.option(
+    "--gap", type=click.FloatRange(0), default=600.0, show_default=True, help="Seconds if slices are missing."
+)
+@click.option("--every", type=click.FloatRange(0.1), default=1.0, show_default=True, help="Seconds, a look.")
+@click.option("--once", is_flag=True, help="End when nothing is left to wait for.")
+@analysing
+@pass_session
+def command(
+    session: Session,
+    /,
+    as_json: bool,
+    quiet: float,
+    gap: float,
+    every: float,
+    once: bool,
+    pipeline: str,
+    **asked: Any,
+) -> None:
+    """Analyse new studies as soon as they are there; Ctrl-C ends it.
+
+    A study is there when nothing new has come for a while and no slice is missing. Later images
+    supersede its result and put it back on the list. A watcher that was killed is started again by
+    the same command.
+    """
+    from voxelvault_triage.ready import Patience
+    from voxelvault_triage.running.asked import prepared
+    from voxelvault_triage.running.session import work_through
+    from voxelvault_triage.watching import Watcher
+    from voxelvault_triage.worklist.store import unfinished
+
+    with session.open() as vault:
+        runner, version, hands = prepared(vault, pipeline, asked)
+        patience = Patience(timedelta(seconds=quiet), timedelta(seconds=max(quiet, gap)))
+        watcher = Watcher(vault, pipeline, version, runner.digest, patience, every)
+        if once:
+            watcher.stop = lambda: watcher.idle and not unfinished(vault, pipeline)
+        say(f"watching for {pipeline}; {DEFAULT.notice}")
+        try:
+            work_through(vault, runner, hands, watcher.tick)
+        except KeyboardInterrupt:
+            say("stopped: what was in hand is done by the next watcher")
+    emit(runner.report, str(runner.report), as_json)

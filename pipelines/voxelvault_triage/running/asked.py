@@ -1,0 +1,71 @@
+"""From options of the command line to a runner: which pipeline and model, on which workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from voxelvault.interfaces.cli.command import scheduling
+
+if TYPE_CHECKING:
+    from voxelvault import Vault
+    from voxelvault_triage.running.runner import Runner
+    from voxelvault_triage.running.session import Hands
+
+
+@dataclass(frozen=True, slots=True)
+class _Default:
+    pipeline: str = "head-ct-hemorrhage"
+    notice: str = "Demonstration model trained on synthetic data. Not a medical device."
+
+
+DEFAULT = _Default()
+
+
+def analysing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb what says which pipeline, on which workers, within which limits."""
+
+    @wraps(function)
+    def passed(*given: object, cluster: dict[str, Any], **more: object) -> Any:
+        return function(*given, **cluster, **more)
+
+    options = [
+        click.option("--pipeline", default=DEFAULT.pipeline, show_default=True, metavar="NAME"),
+        click.option("--model", metavar="NAME", help="Instead of the pipeline's: a name or digest."),
+        click.option("--workers", type=click.IntRange(1), help="Of our own; one a core by default."),
+        click.option("--memory", default="auto", show_default=True, help="Most of each, such as 4GiB."),
+        click.option(
+            "--timeout", type=click.FloatRange(1), default=600.0, show_default=True, help="Seconds."
+        ),
+        click.option("--tries", type=click.IntRange(1), default=2, show_default=True, help="For one study."),
+    ]
+    found: Callable[..., Any] = scheduling(passed)
+    for option in reversed(options):
+        found = option(found)
+    return found
+
+
+def prepared(vault: Vault, pipeline: str, asked: dict[str, Any]) -> tuple[Runner, str, Hands]:
+    """Return the runner of a pipeline, its version, and who does the work.
+
+    Raises
+    ------
+    UsageError
+        There is no such pipeline, or no such model.
+    """
+    from voxelvault_triage.pipeline import pipeline_named
+    from voxelvault_triage.running.bundled import bundled
+    from voxelvault_triage.running.runner import Limits, Runner
+    from voxelvault_triage.running.session import Hands
+
+    made = pipeline_named(pipeline)
+    name = asked["model"] or made.model
+    model = bundled(vault, name) if name else None
+    limits = Limits(asked["timeout"], asked["tries"])
+    hands = Hands(asked["client"] or "local", asked["workers"], asked["memory"], asked["unsafe_spill"])
+    ours = model is not None and not model.confined
+    return Runner(vault, made, model, limits, demonstration=ours), made.version, hands

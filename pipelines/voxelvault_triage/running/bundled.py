@@ -1,0 +1,59 @@
+"""A model of the vault's registry on its way to workers: its files, and whether it must be confined."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from voxelvault import Vault
+from voxelvault_triage.models.bundle import Bundle
+from voxelvault_triage.models.registry import bundle_of, find, is_ours
+from voxelvault_triage.pipeline import Model
+
+RUNTIME = "VOXELVAULT_RUNTIME"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundled:
+    """Implements `Loadable`.
+
+    Parameters
+    ----------
+    digest : str
+        Of the bundle.
+    bundle : Bundle
+        Its files.
+    confined : bool
+        It is run in a child process without network: somebody else made it.
+    runtime : str or None
+        As of `models.loaded.load`.
+    """
+
+    digest: str
+    bundle: Bundle = field(repr=False)
+    confined: bool = True
+    runtime: str | None = None
+
+    def load(self) -> Model:
+        """Return the model, ready to run in this process with one thread."""
+        from voxelvault_triage.models.loaded import load
+
+        return load(self.bundle, runtime=self.runtime, confined=self.confined)
+
+
+def bundled(vault: Vault, name: str) -> Bundled:
+    """Return a model by name or digest, its files checked.
+
+    Raises
+    ------
+    UsageError
+        There is no such model.
+    IntegrityError
+        Its files aren't those that were installed.
+    """
+    model = find(vault, name)
+    bundle = bundle_of(vault, model)
+    return Bundled(model.digest, bundle, not is_ours(bundle), os.environ.get(RUNTIME) or None)
+
+
+__all__ = ["Bundled", "bundled"]

@@ -1,0 +1,147 @@
+"""One study before and after its worker: the gate, the grant, the result, the list."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from voxelvault import Vault
+from voxelvault.crew import Unit
+from voxelvault.errors import UnknownUID
+from voxelvault.reading.many import OpenedMany, open_many
+from voxelvault.series import Series, series_of
+from voxelvault_triage.model import Analysis, Finding, Gated, Study
+from voxelvault_triage.pipeline import Pipeline
+from voxelvault_triage.results.writing import write_results
+from voxelvault_triage.running.order import Answer, Loadable, Order
+from voxelvault_triage.running.worker import analyse
+from voxelvault_triage.studies import read_studies
+from voxelvault_triage.worklist import store
+from voxelvault_triage.worklist.states import Priority
+from voxelvault_triage.worklist.store import Task
+
+
+@dataclass(slots=True)
+class InHand:
+    """A study that is being analysed.
+
+    Attributes
+    ----------
+    task : Task
+        As started.
+    study : Study
+        As it was when it was started.
+    gated : Gated
+        What the gate said.
+    opened : OpenedMany or None
+        The series under its handle; None where nothing fitted.
+    seconds : dict of str to float
+        By step.
+    send_model : bool
+        A worker said that it has not got the model.
+    """
+
+    task: Task
+    study: Study
+    gated: Gated
+    opened: OpenedMany | None = field(default=None, repr=False)
+    seconds: dict[str, float] = field(default_factory=dict)
+    send_model: bool = False
+
+    @property
+    def series_id(self) -> str | None:
+        """Opaque id of the series that is analysed."""
+        return self.opened.series_ids[0] if self.opened else None
+
+    def close(self) -> None:
+        """Let go of the series: the log gets what was read."""
+        if self.opened is not None:
+            self.opened.close()
+
+
+def take_in_hand(vault: Vault, pipeline: Pipeline, task: Task) -> InHand | None:
+    """Ask the gate and open the series that it chose; None where the study changed since.
+
+    Raises
+    ------
+    Exception
+        Whatever the pipeline's gate raises.
+    """
+    study = current(vault, task)
+    if study is None:
+        return None
+    began = time.perf_counter()
+    gated = pipeline.gate(vault, study)
+    found = InHand(task, study, gated, seconds={"gate": time.perf_counter() - began})
+    if gated.fit:
+        series_id = _series_id(vault, study, gated)
+        found.opened = open_many(vault.resources, [series_id], kind_code=f"triage.{pipeline.name}")
+        # What doesn't open shall say so here, where it ends this study's attempt alone.
+        for row in found.opened.pack_rows():
+            found.opened.packs.reader(row["pack_id"])
+    return found
+
+
+def current(vault: Vault, task: Task) -> Study | None:
+    """Return a task's study, if its content is still what the task is about."""
+    there = [one.study for one in read_studies(vault, [task.study_id])]
+    return there[0] if there and there[0].content == task.content else None
+
+
+def _series_id(vault: Vault, study: Study, gated: Gated) -> str:
+    rows = vault.resources.catalog.query(
+        "select series_id from series where study_id = $study and SeriesInstanceUID = $uid",
+        {"study": study.study_id, "uid": gated.SeriesInstanceUID},
+    )["series_id"].to_pylist()
+    if len(rows) != 1:
+        raise UnknownUID("the gate chose a series that the study has not got")
+    return str(rows[0])
+
+
+def unit_of(
+    hand: InHand, pipeline: Pipeline, model: Loadable | None, seconds: float | None, *, carry: bool
+) -> Unit:
+    """Return an attempt at a study: what its worker gets, with the packs that it may read."""
+    if hand.opened is None:
+        raise ValueError("nothing to analyse")
+    order = Order(
+        pipeline,
+        hand.opened.series(hand.opened.series_ids[0]),
+        hand.gated.stack,
+        model.digest if model else "",
+        model if carry else None,
+        seconds,
+    )
+    return Unit(f"triage-{pipeline.name}", analyse, order, packs=hand.opened.pack_rows())
+
+
+def conclude(
+    vault: Vault, pipeline: Pipeline, model: str, hand: InHand, answer: Answer | None, *, demonstration: bool
+) -> Priority:
+    """Write the result into the study, complete the analysis and rank the study; return its priority.
+
+    Killed anywhere in it and done again, there is one result: it has the same UIDs.
+
+    Raises
+    ------
+    UsageError
+        The analysis is not in hand any more.
+    VoxelVaultError
+        As `write_results`.
+    """
+    finding: Finding | None = answer.finding if answer else None
+    seconds = {**hand.seconds, **(answer.seconds if answer else {})}
+    analysis = Analysis(hand.study, pipeline.name, pipeline.version, model, hand.gated, finding, seconds)
+    if hand.opened is not None and answer is not None:
+        hand.opened.handle.count(answer.frames, answer.nbytes)
+    write_results(vault, _series(vault, hand), analysis, demonstration=demonstration)
+    return store.complete(vault, hand.task, analysis, hand.series_id)
+
+
+def _series(vault: Vault, hand: InHand) -> Series | None:
+    if hand.opened is None:
+        return None
+    return series_of(vault.resources, hand.opened, hand.opened.series_ids[0])
+
+
+__all__ = ["InHand", "conclude", "current", "take_in_hand", "unit_of"]

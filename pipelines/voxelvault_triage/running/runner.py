@@ -1,0 +1,232 @@
+"""The queue of one pipeline: what is scheduled is taken in hand, done by a crew, and concluded.
+
+One bad study never stops it: what a gate, a worker or a result raises ends that study's attempt alone.
+What the vault itself raises when even that can't be entered ends the run; the next one takes over.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import partial
+
+from voxelvault import Vault
+from voxelvault.crew import Crew, Done, Unit
+from voxelvault.errors import UsageError, VoxelVaultError
+from voxelvault_triage.model import Reason
+from voxelvault_triage.pipeline import Pipeline
+from voxelvault_triage.running.one import InHand, conclude, current, take_in_hand, unit_of
+from voxelvault_triage.running.order import Answer, Loadable
+from voxelvault_triage.worklist import store
+from voxelvault_triage.worklist.states import Priority
+from voxelvault_triage.worklist.store import SUPERSEDED, Task
+
+LOST = Reason("worker-lost", "Each worker that tried it died, or took longer than it may.")
+_NO_STOP: Callable[[], bool] = lambda: False  # noqa: E731
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one study may cost.
+
+    Parameters
+    ----------
+    seconds : float or None
+        Longest that a worker may take on one; None sets no limit.
+    tries : int
+        Attempts before it is given up and listed as not analysed.
+    ahead : int
+        Studies in hand beside those that workers are at: memory and log stay bounded by it.
+    """
+
+    seconds: float | None = 600.0
+    tries: int = 2
+    ahead: int = 2
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run did: studies by priority, and those that were given up, by the reason's code."""
+
+    ranked: dict[Priority, int] = field(default_factory=dict)
+    given_up: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def studies(self) -> int:
+        """How many have a result."""
+        return sum(self.ranked.values())
+
+    def __str__(self) -> str:
+        told = [f"{self.studies} studies analysed"]
+        told += [f"{count} {priority}" for priority, count in sorted(self.ranked.items())]
+        told += [f"{count} given up ({code})" for code, count in sorted(self.given_up.items())]
+        return "; ".join(told)
+
+
+class Runner:
+    """Works on what is scheduled for one pipeline and one model.
+
+    Parameters
+    ----------
+    vault : Vault
+        Open for writing.
+    pipeline : Pipeline
+        Does the analysis.
+    model : Loadable or None
+        Of the pipeline.
+    limits : Limits, optional
+        What one study may cost.
+    demonstration : bool
+        A demonstration model: every result says so.
+    """
+
+    def __init__(
+        self,
+        vault: Vault,
+        pipeline: Pipeline,
+        model: Loadable | None,
+        limits: Limits | None = None,
+        *,
+        demonstration: bool = True,
+    ) -> None:
+        self._vault, self._pipeline, self._model = vault, pipeline, model
+        self._limits, self._demonstration = limits or Limits(), demonstration
+        self.report = Report()
+        self._started: deque[Task] = deque()
+        self._again: deque[InHand] = deque()
+        self._under_way: dict[int, InHand] = {}
+        self._carriers = 0
+
+    @property
+    def digest(self) -> str:
+        """Of the model; empty where the pipeline has none."""
+        return self._model.digest if self._model else ""
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the pipeline's queue: there is one runner at a time; `LockTimeout` where there is another."""
+        return self._vault.resources.objects.lock(f"locks/triage-{self._pipeline.name}", 0)
+
+    def take_over(self) -> int:
+        """Schedule again what a runner that is no more had in hand; only under the lock."""
+        return store.take_over(self._vault, self._pipeline.name)
+
+    def work(self, crew: Crew, stop: Callable[[], bool] = _NO_STOP) -> None:
+        """Do what is scheduled until nothing is, or `stop` says so; that is asked about once a second.
+
+        Raises
+        ------
+        WorkerDied
+            The crew is gone. What was under way is done again by the next call, with another crew.
+        """
+        self._again += self._under_way.values()
+        self._under_way.clear()
+        self._carriers = crew.hands
+        while not stop() and self._waiting(crew):
+            for done in crew.run(self._makers(crew, stop), stop):
+                hand = self._under_way.pop(done.number)
+                self._isolated(hand.task, partial(self._after, hand, done), hand)
+
+    def give_back(self) -> None:
+        """Let go of what is in hand; the next runner takes it over."""
+        for hand in (*self._again, *self._under_way.values()):
+            hand.close()
+        self._again.clear()
+        self._under_way.clear()
+
+    def _makers(self, crew: Crew, stop: Callable[[], bool]) -> Iterator[Callable[[], Unit]]:
+        """Yield studies as there is room for them, those that are done again first."""
+        number = 0
+        while not stop() and self._waiting(crew):
+            hand = self._again.popleft() if self._again else self._next()
+            if hand is None:
+                continue
+            self._under_way[number] = hand
+            number += 1
+            yield partial(self._unit, hand)
+
+    def _waiting(self, crew: Crew) -> bool:
+        """Tell whether there is something to do; takes the most urgent of it in hand."""
+        if not (self._again or self._started):
+            rows = self._vault.resources.catalog.query(
+                "select task_id from tasks where pipeline = $pipeline and state = 'SCHEDULED' order by"
+                " case priority when 'HIGH' then 0 when 'LOW' then 2 else 1 end, scheduled, task_id limit $n",
+                {"pipeline": self._pipeline.name, "n": crew.hands + self._limits.ahead},
+            )
+            ids = rows["task_id"].to_pylist()
+            self._started += store.start(self._vault, ids) if ids else []
+        return bool(self._again or self._started)
+
+    def _next(self) -> InHand | None:
+        """Return the next study for a worker; None where it needs none."""
+        task = self._started.popleft()
+        found: list[InHand] = []
+        self._isolated(task, lambda: self._before(task, found))
+        return found[0] if found else None
+
+    def _before(self, task: Task, found: list[InHand]) -> None:
+        if task.model != self.digest:
+            return self._give_up(task, SUPERSEDED)
+        hand = take_in_hand(self._vault, self._pipeline, task)
+        if hand is None:
+            return self._give_up(task, SUPERSEDED)
+        if hand.opened is None:
+            return self._conclude(hand, None)
+        found.append(hand)
+
+    def _unit(self, hand: InHand) -> Unit:
+        carry = self._model is not None and (hand.send_model or self._carriers > 0)
+        self._carriers -= carry
+        return unit_of(hand, self._pipeline, self._model, self._limits.seconds, carry=carry)
+
+    def _after(self, hand: InHand, done: Done) -> None:
+        if done.lost:
+            return self._give_up(hand.task, LOST, hand)
+        answer: Answer = done.result
+        if answer.lacks_model:
+            hand.send_model = True
+            self._again.append(hand)
+        elif answer.failure:
+            self._give_up(hand.task, _failed(answer.failure), hand)
+        elif current(self._vault, hand.task) is None:
+            self._give_up(hand.task, SUPERSEDED, hand)
+        else:
+            self._conclude(hand, answer)
+
+    def _conclude(self, hand: InHand, answer: Answer | None) -> None:
+        priority = conclude(
+            self._vault, self._pipeline, self.digest, hand, answer, demonstration=self._demonstration
+        )
+        hand.close()
+        self.report.ranked[priority] = self.report.ranked.get(priority, 0) + 1
+
+    def _give_up(self, task: Task, why: Reason, hand: InHand | None = None) -> None:
+        if hand is not None:
+            hand.close()
+        again = why is not SUPERSEDED and task.attempt < self._limits.tries
+        if store.give_up(self._vault, task, why, again=again) is None:
+            self.report.given_up[why.code] = self.report.given_up.get(why.code, 0) + 1
+
+    def _isolated(self, task: Task, step: Callable[[], None], hand: InHand | None = None) -> None:
+        """Do a step for one study; what it raises ends that study's attempt."""
+        try:
+            step()
+        except VoxelVaultError as error:
+            self._give_up_if_there(task, _failed(f"{type(error).__name__}: {error}"), hand)
+        except Exception as error:
+            self._give_up_if_there(task, _failed(type(error).__name__), hand)
+
+    def _give_up_if_there(self, task: Task, why: Reason, hand: InHand | None) -> None:
+        try:
+            self._give_up(task, why, hand)
+        except UsageError:
+            # Removed with its study, or ended by somebody: nothing is left to be said of it.
+            self.report.given_up["gone"] = self.report.given_up.get("gone", 0) + 1
+
+
+def _failed(what: str) -> Reason:
+    return Reason("failed", f"The analysis failed ({what}).")
+
+
+__all__ = ["LOST", "Limits", "Report", "Runner"]

@@ -1,0 +1,111 @@
+"""New studies are scheduled once they are there; the commands do so from the outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mean_hu import MeanHU
+from runner_support import ct, rows, runner, take
+
+import voxelvault as vv
+from voxelvault.tasks import now
+from voxelvault_triage.ready import Patience
+from voxelvault_triage.running.session import HERE, Hands, work_through
+from voxelvault_triage.watching import Watcher
+
+LATER = timedelta(seconds=61)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return now() + self.ahead
+
+
+def watcher(vault: vv.Vault, clock: Clock, **more: Any) -> Watcher:
+    return Watcher(vault, "mean-hu", "1.0", "", every=0, clock=clock, **more)
+
+
+def test_a_study_is_scheduled_once_it_is_quiet(vault: vv.Vault, tmp_path: Path) -> None:
+    clock = Clock()
+    watch = watcher(vault, clock)
+    assert watch.look() == []
+    take(vault, tmp_path / "one", *ct(1))
+    assert watch.look() == []
+    clock.ahead = LATER
+    take(vault, tmp_path / "two", *ct(1, slices=range(5, 8)))
+    assert watch.look() == []  # it grew: quiet from now
+    clock.ahead = 2 * LATER
+    assert len(watch.look()) == 1
+    assert watch.look() == []
+    assert watch.idle
+
+
+def test_a_missing_slice_is_waited_for_a_while(vault: vv.Vault, tmp_path: Path) -> None:
+    clock = Clock()
+    watch = watcher(vault, clock, patience=Patience(with_gap=5 * LATER))
+    take(vault, tmp_path / "one", *ct(1, slices=[0, 1, 2, 4, 5]), *ct(2))
+    assert watch.look() == []
+    clock.ahead = LATER
+    (task,) = watch.look()
+    assert not watch.idle
+    clock.ahead = 6 * LATER
+    assert len(watch.look()) == 1
+    assert rows(vault, f"select state from tasks where task_id = '{task}'")[0]["state"] == "SCHEDULED"
+
+
+def test_it_goes_on_after_a_restart_and_results_trigger_nothing(vault: vv.Vault, tmp_path: Path) -> None:
+    clock = Clock()
+    clock.ahead = LATER
+    take(vault, tmp_path / "one", *ct(1))
+    first = watcher(vault, clock)
+    assert len(first.look()) == 1
+    work_through(vault, runner(vault, MeanHU()), Hands(HERE))
+    clock.ahead = 2 * LATER
+    assert (first.look(), watcher(vault, clock).look()) == ([], [])
+    take(vault, tmp_path / "two", *ct(1, slices=range(5, 8)))
+    clock.ahead = 3 * LATER
+    assert len(watcher(vault, clock).look()) == 1
+    found = rows(vault, "select state, superseded from reading_items order by listed")
+    assert [(row["state"], row["superseded"]) for row in found] == [("waiting", True), ("waiting", False)]
+
+
+def test_an_idle_watcher_asks_nobody(vault: vv.Vault, tmp_path: Path) -> None:
+    take(vault, tmp_path / "one", *ct(1))
+    watch = watcher(vault, Clock())
+    watch.look()
+    size = vault.resources.log.size
+    for _ in range(3):
+        watch.look()
+    assert vault.resources.log.size == size
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a package had added the pipeline."""
+    monkeypatch.setattr("voxelvault_triage.pipeline.pipeline_named", lambda _name: MeanHU())
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_commands(vault: vv.Vault, tmp_path: Path, run: Callable[..., Any]) -> None:
+    take(vault, tmp_path / "in", *ct(1), *ct(2, -50))
+    uids = [row["StudyInstanceUID"] for row in rows(vault, "select StudyInstanceUID from studies")]
+    words = ("--vault", vault.path, "triage")
+    same = ("--pipeline", "mean-hu", "--scheduler", "none", "--json")
+    assert run(*words, "run", *same).code == 2
+    found = run(*words, "run", "--study", uids[0], *same)
+    assert (found.code, found.json["scheduled"], found.json["analysed"]) == (0, 1, 1)
+    assert run(*words, "run", "--study", uids[0], *same).json["scheduled"] == 0
+    assert run(*words, "run", "--cohort", "Modality = 'CT'", *same).json["analysed"] == 1
+    assert run(*words, "run", "--new", *same).json["scheduled"] == 0
+    take(vault, tmp_path / "more", *ct(3))
+    seen = run(*words, "watch", "--quiet", "0", "--every", "0.1", "--once", *same)
+    assert seen.json["ranked"] == {"HIGH": 1}
+    listed = run(*words, "worklist", "--json").json
+    assert [one["priority"] for one in listed] == ["HIGH", "HIGH", "LOW"]
