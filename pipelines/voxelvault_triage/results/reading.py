@@ -22,6 +22,7 @@ from pydicom.dataset import Dataset
 from voxelvault import Vault
 from voxelvault.dicom.read import Header
 from voxelvault_triage.model import Reason, Study, Verdict
+from voxelvault_triage.results.vocabulary import GENERIC, IMAGING, Code
 
 REPORT = "1.2.840.10008.5.1.4.1.1.88.34"
 """SOP class of a Comprehensive 3D SR."""
@@ -37,10 +38,14 @@ class Recorded:
     ----------
     instance_id : str
         Opaque id of the report.
+    study_id : str
+        Opaque id of its study.
     pipeline, version, model : str
         Which algorithm; `model` is the SHA-256, empty where there was none.
     verdict : Verdict
         What it said.
+    finding, procedure : Code
+        What was looked for; what was done to the patient.
     score, threshold, volume_ml, uncertainty : float or None
         None where the study was not analysed; `score` is a probability, 0 to 1.
     types : mapping of str to float
@@ -66,10 +71,13 @@ class Recorded:
     """
 
     instance_id: str
+    study_id: str
     pipeline: str
     version: str
     model: str
     verdict: Verdict
+    finding: Code
+    procedure: Code
     score: float | None
     threshold: float | None
     volume_ml: float | None
@@ -134,11 +142,12 @@ def read_result(vault: Vault, study: Study | str, pipeline: str | None = None) -
     return wanted[-1] if wanted else None
 
 
-def reports(vault: Vault, study_id: str) -> list[Recorded]:
-    """Return the results that this vault's pipelines wrote into a study."""
+def reports(vault: Vault, study_id: str | None) -> list[Recorded]:
+    """Return the results that this vault's pipelines wrote into a study, or into all."""
     rows = vault.sql(
-        "select instance_id, origin, header from instances where study_id = $study and origin is not null"
-        " and SOPClassUID = $report and not superseded order by received, instance_id",
+        "select instance_id, study_id, origin, header from instances where origin is not null"
+        " and ($study is null or study_id = $study) and SOPClassUID = $report and not superseded"
+        " order by received, instance_id",
         {"study": study_id, "report": REPORT},
     ).fetchall()
     found = [recorded(*row) for row in rows]
@@ -146,7 +155,7 @@ def reports(vault: Vault, study_id: str) -> list[Recorded]:
     return [replace(one, superseded=one.SOPInstanceUID in replaced) for one in found]
 
 
-def recorded(instance_id: str, pipeline: str, header: str) -> Recorded:
+def recorded(instance_id: str, study_id: str, pipeline: str, header: str) -> Recorded:
     """Return what a report says.
 
     Parameters
@@ -161,10 +170,13 @@ def recorded(instance_id: str, pipeline: str, header: str) -> Recorded:
     percents = overall.numbers()
     return Recorded(
         instance_id,
+        study_id,
         pipeline,
         overall.text("111003") or "",
         overall.model(),
         Verdict(overall.code("verdict") or Verdict.NOT_ANALYSED),
+        _said(overall.group, "121071") or GENERIC.finding,
+        _said(report, "121058") or IMAGING,
         _share(percents.get("111012")),
         _share(percents.get("122411")),
         percents.get("118565006"),
@@ -206,6 +218,16 @@ def _concept(item: Header, name: str = "ConceptNameCodeSequence") -> str:
     for code in item.items_of(name):
         return str(code.get("CodeValue") or code.get("LongCodeValue") or "")
     return ""
+
+
+def _said(item: Header, concept: str) -> Code | None:
+    """Return the code that an item's child has as its value."""
+    for child in item.items_of("ContentSequence"):
+        if _concept(child) == concept:
+            for code in child.items_of("ConceptCodeSequence"):
+                value = code.get("CodeValue") or code.get("LongCodeValue")
+                return Code(str(value), str(code.get("CodingSchemeDesignator")), str(code.get("CodeMeaning")))
+    return None
 
 
 def _texts(item: Header, concept: str) -> Iterator[str]:
