@@ -99,7 +99,7 @@ def install(
     if not _NAME.fullmatch(name):
         raise UsageError("a model's name is at most 32 small letters, digits and dashes")
     sizes = [len(data) for data in bundle.files.values()]
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
     about = Installed(
         bundle.digest, name, card.version, card.title, vouched, now, based_on, len(sizes), sum(sizes)
     )

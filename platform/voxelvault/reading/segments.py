@@ -88,7 +88,8 @@ def labels_in_vault(
 def findings_in_vault(resources: Resources, series_ids: Sequence[str]) -> dict[str, list[Finding]]:
     """Return what structured reports found on each series, or on its study where they name no series.
 
-    Findings are diagnoses: the log has an identifying read of these series.
+    Findings are diagnoses: the log has an identifying read of these series. Reports that a pipeline of
+    this vault made are left out: what a model says is no label.
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ def findings_in_vault(resources: Resources, series_ids: Sequence[str]) -> dict[s
     """
     _enter(resources, series_ids, Kind.IDENTIFYING_READ, "findings")
     targets = target_rows(resources, series_ids)
-    rows = object_rows(resources, targets, "SR", "header")
+    rows = [row for row in object_rows(resources, targets, "SR", "header, origin") if not row["origin"]]
     found: dict[str, list[Finding]] = {series_id: [] for series_id in series_ids}
     for row in rows:
         header = Header.from_json(row["header"])
