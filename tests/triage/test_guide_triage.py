@@ -9,6 +9,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from voxelvault.testing.practice import practice_studies
 from voxelvault_triage.monitoring.alerts import Limits
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/guide/triage.md").read_text("utf-8")
@@ -43,3 +46,27 @@ def test_limits_are_those_of_the_code() -> None:
         one.name: one.default for one in fields(Limits) if one.name != "p95_seconds"
     }
     assert Limits().p95_seconds == float(told["p95_seconds"])
+
+
+@pytest.mark.long
+def test_from_a_vault_to_the_report(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything that is typed behind `--vault ~/vault`, on studies of nobody."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    table = practice_studies(tmp_path / "dicom", 2, 16, 64)
+    (tmp_path / "outcomes.csv").write_text(table.read_text())
+    assert run("init", tmp_path / "vault").code == 0
+    assert run("--vault", tmp_path / "vault", "ingest", tmp_path / "dicom").code in (0, 3)
+    uid = table.read_text().splitlines()[1].split(",")[0]
+    titles = ("Run it, or let it watch", "The list", "What a result is", "Is it still doing what it did?")
+    told = [words for title in titles for words in commands(section(title))]
+    assert len(told) == 11
+    for words in told:
+        here = [re.sub(r"^~", str(tmp_path), word).replace("1.2.840.113619.2.1", uid) for word in words[1:]]
+        found = run(*here)
+        # 4: `report` has something to tell.
+        assert found.code == 0 or ("report" in here and found.code == 4), (here, found.err)
+    assert (tmp_path / "report.html").is_file()
+    assert list((tmp_path / "out").iterdir())
