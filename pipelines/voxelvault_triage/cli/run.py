@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from voxelvault.errors import LockTimeout, UsageError
+from voxelvault.errors import UsageError
 from voxelvault.interfaces.cli.command import PARTLY, Session, pass_session, verb
 from voxelvault.interfaces.cli.output import emit, say
 from voxelvault_triage.running.asked import DEFAULT, analysing
-
-if TYPE_CHECKING:
-    from voxelvault import Vault
 
 
 @verb(
@@ -41,43 +38,22 @@ def command(
     Once for a study's content, pipeline and model; a study is taken as it is, ready or not. Where a
     watcher is at work on this pipeline, it does what is scheduled here.
     """
-    from voxelvault_triage.running.asked import prepared
-    from voxelvault_triage.running.session import work_through
+    from voxelvault_triage.analysing import analyse
+    from voxelvault_triage.running.asked import hands_of, limits_of
 
     if bool(everything) + bool(uids) + (cohort is not None) != 1:
         raise UsageError("which studies? --new, --study UID or --cohort SQL")
+    limits, hands, model = limits_of(asked), hands_of(asked), asked["model"]
     with session.open() as vault:
-        runner, version, hands = prepared(vault, pipeline, asked)
-        ids = _chosen(vault, pipeline, runner.digest, uids, cohort)
-        scheduled = _schedule(vault, ids, (pipeline, version, runner.digest), again=bool(uids))
-        try:
-            report = work_through(vault, runner, hands)
-        except LockTimeout:
-            say("another process works on this pipeline: it does what was scheduled")
-            report = runner.report
+        found = analyse(vault, pipeline, studies=uids, cohort=cohort, model=model, limits=limits, hands=hands)
+    if found.elsewhere:
+        say("another process works on this pipeline: it does what was scheduled")
+    report = found.report
     document = {
-        "scheduled": scheduled,
+        "scheduled": found.scheduled,
         "analysed": report.studies,
         "priorities": {str(priority): count for priority, count in report.ranked.items()},
         "given_up": report.given_up,
     }
-    emit(document, [f"{scheduled} studies scheduled; {report}", DEFAULT.notice], as_json)
+    emit(document, [str(found), DEFAULT.notice], as_json)
     return PARTLY if report.given_up else 0
-
-
-def _chosen(vault: Vault, pipeline: str, model: str, uids: tuple[str, ...], cohort: str | None) -> list[str]:
-    from voxelvault_triage.studies import changed, selected, with_uids
-
-    if uids:
-        return with_uids(vault, uids)
-    return selected(vault, cohort) if cohort is not None else list(changed(vault, pipeline, model))
-
-
-def _schedule(vault: Vault, ids: list[str], by: tuple[str, str, str], *, again: bool) -> int:
-    from voxelvault_triage.studies import read_studies
-    from voxelvault_triage.worklist.states import Priority
-    from voxelvault_triage.worklist.store import Wanted, schedule
-
-    priority = Priority.HIGH if again else Priority.MEDIUM
-    wanted = [Wanted(one.study, one.last, priority) for one in read_studies(vault, ids)]
-    return len(schedule(vault, wanted, *by, again=again)) if wanted else 0

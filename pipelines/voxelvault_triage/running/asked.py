@@ -13,7 +13,7 @@ from voxelvault.interfaces.cli.command import scheduling
 
 if TYPE_CHECKING:
     from voxelvault import Vault
-    from voxelvault_triage.running.runner import Runner
+    from voxelvault_triage.running.runner import Limits, Runner
     from voxelvault_triage.running.session import Hands
 
 
@@ -57,15 +57,20 @@ def prepared(vault: Vault, pipeline: str, asked: dict[str, Any]) -> tuple[Runner
     UsageError
         There is no such pipeline, or no such model.
     """
-    from voxelvault_triage.pipeline import pipeline_named
-    from voxelvault_triage.running.bundled import bundled
-    from voxelvault_triage.running.runner import Limits, Runner
+    from voxelvault_triage.analysing import runner_for
+
+    return *runner_for(vault, pipeline, asked["model"], limits_of(asked)), hands_of(asked)
+
+
+def limits_of(asked: dict[str, Any]) -> Limits:
+    """Return the limits that were asked for."""
+    from voxelvault_triage.running.runner import Limits
+
+    return Limits(asked["timeout"], asked["tries"])
+
+
+def hands_of(asked: dict[str, Any]) -> Hands:
+    """Return who is to do the work."""
     from voxelvault_triage.running.session import Hands
 
-    made = pipeline_named(pipeline)
-    name = asked["model"] or made.model
-    model = bundled(vault, name) if name else None
-    limits = Limits(asked["timeout"], asked["tries"])
-    hands = Hands(asked["client"] or "local", asked["workers"], asked["memory"], asked["unsafe_spill"])
-    ours = model is not None and not model.confined
-    return Runner(vault, made, model, limits, demonstration=ours), made.version, hands
+    return Hands(asked["client"] or "local", asked["workers"], asked["memory"], asked["unsafe_spill"])

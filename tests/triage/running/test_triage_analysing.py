@@ -1,0 +1,36 @@
+"""Studies are analysed from Python, as `triage run` does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mean_hu import MeanHU
+from runner_support import ct, reports, take
+
+import voxelvault as vv
+from voxelvault import plugins
+from voxelvault.errors import UsageError
+from voxelvault_triage.analysing import analyse
+from voxelvault_triage.running.session import HERE, Hands
+
+HANDS = Hands(HERE)
+
+
+def test_new_studies_once_and_named_ones_again(
+    vault: vv.Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugins, "load", lambda _group, _name: MeanHU)
+    take(vault, tmp_path / "in", *ct(1), *ct(2))
+    first = analyse(vault, MeanHU().name, hands=HANDS)
+    assert (first.scheduled, first.report.studies, first.elsewhere) == (2, 2, False)
+    assert "2 studies scheduled" in str(first)
+    again = analyse(vault, MeanHU().name, hands=HANDS)
+    assert (again.scheduled, again.report.studies) == (0, 0)
+    take(vault, tmp_path / "later", *ct(3))
+    cohort = analyse(vault, MeanHU().name, cohort="Modality = 'MR'", hands=HANDS)
+    assert cohort.scheduled == 0
+    assert analyse(vault, MeanHU().name, cohort="Modality = 'CT'", hands=HANDS).scheduled == 1
+    assert set(reports(vault).values()) == {1}
+    with pytest.raises(UsageError, match="choose one"):
+        analyse(vault, MeanHU().name, studies=["1.2"], cohort="true", hands=HANDS)
