@@ -30,7 +30,7 @@ bench: $(VENV)/.bench            ## the table that README quotes
 bench-team: $(VENV)/.bench       ## the administrator's table: clusters, a million rows, Orthanc
 	$(BIN)/python -m benchmarks --team
 
-bench-deid: $(VENV)/.bench       ## de-identifiers on one planted corpus
+bench-deid: $(VENV)/.bench       ## de-identifiers on one planted corpus, and on burned-in text
 	$(BIN)/python -m benchmarks.deid
 
 format: $(VENV)/.dev

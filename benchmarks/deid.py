@@ -11,6 +11,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks import deid_burned
 from benchmarks.deid_corpus import Case, Score, judge, make, quietly
 from benchmarks.deid_tools import SUBJECT, TOOLS
 from voxelvault.deid.pseudonym import ProjectPseudonyms
@@ -28,6 +29,7 @@ def main() -> None:
     """Make the corpus, run every tool over it, and print the table."""
     parser = argparse.ArgumentParser("benchmarks.deid", description=__doc__)
     parser.add_argument("--every", type=int, default=4, help="take every so-manieth real file")
+    parser.add_argument("--frames", type=int, default=10, help="frames of each kind with burned-in text")
     options = parser.parse_args()
     quietly()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
@@ -36,9 +38,11 @@ def main() -> None:
         cases = make(root / "in", options.every)
         print(f"{len(cases)} files, {sum(len(case.planted) for case in cases):,} values", file=sys.stderr)
         rows = [_row(name, cases, root) for name in TOOLS]
+        versions = {name: version(package) for name, package in PACKAGES.items()}
+        burned = deid_burned.table(root, options.frames, versions)
     head = "| tool | values left | leaking places | actions of its profile right | references whole |"
     print(f"{head} unlisted public elements kept | files/s, one core | refused |\n|{'---|' * 8}")
-    print("\n".join(rows))
+    print("\n".join([*rows, "", burned]))
 
 
 def _row(name: str, cases: list[Case], root: Path) -> str:

@@ -275,7 +275,7 @@ def _padded(one: Reading, shape: tuple[int, ...]) -> Box:
     short = min(high, wide, 40)
     # A character or two alone are no long string of which more might stand beside.
     more = 1.2 if sum(map(str.isalnum, one.text)) > 2 else 0.4
-    along, across = max(4, more * short), max(3, 0.4 * short)
+    along, across = max(4, more * min(short, 24)), max(3, 0.4 * short)
     down, right = (across, along) if wide >= high else (along, across)
     return Box(
         max(0, int(one.top - down)),
