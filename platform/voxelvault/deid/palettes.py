@@ -2,13 +2,16 @@
 
 References
 ----------
-DICOM PS3.3 C.7.6.3.1.5, C.7.6.3.1.6 (palettes), C.11.1.1 (LUT descriptor).
+DICOM PS3.3 C.7.6.3.1.5, C.7.6.3.1.6 (palettes), C.7.9.2 (segmented palettes), C.11.1.1 (LUT descriptor).
 """
 
 from __future__ import annotations
 
 import re
 from struct import unpack
+from typing import Any
+
+import numpy as np
 
 DESCRIPTORS = {
     0x00281201: 0x00281101,
@@ -52,6 +55,58 @@ def cut(value: bytes, descriptor: bytes) -> bytes | None:
     packed = bits <= 8 and len(value) <= entries + 1
     table = value[: entries if packed else 2 * entries]
     return None if spells(table) else table
+
+
+def expanded(segments: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the entries of a table that is written as segments.
+
+    Parameters
+    ----------
+    segments : numpy.ndarray
+        Numbers as stored: opcode, length, and what belongs to it.
+
+    Returns
+    -------
+    numpy.ndarray
+        At most 65536 entries, int64.
+
+    Raises
+    ------
+    ValueError
+        It isn't written as the standard says.
+
+    References
+    ----------
+    DICOM PS3.3 C.7.9.2 (discrete, linear and indirect segments).
+    """
+    values = [int(value) for value in segments]
+    made: list[int] = []
+    places: list[int] = []
+    at = 0
+    while at + 2 < len(values) and len(made) <= 65536:
+        places.append(at)
+        at = _segment(values, at, made, places)
+    return np.array(made[:65536], np.int64)
+
+
+def _segment(values: list[int], at: int, made: list[int], places: list[int]) -> int:
+    """Append what one segment stands for; return where the next one begins."""
+    kind, length = values[at], values[at + 1]
+    if kind == 0:
+        made += values[at + 2 : at + 2 + length]
+        return at + 2 + length
+    if kind == 1 and made:
+        made += np.rint(np.linspace(made[-1], values[at + 2], length + 1))[1:].astype(int).tolist()
+        return at + 3
+    if kind == 2 and at + 3 < len(values):
+        first = places.index(values[at + 2] | values[at + 3] << 16)
+        copied = places[first : first + length]
+        if any(values[place] == 2 for place in copied):
+            raise ValueError
+        for place in copied:
+            _segment(values, place, made, [])
+        return at + 4
+    raise ValueError
 
 
 def spells(value: bytes, least: int = LETTERS) -> bool:

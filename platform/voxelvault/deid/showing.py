@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from voxelvault.deid.model import Refused
+from voxelvault.deid.palettes import expanded
 from voxelvault.deid.pixel_data import PixelData
 from voxelvault.dicom.colour import apply_palette, to_rgb
 from voxelvault.dicom.read import Header
 from voxelvault.errors import DecodeError
 
 _TABLES = (0x00281201, 0x00281202, 0x00281203)
+_SEGMENTED = (0x00281221, 0x00281222, 0x00281223)
 
 
 class Shown:
@@ -31,7 +33,11 @@ class Shown:
     def __init__(self, frames: np.ndarray[Any, Any], pixels: PixelData, header: Header) -> None:
         self._frames, self._spec = frames, pixels.spec
         self._photometric = pixels.photometric
-        self._palette = _palette(pixels, header) if self._spec.photometric == "PALETTE COLOR" else None
+        # Without any palette the indexes are shown: they hold the text as well.
+        is_palette = self._spec.photometric == "PALETTE COLOR" and any(
+            map(pixels.part10.value, (*_TABLES, *_SEGMENTED))
+        )
+        self._palette = _palette(pixels, header) if is_palette else None
         self.coloured = self._palette is not None or frames.ndim == 4
 
     def __len__(self) -> int:
@@ -62,24 +68,33 @@ class Shown:
 _Palette = tuple[int, np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
 
-def _palette(pixels: PixelData, header: Header) -> _Palette | None:
-    """Return the first value mapped and three tables of 8 bits; None of a segmented palette.
+def _palette(pixels: PixelData, header: Header) -> _Palette:
+    """Return the first value mapped and three tables of 8 bits.
 
-    Its indexes show the text as well.
+    Raises
+    ------
+    Refused
+        They make no sense.
     """
-    values = [pixels.part10.value(tag) for tag in _TABLES]
-    if not all(values):
-        return None
     try:
         count, first, bits = (int(n) for n in header.values("RedPaletteColorLookupTableDescriptor"))
-    except (ValueError, TypeError):
+        tables = _tables(pixels, count or 1 << 16, bits)
+    except (ValueError, TypeError, IndexError):
         raise Refused("pixels_undecodable") from None
-    count = count or 1 << 16
-    wide = bits > 8 or min(map(len, values)) >= 2 * count
-    order = np.dtype(">u2" if pixels.part10.big_endian else "<u2") if wide else np.dtype(np.uint8)
-    tables = [np.frombuffer(value[: len(value) & ~1], order)[:count].astype(int) for value in values]
     red, green, blue = ((table >> 8 if bits > 8 else table).astype(np.uint8) for table in tables)
     return first, red, green, blue
+
+
+def _tables(pixels: PixelData, count: int, bits: int) -> list[np.ndarray[Any, Any]]:
+    values = [pixels.part10.value(tag) for tag in _TABLES]
+    segments = [pixels.part10.value(tag) for tag in _SEGMENTED]
+    word = np.dtype(">u2" if pixels.part10.big_endian else "<u2")
+    if not all(values) and all(segments):
+        order = word if bits > 8 else np.dtype(np.uint8)
+        return [expanded(np.frombuffer(value[: len(value) & ~1], order))[:count] for value in segments]
+    wide = bits > 8 or min(map(len, values)) >= 2 * count
+    order = word if wide else np.dtype(np.uint8)
+    return [np.frombuffer(value[: len(value) & ~1], order)[:count].astype(int) for value in values]
 
 
 __all__ = ["Shown"]

@@ -46,3 +46,28 @@ def test_palettes_are_looked_up() -> None:
     assert shown[0].tolist() == [[[0] * 3, [128] * 3], [[254, 253, 252]] * 2]
     with pytest.raises(Refused):
         Shown(np.zeros((1, 2, 2), np.uint8), _pixels("PALETTE COLOR", palette=tables), Header({}))
+
+
+def test_segmented_palettes_are_looked_up_too() -> None:
+    """Two entries, a ramp to 0xFF00 over two more, and the first segment again."""
+    words = [0, 2, 0, 0x4000, 1, 2, 0xFF00, 2, 1, 0, 0]
+    tables = {f"0028122{n}": np.array(words, "<u2").tobytes() for n in (1, 2, 3)}
+    header = Header({"00281101": {"vr": "US", "Value": [6, 0, 16]}})
+    frame = np.array([[[0, 1, 2], [3, 4, 5]]], np.uint8)
+    shown = Shown(frame, _pixels("PALETTE COLOR", palette=tables), header)
+    assert shown[0][..., 0].tolist() == [[0, 0x40, 0x9F], [0xFF, 0, 0x40]]
+
+
+def test_indexes_without_a_palette_are_shown_as_they_are() -> None:
+    frame = np.array([[[0, 1], [2, 3]]], np.uint8)
+    shown = Shown(frame, _pixels("PALETTE COLOR"), Header({}))
+    assert not shown.coloured
+    assert np.array_equal(shown[0], frame[0])
+
+
+@pytest.mark.parametrize("words", [[7, 1, 1], [2, 1, 9, 0], [1, 2, 3]])
+def test_broken_segments_are_refused(words: list[int]) -> None:
+    tables = {f"0028122{n}": np.array(words, "<u2").tobytes() for n in (1, 2, 3)}
+    header = Header({"00281101": {"vr": "US", "Value": [6, 0, 16]}})
+    with pytest.raises(Refused):
+        Shown(np.zeros((1, 2, 2), np.uint8), _pixels("PALETTE COLOR", palette=tables), header)

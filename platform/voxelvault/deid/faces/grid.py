@@ -98,24 +98,26 @@ def on_grid(slices: Sequence[Slice]) -> Grid:
     ordered = sorted(slices, key=lambda one: float(normal @ one.plane.position))
     distance = np.array([normal @ one.plane.position for one in ordered])
     places = np.array([one.plane.position for one in ordered])
-    stack = np.stack([one.values for one in ordered])
+    stack = np.stack([one.values for one in ordered]).astype(np.float32)
     first, shape = _bounds(ordered)
-    axes = [np.arange(shape[axis]) * STEP + first[axis] for axis in range(3)]
-    z, y, x = np.meshgrid(axes[2], axes[1], axes[0], indexing="ij")
-    points = np.stack([x, y, z], axis=-1)
-    depth = points @ normal
-    number = np.interp(depth, distance, np.arange(len(ordered)), left=-1.0, right=-1.0)
-    # Slices of a tilted gantry are shifted against each other: each point has a corner of its own.
-    corner = np.stack([np.interp(depth, distance, places[:, axis]) for axis in range(3)], axis=-1)
+    x, y, z = (np.arange(shape[axis]) * STEP + first[axis] for axis in range(3))
     plane = ordered[0].plane
-    row = (points - corner) @ plane.down / plane.spacing[0]
-    column = (points - corner) @ plane.across / plane.spacing[1]
-    return Grid(_sampled(stack, number, row, column), (float(first[0]), float(first[1]), float(first[2])))
+    values = np.empty((len(z), len(y), len(x)), np.float32)
+    for level, height in enumerate(z):  # a whole body's points at once would fill memory
+        points = np.stack(np.broadcast_arrays(x[None, :], y[:, None], height), axis=-1)
+        depth = points @ normal
+        number = np.interp(depth, distance, np.arange(len(ordered)), left=-1.0, right=-1.0)
+        # Slices of a tilted gantry are shifted against each other: each point has a corner of its own.
+        corner = np.stack([np.interp(depth, distance, places[:, axis]) for axis in range(3)], axis=-1)
+        row = (points - corner) @ plane.down / plane.spacing[0]
+        column = (points - corner) @ plane.across / plane.spacing[1]
+        values[level] = _sampled(stack, number, row, column)
+    return Grid(values, (float(first[0]), float(first[1]), float(first[2])))
 
 
 def _sampled(stack: Floats, number: Floats, row: Floats, column: Floats) -> Floats:
     found: Floats = ndimage().map_coordinates(
-        stack.astype(np.float32), [number, row, column], order=1, mode="constant", cval=np.nan
+        stack, [number, row, column], np.float32, order=1, mode="constant", cval=np.nan
     )
     found[number < 0] = np.nan
     return found
