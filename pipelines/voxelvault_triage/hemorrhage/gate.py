@@ -209,7 +209,7 @@ def upside_down(areas: Sequence[float], cavities: Sequence[float], heights: Sequ
     widths, air = np.asarray(areas)[order], np.asarray(cavities)[order]
     third = max(1, len(order) // 3)
     low, high = air[:third].sum(), air[-third:].sum()
-    return bool(high > 10 and high > 3 * low and widths[-1] > 1.3 * widths[0])
+    return bool(high > 6 and high > 3 * low and widths[-1] > 1.3 * widths[0])
 
 
 def _those(*found: tuple[str, bool]) -> tuple[Reason, ...]:
