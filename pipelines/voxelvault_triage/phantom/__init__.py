@@ -1,0 +1,1 @@
+"""Synthetic head CTs: anatomy, bleeds, what is mistaken for one, and the scanner. No patient in them."""

@@ -1,0 +1,1 @@
+"""How the demonstration model was made, and how a site makes its own: data, training, evaluation."""

@@ -1,0 +1,110 @@
+"""A head comes to the network's grid straight and centred however it was scanned, and back again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+from small_heads import study
+
+from voxelvault.errors import UsageError
+from voxelvault_triage.hemorrhage.preprocess import (
+    CHANNELS,
+    COLUMNS,
+    HIGH_VALUE,
+    LOW_VALUE,
+    ROWS,
+    channels,
+    prepare_labels,
+    prepare_volume,
+    restore,
+)
+from voxelvault_triage.phantom.bleeds import Kind
+from voxelvault_triage.planes import Planes
+
+
+def test_slices_keep_their_number_and_get_the_grid() -> None:
+    made = study(12)
+    prepared = prepare_volume(made.hu, made.planes)
+    assert prepared.hu.shape == (len(made.hu), ROWS, COLUMNS)
+    assert prepared.hu.dtype == np.float32
+    assert prepared.voxel_ml.sum() > 0
+
+
+def test_a_head_is_centred_although_the_stack_is_sheared() -> None:
+    made = study(12)
+    prepared = prepare_volume(made.hu, made.planes)
+    for plane in prepared.hu[4:-6]:
+        rows, columns = np.nonzero(ndimage.binary_fill_holes(plane > 300))
+        assert abs((rows.min() + rows.max()) / 2 - ROWS / 2) < 16
+        assert abs((columns.min() + columns.max()) / 2 - COLUMNS / 2) < 12
+
+
+def test_any_order_of_slices_and_direction_of_rows_gives_the_same() -> None:
+    made = study(12)
+    plain = prepare_volume(made.hu, made.planes)
+    turned = Planes(
+        made.planes.positions[::-1] + (made.hu.shape[2] - 1) * made.planes.spacing[1] * made.planes.across,
+        -made.planes.across,
+        made.planes.down,
+        made.planes.spacing,
+    )
+    other = prepare_volume(np.ascontiguousarray(made.hu[::-1, :, ::-1]), turned)
+    # Seen from the other side the planes run downwards; each is the same to a fraction of a voxel.
+    apart = np.abs(other.hu[::-1] - plain.hu).mean()
+    assert apart < 0.15 * np.abs(plain.hu[:, :, 1:] - plain.hu[:, :, :-1]).mean()
+    assert apart < 0.02 * np.abs(plain.hu[:, :, ::-1] - plain.hu).mean()
+
+
+def test_thin_slices_are_averaged_to_planes() -> None:
+    made = study(12)
+    thin = np.repeat(made.hu, 4, axis=0)
+    step = made.planes.positions[1] - made.planes.positions[0]
+    positions = (
+        np.repeat(made.planes.positions, 4, axis=0) + np.tile(np.arange(4), len(made.hu))[:, None] * step / 4
+    )
+    prepared = prepare_volume(thin, replace(made.planes, positions=positions))
+    assert len(prepared.hu) == len(thin) // 2
+    assert prepared.plane_of.tolist() == [k // 2 for k in range(len(thin))]
+
+
+def test_labels_go_there_and_a_mask_comes_back() -> None:
+    made = study(11, Kind.INTRAPARENCHYMAL)
+    prepared = prepare_volume(made.hu, made.planes)
+    labels = prepare_labels(made.labels, prepared)
+    back = restore((labels > 0).astype(np.float32), prepared) > 0.5
+    truth = made.labels > 0
+    overlap = 2 * (back & truth).sum() / (back.sum() + truth.sum())
+    assert overlap > 0.85
+
+
+def test_channels_are_in_the_range_that_the_bundle_says() -> None:
+    made = study(12)
+    image = channels(prepare_volume(made.hu, made.planes).hu)
+    assert image.shape[1] == CHANNELS
+    assert image.dtype == np.float32
+    assert image.min() >= np.float32(LOW_VALUE)
+    assert image.max() <= np.float32(HIGH_VALUE)
+    np.testing.assert_array_equal(image[:, 4], image[:, 1, :, ::-1])
+
+
+def test_an_affine_will_do_for_even_steps() -> None:
+    made = study(12)
+    planes = made.planes
+    affine = np.eye(4)
+    affine[:3, 0] = planes.positions[1] - planes.positions[0]
+    affine[:3, 1], affine[:3, 2] = planes.down * planes.spacing[0], planes.across * planes.spacing[1]
+    affine[:3, 3] = planes.positions[0]
+    np.testing.assert_allclose(
+        prepare_volume(made.hu, affine).hu, prepare_volume(made.hu, planes).hu, atol=0.5
+    )
+
+
+def test_what_is_no_head_is_refused() -> None:
+    made = study(12)
+    with pytest.raises(UsageError, match="no head"):
+        prepare_volume(np.full_like(made.hu, -1000), made.planes)
+    with pytest.raises(UsageError, match="three slices"):
+        prepare_volume(made.hu[:2], made.planes)
