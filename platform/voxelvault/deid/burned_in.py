@@ -193,6 +193,8 @@ def to_picture(frame: np.ndarray[Any, Any], window: Window = Window.WHOLE) -> Pi
     numpy.ndarray
         (row, column[, 3]) uint8; by ranks without colour.
     """
+    if frame.dtype.kind == "f":
+        frame = np.nan_to_num(frame, posinf=0, neginf=0)
     if window is Window.RANKS:
         return _ranked(frame.max(axis=2) if frame.ndim == 3 else frame)
     if frame.ndim == 3:

@@ -166,6 +166,9 @@ def test_windows_show_what_is_faint() -> None:
     half[:25], half[10:20, 10:40] = 0, 50
     assert np.ptp(to_picture(half, Window.MIDDLE)[10:20, 5:15]) <= 1
     assert np.ptp(to_picture(half, Window.RANKS)[10:20, 5:15]) > 70
+    holes = np.zeros((50, 50), np.float32)
+    holes[10:20, 10:40], holes[0, 0], holes[0, 1] = 1, np.nan, np.inf
+    assert np.ptp(to_picture(holes)[10:20, 5:15]) > 200
     faint = np.zeros((50, 50, 3), np.uint8)
     faint[10:20, 10:40, 2], faint[40:] = 5, 250
     assert np.ptp(to_picture(faint, Window.RANKS)[10:20, 5:15]) > 70
