@@ -110,6 +110,7 @@ def conclusion(result: Recorded) -> str:
 
 def _observation(result: Recorded, about: About, urls: Mapping[str, str]) -> Resource:
     flag = _FLAG.get(result.verdict)
+    unit = "probability" if result.probability else "severity"
     made: Resource = {
         "resourceType": "Observation",
         "status": "preliminary",
@@ -129,20 +130,18 @@ def _observation(result: Recorded, about: About, urls: Mapping[str, str]) -> Res
         why = " ".join(reason.sentence for reason in result.reasons)
         return made | {"dataAbsentReason": {**absent, "text": why}}
     return made | {
-        "valueQuantity": _quantity(result.score, "1", "probability"),
-        "referenceRange": [
-            {"high": _quantity(result.threshold, "1", "probability"), "text": "flagged at and above"}
-        ],
-        "component": _components(result),
+        "valueQuantity": _quantity(result.score, "1", unit),
+        "referenceRange": [{"high": _quantity(result.threshold, "1", unit), "text": "flagged at and above"}],
+        "component": _components(result, unit),
     }
 
 
-def _components(result: Recorded) -> list[Resource]:
+def _components(result: Recorded, unit: str) -> list[Resource]:
     found = [(_concept(VOLUME), _quantity(result.volume_ml, "mL", "mL"))]
     if result.uncertainty:
         name = {"text": "Standard deviation of the score over an ensemble"}
-        found.append((name, _quantity(result.uncertainty, "1", "probability")))
-    found += [({"text": name}, _quantity(score, "1", "probability")) for name, score in result.types.items()]
+        found.append((name, _quantity(result.uncertainty, "1", unit)))
+    found += [({"text": name}, _quantity(score, "1", unit)) for name, score in result.types.items()]
     return [{"code": code, "valueQuantity": quantity} for code, quantity in found if quantity]
 
 

@@ -24,9 +24,10 @@ from voxelvault_triage.model import Analysis
 from voxelvault_triage.results.segmentation import MAKER
 from voxelvault_triage.results.source import Source, put_identity, quietly
 from voxelvault_triage.results.uids import ResultUIDs
-from voxelvault_triage.results.vocabulary import Vocabulary
+from voxelvault_triage.results.vocabulary import NOTICE, Vocabulary
 
-BURNED_IN = "DEMONSTRATION - NOT A MEDICAL DEVICE"
+BURNED_IN = "NOT A MEDICAL DEVICE"
+DEMONSTRATION = f"DEMONSTRATION - {BURNED_IN}"
 COLOUR = (255, 64, 64)
 
 SMALLEST = 192
@@ -42,7 +43,9 @@ def outline(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return mask & ~inside
 
 
-def drawn(values: npt.NDArray[Any], mask: npt.NDArray[np.bool_], window: Any, letters: Any) -> Picture:
+def drawn(
+    values: npt.NDArray[Any], mask: npt.NDArray[np.bool_], window: Any, letters: Any, text: str
+) -> Picture:
     """Return a slice as a picture, (row, column, 3) uint8 RGB: the mask's outline in it, the notice below.
 
     Parameters
@@ -55,6 +58,8 @@ def drawn(values: npt.NDArray[Any], mask: npt.NDArray[np.bool_], window: Any, le
         None: from the values.
     letters : tuple of 4 str
         Sides of the body at the left, right, top and bottom edge.
+    text : str
+        The notice; names nobody.
     """
     grey = to_uint8(values, choose_window(window if window else "auto", values))
     picture = np.repeat(grey[..., None], 3, axis=2)
@@ -63,15 +68,15 @@ def drawn(values: npt.NDArray[Any], mask: npt.NDArray[np.bool_], window: Any, le
     times = max(1, -(-SMALLEST // min(picture.shape[:2])))
     picture = picture.repeat(times, axis=0).repeat(times, axis=1)
     named = annotate(Image.fromarray(picture), letters)
-    return np.concatenate([np.asarray(named, dtype=np.uint8), _strip(picture.shape[1])])
+    return np.concatenate([np.asarray(named, dtype=np.uint8), _strip(picture.shape[1], text)])
 
 
-def _strip(width: int) -> Picture:
+def _strip(width: int, text: str) -> Picture:
     """Return the notice as a strip to go below a picture, (row, column, 3) uint8."""
     font = ImageFont.load_default(max(8, width // 28))
     strip = Image.new("RGB", (width, width // 14))
     place = (width / 2, strip.height / 2)
-    ImageDraw.Draw(strip).text(place, BURNED_IN, fill=(255, 214, 102), font=font, anchor="mm")
+    ImageDraw.Draw(strip).text(place, text, fill=(255, 214, 102), font=font, anchor="mm")
     return np.asarray(strip, dtype=np.uint8)
 
 
@@ -89,8 +94,9 @@ def key_image(
     number, frame = source.places[finding.key_frame]
     orientation = series.geometry(analysis.gated.stack).orientation
     letters = edge_letters(None if orientation is None else [float(value) for value in np.ravel(orientation)])
+    text = DEMONSTRATION if notice == NOTICE else BURNED_IN
     with quietly():
-        made = _capture(drawn(values, mask, words.window, letters), analysis, source, uids)
+        made = _capture(drawn(values, mask, words.window, letters, text), analysis, source, uids)
         # Right edge, bottom edge; the standard's words for head and foot (PS3.3 C.7.6.1.1.1).
         made.PatientOrientation = [letters[at].replace("S", "H").replace("I", "F") for at in (1, 3)]
         made.ConversionType, made.Laterality = "WSD", ""

@@ -52,6 +52,8 @@ class Recorded:
         Score of each type.
     key_frame : int or None
         Slice that shows it best, in the order of frames, from 0.
+    probability : bool
+        Scores are probabilities; else they say how far something is out of bounds.
     reasons : tuple of Reason
         Why it was not analysed.
     comments : tuple of str
@@ -84,6 +86,7 @@ class Recorded:
     uncertainty: float | None
     types: Mapping[str, float]
     key_frame: int | None
+    probability: bool
     reasons: tuple[Reason, ...]
     comments: tuple[str, ...]
     series: str = field(repr=False)
@@ -168,6 +171,7 @@ def recorded(instance_id: str, study_id: str, pipeline: str, header: str) -> Rec
     overall = next((group for group in groups if group.code("verdict")), _Item(Header({})))
     typed = [group for group in groups if not group.code("verdict") and not group.segments()]
     percents = overall.numbers()
+    score = "severity" if "severity" in percents else "111012"
     return Recorded(
         instance_id,
         study_id,
@@ -177,12 +181,13 @@ def recorded(instance_id: str, study_id: str, pipeline: str, header: str) -> Rec
         Verdict(overall.code("verdict") or Verdict.NOT_ANALYSED),
         _said(overall.group, "121071") or GENERIC.finding,
         _said(report, "121058") or IMAGING,
-        _share(percents.get("111012")),
+        _share(percents.get(score)),
         _share(percents.get("122411")),
         percents.get("118565006"),
-        _share(percents.get("111012 deviation", 0.0)) if "111012" in percents else None,
-        {group.name(pipeline): _share(group.numbers().get("111012")) or 0.0 for group in typed},
+        _share(percents.get(f"{score} deviation", 0.0)) if score in percents else None,
+        {group.name(pipeline): _share(group.numbers().get(score)) or 0.0 for group in typed},
         int(percents["key-frame"]) - 1 if "key-frame" in percents else None,
+        score == "111012",
         overall.reasons(),
         tuple(_texts(report, "121106")),
         _series_of(report),

@@ -25,6 +25,7 @@ from voxelvault_triage.results.uids import ResultUIDs
 from voxelvault_triage.results.vocabulary import CT, IMAGING, SCHEME, Code, Vocabulary
 
 CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
+SEVERITY = Code("severity", SCHEME, "Severity, 0 to 1")
 THRESHOLD = Code("122411", "DCM", "Threshold Value")
 VOLUME = Code("118565006", "SCT", "Volume")
 DEVIATION = Code("386136009", "SCT", "Standard Deviation")
@@ -199,7 +200,7 @@ def _overall(
         finding_type=coded(words.finding),
         algorithm_id=algorithm(analysis),
         finding_sites=[hd.sr.FindingSite(coded(words.site))] if words.site else None,
-        measurements=_measurements(finding) if finding else None,
+        measurements=_measurements(finding, words) if finding else None,
         qualitative_evaluations=said,
         source_images=_key(source, finding) if finding else None,
     )
@@ -208,15 +209,15 @@ def _overall(
     return group
 
 
-def _measurements(finding: Finding) -> list[hd.sr.Measurement]:
+def _measurements(finding: Finding, words: Vocabulary) -> list[hd.sr.Measurement]:
     found = [
-        _percent(CERTAINTY, finding.score),
+        _score(words, finding.score),
         _percent(THRESHOLD, finding.threshold),
         _volume(finding),
         hd.sr.Measurement(coded(KEY_FRAME), float(finding.key_frame + 1), ONE),
     ]
     if finding.uncertainty:
-        found.append(_percent(CERTAINTY, finding.uncertainty, derivation=coded(DEVIATION)))
+        found.append(_score(words, finding.uncertainty, derivation=coded(DEVIATION)))
     return found
 
 
@@ -227,6 +228,10 @@ def _volume(finding: Finding) -> hd.sr.Measurement:
         MILLILITRE,
         method=CodedConcept("126030", "DCM", "Sum of segmented voxel method for volume"),
     )
+
+
+def _score(words: Vocabulary, score: float, derivation: CodedConcept | None = None) -> hd.sr.Measurement:
+    return _percent(SEVERITY if words.severity else CERTAINTY, score, derivation)
 
 
 def _percent(name: Code, share: float, derivation: CodedConcept | None = None) -> hd.sr.Measurement:
@@ -278,7 +283,7 @@ def _type(
         ),
         finding_type=coded(words.type_named(name)),
         algorithm_id=algorithm(analysis),
-        measurements=[_percent(CERTAINTY, score)],
+        measurements=[_score(words, score)],
     )
 
 

@@ -21,7 +21,7 @@ from voxelvault.errors import GeometryError, UsageError
 from voxelvault_triage.model import Analysis
 from voxelvault_triage.results.source import Source, put_identity, quietly
 from voxelvault_triage.results.uids import ResultUIDs
-from voxelvault_triage.results.vocabulary import ABNORMAL, Code, Vocabulary
+from voxelvault_triage.results.vocabulary import Code, Vocabulary
 
 MAKER = "voxelvault"
 
@@ -124,7 +124,7 @@ def _segmentation(
     described = hd.seg.SegmentDescription(
         segment_number=1,
         segment_label=words.label,
-        segmented_property_category=coded(ABNORMAL),
+        segmented_property_category=coded(words.category),
         segmented_property_type=coded(words.segment),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(

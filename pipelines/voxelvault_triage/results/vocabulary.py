@@ -66,6 +66,10 @@ class Vocabulary:
         Codes of the types that a model tells apart; others get one of ours.
     window : (float, float), optional
         Centre and width of the key image, in the unit of the values.
+    category : Code
+        What kind of thing the mask shows (segmented property category).
+    severity : bool
+        Scores say how far something is out of bounds, 0 to 1, and are no probabilities.
     """
 
     finding: Code
@@ -75,6 +79,8 @@ class Vocabulary:
     site: Code | None = None
     types: Mapping[str, Code] = field(default_factory=dict)
     window: tuple[float, float] | None = None
+    category: Code = ABNORMAL
+    severity: bool = False
 
     def type_named(self, name: str) -> Code:
         """Return the code of a type; one of ours where the vocabulary has none."""
@@ -98,7 +104,17 @@ HEMORRHAGE = Vocabulary(
 )
 """For the pipeline `head-ct-hemorrhage`; its types have codes of ours."""
 
-SHIPPED: Mapping[str, Vocabulary] = {"head-ct-hemorrhage": HEMORRHAGE}
+GEOMETRY = Vocabulary(
+    finding=Code("image-geometry", SCHEME, "Image geometry or quality out of bounds"),
+    segment=Code("cut-body", SCHEME, "Body cut by the field of view"),
+    label="cut body",
+    procedure=CT,
+    category=Code("309825002", "SCT", "Spatial and Relational Concept"),
+    severity=True,
+)
+"""For the pipeline `ct-geometry-check`, which looks at images and says nothing about the patient."""
+
+SHIPPED: Mapping[str, Vocabulary] = {"head-ct-hemorrhage": HEMORRHAGE, "ct-geometry-check": GEOMETRY}
 
 
 def vocabulary_of(pipeline: str) -> Vocabulary:

@@ -153,6 +153,21 @@ def test_a_sites_own_model_is_no_demonstration(tmp_path: Path) -> None:
     assert "emonstration" not in comment
 
 
+def test_a_check_of_images_says_severity_and_not_certainty(tmp_path: Path) -> None:
+    vault = filled(tmp_path, synthetic.ct_series(4, 32, 32))
+    analysis = analysis_of(vault, pipeline="ct-geometry-check", model="")
+    with vault.series(analysis.gated.SeriesInstanceUID or "") as series:
+        written = write_results(vault, series, analysis, demonstration=False)
+    for file in files_of(vault, written):
+        assert errors_of(file, tmp_path) <= errors_of(first_file(vault), tmp_path)
+    text = dumped(file_of(vault, written.report), tmp_path)
+    assert "(severity,99VOXELVAULT," in text or '"Severity, 0 to 1")="81.25"' in text
+    assert "Certainty of Finding" not in text
+    found = written_and_read(vault)
+    assert (found.score, found.uncertainty, found.probability) == (0.8125, 0.03125, False)
+    assert found.types["subdural"] == 0.75
+
+
 def test_a_pipeline_of_ones_own_has_words_of_ours(tmp_path: Path) -> None:
     vault = filled(tmp_path, synthetic.ct_series(4, 32, 32))
     analysis = analysis_of(vault, pipeline="mean-hu", model="")
