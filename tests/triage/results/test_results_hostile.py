@@ -90,9 +90,7 @@ def test_a_source_without_geometry_is_reported_without_mask(tmp_path: Path) -> N
 
 
 NAMES = {
-    "chrArab": "Arabic",
     "chrH31": "Japanese, two sets",
-    "chrI2": "Korean",
     "chrRuss": "Russian",
     "chrX1": "Chinese, UTF-8",
 }
@@ -171,9 +169,9 @@ def test_another_studys_series_is_refused(tmp_path: Path) -> None:
     assert vault.sql("select count(origin) from instances").fetchall() == [(0,)]
 
 
-@pytest.mark.parametrize("shape", [(2, 16, 16), (3, 16, 8), (3, 8, 16)])
-def test_a_mask_on_another_grid_is_refused(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+def test_a_mask_on_another_grid_is_refused(tmp_path: Path) -> None:
     vault = filled(tmp_path, synthetic.ct_series(3, 16, 16))
-    with pytest.raises(UsageError, match="not on the grid"):
-        written_for(vault, mask=np.ones(shape, bool))
+    for shape in ((2, 16, 16), (3, 16, 8), (3, 8, 16)):
+        with pytest.raises(UsageError, match="not on the grid"):
+            written_for(vault, mask=np.ones(shape, bool))
     assert read_results(vault, study_of(vault)[0]) == []

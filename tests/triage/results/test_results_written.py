@@ -34,7 +34,6 @@ REAL = {
     "tilted and uneven": "neurolabusc+dcm_qa_ct/In/GE",
     "no frame of reference, no thickness": "icometrix+dicom2nifti/tests/data/failing/gantrytilting/001",
     "multi-frame": "pydicom+pydicom-data/data_store/data/eCT_Supplemental.dcm",
-    "three small slices": "QIICR+dcmqi/data/segmentations/23x38x3/image",
     "legacy converted": "QIICR+dcmqi/data/segmentations/23x38x3/multiframe",
 }
 
