@@ -14,8 +14,10 @@ from pathlib import Path
 import pydicom
 import pytest
 
+import voxelvault as vv
 from voxelvault.deid import instance, pixels
 from voxelvault.deid.model import Option
+from voxelvault.deid.project_shelf import only_project
 from voxelvault.deid.site_rules import read_toml
 from voxelvault.errors import IntegrityError, UsageError
 from voxelvault.interfaces.cli.app import main
@@ -124,6 +126,29 @@ def test_a_leak_stops_its_study_alone(home: Path, mine: Using, monkeypatch: pyte
     assert not made.complete
     assert len(images(home / "out")) == 3
     assert verify_folder(home / "out").ok
+
+
+def test_what_the_vaults_log_has_of_a_folders_release(home: Path) -> None:
+    """Where a vault is named, a release of a folder stands in its log, and nothing of its files."""
+    make(home / "in")
+    with vv.create(home / "vault"):
+        pass
+    named = ["--vault", str(home / "vault"), "--purpose", "IRB-7"]
+    create(home / "project")
+    given = [str(home / "in"), "--to", str(home / "out"), "--project", str(home / "project")]
+    assert main([*named, "deidentify", *given]) == 0
+    with vv.open(home / "vault") as vault:
+        found = [one for one in vault.resources.log.entries() if one.kind == "release.made"]
+        assert [one.outcome for one in found] == ["intent", "ok"]
+        assert found[-1].purpose == "IRB-7"
+        assert (found[-1].counts["files"], found[-1].codes["format"]) == (6, ("dicom",))
+        assert found[-1].ids["project"]
+        assert vault.sql("select count(*) as n from patients").df()["n"][0] == 0
+    assert main([*named, "deidentify", "project", "create"]) == 0
+    again = [str(home / "in"), "--to", str(home / "again"), "--project"]
+    with vv.open(home / "vault") as vault:
+        project_id = only_project(vault.resources.objects)
+    assert main([*named, "deidentify", *again, project_id]) == 0
 
 
 def test_a_stopped_run_goes_on_and_does_nothing_twice(

@@ -1,8 +1,8 @@
-"""A vault's series released: one decision, one entry of intent in its log, and one of what came of it."""
+"""Series or a folder released: one decision, one entry of intent in the log, and one of what came of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from voxelvault.audit.about import about
@@ -12,7 +12,7 @@ from voxelvault.errors import UsageError
 from voxelvault.policy.access import Request, require
 from voxelvault.releasing.deidentify import FORMATS, Extras, ReleaseReport, Rules, release_as
 from voxelvault.releasing.hands import There
-from voxelvault.releasing.originals import VaultOriginals
+from voxelvault.releasing.originals import Originals, VaultOriginals
 from voxelvault.releasing.projects import PathLike, Using, using
 from voxelvault.resources import Resources
 
@@ -72,10 +72,53 @@ def deidentify(
     require(resources.policy, Request(Kind.RELEASE_MADE, asked, resources.purpose, resources.who))
     chosen, mine = rules.profile(), using(project, resources, key_file)
     entry = about(_event(resources, mine, rules, chosen.digest, format), asked, cohort_id)
+
+    def make() -> ReleaseReport:
+        originals = VaultOriginals(resources, asked)
+        return release_as(originals, out, rules, mine, extras, format=format, resample=resample)
+
+    return _logged(resources, entry, make)
+
+
+def deidentify_folder(
+    resources: Resources | None,
+    originals: Originals,
+    out: PathLike,
+    rules: Rules,
+    mine: Using,
+    extras: Extras,
+    *,
+    format: str,
+    resample: bool = False,
+) -> ReleaseReport:
+    """De-identify a folder; where a vault is open, its policy is asked and its log has the release.
+
+    Parameters
+    ----------
+    resources : Resources, optional
+        The open vault.
+    originals, out, rules, mine, extras, format, resample
+        As `voxelvault.releasing.deidentify.release_as` takes them.
+
+    Raises
+    ------
+    PolicyDenied, AuditError
+        Then nothing was written.
+    """
+
+    def make() -> ReleaseReport:
+        return release_as(originals, out, rules, mine, extras, format=format, resample=resample)
+
+    if resources is None:
+        return make()
+    require(resources.policy, Request(Kind.RELEASE_MADE, (), resources.purpose, resources.who))
+    return _logged(resources, _event(resources, mine, rules, rules.profile().digest, format), make)
+
+
+def _logged(resources: Resources, entry: Event, make: Callable[[], ReleaseReport]) -> ReleaseReport:
     resources.audit.append([replace(entry, outcome=Outcome.INTENT)])
-    originals = VaultOriginals(resources, asked)
     try:
-        made = release_as(originals, out, rules, mine, extras, format=format, resample=resample)
+        made = make()
     except BaseException:
         resources.audit.append([replace(entry, outcome=Outcome.FAILED)])
         raise
@@ -100,4 +143,4 @@ def _event(resources: Resources, mine: Using, rules: Rules, policy: str, format:
     )
 
 
-__all__ = ["deidentify"]
+__all__ = ["deidentify", "deidentify_folder"]

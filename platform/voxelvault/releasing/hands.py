@@ -99,12 +99,12 @@ class There:
 
     def studies(self, tasks: Iterator[Task]) -> Iterator[tuple[Task, Iterable[Outcome]]]:
         """Yield each study with its outcomes, as they come back."""
-        handed: list[Task] = []
+        handed: dict[int, Task] = {}
 
         def makers() -> Iterator[Any]:
-            for task in tasks:
+            for number, task in enumerate(tasks):
                 task.known.opened.clear()  # workers read for themselves
-                handed.append(task)
+                handed[number] = task
                 yield partial(self._unit, task)
 
         for done in self._crew.run(makers()):
@@ -113,7 +113,7 @@ class There:
                     "each worker that de-identified a study was killed: give the workers more memory, or"
                     " release without a cluster; what was released stays"
                 )
-            task = handed[done.number]
+            task = handed.pop(done.number)
             by_place = {original.place: original for original in task.study}
             yield task, [replace(one, original=by_place[one.original.place]) for one in done.result]
 

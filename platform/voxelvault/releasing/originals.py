@@ -7,18 +7,22 @@ them, a study's own where the id is empty, and two people under one id are told 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from typing import Protocol, TypeVar
 
+from voxelvault.deid.scratch import SealedTexts
+from voxelvault.dicom.archives import Member
 from voxelvault.dicom.part10 import Part10, parse
 from voxelvault.dicom.read import Header
 from voxelvault.dicom.sources import MEDIA_DIRECTORY, Refusal, Source, find_files
-from voxelvault.errors import DicomError, NotDicom, StorageError
+from voxelvault.errors import DicomError, NotDicom, StorageError, UsageError
 from voxelvault.export import checked, instance_rows, reader_of
 from voxelvault.intake.identity import KnownSubject, Person, decide, person_of, valid_uids
 from voxelvault.reading.packs import PackCache
@@ -108,20 +112,31 @@ class VaultOriginals:
 
     def __init__(self, resources: Resources, series_ids: Sequence[str] | None = None) -> None:
         self._resources = resources
-        self._rows = [row for row in instance_rows(resources, series_ids=series_ids) if not row["superseded"]]
+        rows = resources.catalog.query(
+            "select subject_id, series_id, count(*) as files from instances where not superseded"
+            " and ($ids is null or series_id in (select unnest($ids))) group by 1, 2 order by 1, 2",
+            {"ids": None if series_ids is None else list(series_ids)},
+        ).to_pylist()
+        if not rows:
+            raise UsageError("there is nothing to de-identify; widen the selection, or `ingest` first")
+        self._count: int = sum(row["files"] for row in rows)
+        self._series: dict[str, list[str]] = {}
+        for row in rows:
+            self._series.setdefault(row["subject_id"], []).append(row["series_id"])
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self._count
 
     def subjects(self) -> Iterator[Subject]:
         """Yield the patients, by their random ids, in no order that tells anything."""
         packs = PackCache(self._resources, threads=1)
-        by_subject: dict[str, dict[str, list[Original]]] = {}
-        for row in self._rows:
-            original = Original(row["instance_id"], self._reading(packs, row), row["pack_id"])
-            by_subject.setdefault(row["subject_id"], {}).setdefault(row["study_id"], []).append(original)
-        for subject_id in _shuffled(by_subject):
-            yield _subject_of(subject_id, by_subject[subject_id])
+        for subject_id in _shuffled(self._series):
+            studies: dict[str, list[Original]] = {}
+            for row in instance_rows(self._resources, series_ids=self._series[subject_id]):
+                if not row["superseded"]:
+                    original = Original(row["instance_id"], self._reading(packs, row), row["pack_id"])
+                    studies.setdefault(row["study_id"], []).append(original)
+            yield _subject_of(subject_id, studies)
 
     def _reading(self, packs: PackCache, row: dict[str, str]) -> Callable[[], bytes]:
         def read() -> bytes:
@@ -135,6 +150,8 @@ class VaultOriginals:
 class FolderOriginals:
     """DICOM files below a folder, in archives too. What is no DICOM is left where it is.
 
+    Where each file lies is put aside, sealed; in memory are its patients and studies.
+
     Parameters
     ----------
     folder : Path
@@ -147,7 +164,8 @@ class FolderOriginals:
 
     def __init__(self, folder: Path, issuer: str = "", advance: Callable[[], object] = lambda: None) -> None:
         self._folder, self.issuer = folder, issuer
-        self._people: dict[tuple[str, str], list[tuple[Person, str, Source]]] = {}
+        self._people: dict[tuple[str, str], dict[tuple[Person, str], array[int]]] = {}
+        self._places = SealedTexts()
         self.refused: list[tuple[str, str]] = []
         self._count = 0
         for found in find_files([folder]):
@@ -187,23 +205,27 @@ class FolderOriginals:
         person = person_of(header, self.issuer, digest)
         study = str(header.get("StudyInstanceUID") or "")
         key = (_folded(person.issuer), _folded(person.patient_id) or person.only_study)
-        self._people.setdefault(key, []).append((person, study, found))
+        files = self._people.setdefault(key, {}).setdefault((person, study), array("Q"))
+        files.append(self._places.put(_text(found)))
         self._count += 1
 
-    def _told_apart(self, group: Sequence[tuple[Person, str, Source]]) -> Iterator[Subject]:
+    def _told_apart(self, group: Mapping[tuple[Person, str], array[int]]) -> Iterator[Subject]:
         """Yield the people who share an id: one, unless headers contradict each other."""
         known: list[KnownSubject] = []
         files: dict[str, dict[str, list[Original]]] = {}
         # In an order of the headers' own, so that a second run tells them apart in the same way.
-        for person, study, source in sorted(group, key=lambda one: (_told(one[0]), one[1])):
+        for person, study in sorted(group, key=lambda one: (_told(one[0]), one[1])):
             subject = decide(person, study, known).subject_id
             if subject is None:
                 subject = _subject(person, first=not known)
                 known.append(KnownSubject(subject, person, studies=frozenset([study])))
-            original = Original(self._relative(source.display), partial(_bytes, source))
-            files.setdefault(subject, {}).setdefault(study, []).append(original)
+            found = (_source(self._places.get(place)) for place in group[person, study])
+            files.setdefault(subject, {}).setdefault(study, []).extend(map(self._original, found))
         for subject in _shuffled(files):
             yield _subject_of(subject, files[subject])
+
+    def _original(self, source: Source) -> Original:
+        return Original(self._relative(source.display), partial(_bytes, source))
 
     def _relative(self, path: str) -> str:
         return os.path.relpath(path, self._folder)
@@ -223,6 +245,16 @@ def _shuffled(items: Iterable[T]) -> list[T]:
 def _of_identity(part10: Part10) -> Part10:
     """Return a file without what says nothing of whose it is: that much need not be converted."""
     return replace(part10, dataset={tag: part10.dataset[tag] for tag in _IDENTITY if tag in part10.dataset})
+
+
+def _text(source: Source) -> str:
+    member = None if source.member is None else asdict(source.member)
+    return json.dumps([str(source.path), source.size, member])
+
+
+def _source(text: str) -> Source:
+    path, size, member = json.loads(text)
+    return Source(Path(path), size, None if member is None else Member(**member))
 
 
 def _bytes(source: Source) -> bytes:

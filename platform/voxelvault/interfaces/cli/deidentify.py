@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -145,9 +146,8 @@ def release(
                 "a folder is released with --to DIR, and without --out, --cohort, --study or --all"
             )
         form = {"format": format_ or "dicom", "resample": resample}
-        made = _of_folder(
-            source, target, chosen, project, issuer, form, {"map_file": map_file, "review": review}
-        )
+        beside = {"map_file": map_file, "review": review}
+        made = _of_folder(session, source, target, chosen, project, issuer, form, beside)
     else:
         if out is None or bool(cohort) + bool(study) + everything != 1:
             raise UsageError(
@@ -161,6 +161,7 @@ def release(
 
 
 def _of_folder(
+    session: Session,
     source: Path,
     target: Path,
     rules: Any,
@@ -170,7 +171,8 @@ def _of_folder(
     beside: dict[str, Any],
 ) -> Any:
     from voxelvault.display.progress import Progress
-    from voxelvault.releasing.deidentify import Extras, release_as
+    from voxelvault.releasing.deidentify import Extras
+    from voxelvault.releasing.from_vault import deidentify_folder
     from voxelvault.releasing.originals import FolderOriginals
     from voxelvault.releasing.projects import using
 
@@ -178,12 +180,16 @@ def _of_folder(
         raise UsageError("there is no folder of that name to de-identify; check the path")
     if target.resolve().is_relative_to(source.resolve()) or source.resolve().is_relative_to(target.resolve()):
         raise UsageError("source and release must not lie within one another; choose another folder")
-    mine = using(project)
-    with Progress("look", shown=None) as looked:
-        originals = FolderOriginals(source, issuer, looked.advance)
-    with Progress("deidentify", len(originals)) as bar:
+    with ExitStack() as opened:
+        # A vault that is named gets the entry; the configuration's is not opened for what isn't its own.
+        vault = opened.enter_context(session.open()) if session.vault else None
+        resources = vault.resources if vault else None
+        mine = using(project, resources if project else None)
+        with Progress("look", shown=None) as looked:
+            originals = FolderOriginals(source, issuer, looked.advance)
+        bar = opened.enter_context(Progress("deidentify", len(originals)))
         extras = Extras(**beside, advance=bar.advance)
-        return release_as(originals, target, rules, mine, extras, **form)
+        return deidentify_folder(resources, originals, target, rules, mine, extras, **form)
 
 
 def _of_vault(
