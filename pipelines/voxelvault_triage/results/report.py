@@ -205,7 +205,7 @@ def _overall(
         source_images=_key(source, finding) if finding else None,
     )
     for reason in analysis.gated.reasons:
-        group[0].ContentSequence.append(_comment(reason.sentence))
+        group[0].ContentSequence.append(_comment(reason.sentence or reason.code))
     return group
 
 
@@ -288,9 +288,14 @@ def _type(
 
 
 def _word(code: str, meaning: str = "") -> CodedConcept:
-    """Return a word of ours as a code; a meaning has 64 characters at most (PS3.5 6.2, LO)."""
-    told = meaning or code
-    return CodedConcept(code, SCHEME, told if len(told) <= 64 else f"{told[:61]}...")
+    """Return a word of ours as a code.
+
+    A meaning has 64 characters at most (PS3.5 6.2, LO); some readers count bytes.
+    """
+    told = (meaning or code).encode()
+    if len(told) > 64:
+        told = told[:61].decode(errors="ignore").encode() + b"..."
+    return CodedConcept(code, SCHEME, told.decode())
 
 
 def _comment(sentence: str) -> hd.sr.TextContentItem:

@@ -81,7 +81,7 @@ def _several(source: Source, image: int) -> bool:
 
 def _spread(source: Source, mask: Mask, image: int) -> Mask:
     """Return a multi-frame image's share of the mask, in the order of its frames."""
-    frames = np.zeros((int(source.images[image].NumberOfFrames), *mask.shape[1:]), bool)
+    frames = np.zeros((int(source.images[image].get("NumberOfFrames") or 1), *mask.shape[1:]), bool)
     for slice_, (which, number) in enumerate(source.places):
         if which == image:
             frames[number - 1] |= mask[slice_]

@@ -6,15 +6,16 @@ commit, and runs again, finds its result there. A newer result says which report
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
 from voxelvault import Vault
-from voxelvault.errors import GeometryError, NoPixels, UnknownUID
+from voxelvault.errors import GeometryError, MissingExtra, NoPixels, UnknownUID, UsageError
 from voxelvault.series import Series
-from voxelvault_triage.model import Analysis
+from voxelvault_triage.model import Analysis, Finding
 from voxelvault_triage.results.reading import Recorded, reports
 from voxelvault_triage.results.source import Source, file_of, named_only, source_of
 from voxelvault_triage.results.uids import ResultUIDs
@@ -85,11 +86,12 @@ def write_results(
     Raises
     ------
     UsageError
-        The mask is not on the series' grid, the series is another study's, or a report to replace is
-        not there.
+        The mask is not on the series' grid, a number is none that a score or volume can have, the
+        series is another study's, or a report to replace is not there.
     PolicyDenied, AuditError, StorageError, CatalogError
         Nothing was written.
     """
+    _check(analysis.finding)
     known = reports(vault, analysis.study.study_id)
     uids, there = _place(ResultUIDs.of(analysis), known)
     if there is not None:
@@ -130,11 +132,16 @@ def _objects(
     previous: Sequence[Dataset],
 ) -> list[Dataset]:
     # highdicom takes a second to import: who only reads results does without.
-    from voxelvault_triage.results.key_image import key_image
-    from voxelvault_triage.results.report import report
-    from voxelvault_triage.results.segmentation import segmentations
+    try:
+        from voxelvault_triage.results.key_image import key_image
+        from voxelvault_triage.results.report import report
+        from voxelvault_triage.results.segmentation import segmentations
+    except ImportError as error:
+        raise MissingExtra("results need highdicom: pip install 'voxelvault[triage]'") from error
 
     source, comments = _source(series, analysis), [notice]
+    if not all(text.isascii() for text in _own_texts(analysis, words)):
+        source.identity.SpecificCharacterSet = "ISO_IR 192"
     masks: list[Dataset] = []
     try:
         masks = segmentations(analysis, source, uids, words, notice)
@@ -144,6 +151,22 @@ def _objects(
     made = [report(analysis, source, masks, uids, words, comments, previous), *masks]
     shown = key_image(analysis, series, source, uids, words, notice)
     return [*made, shown] if shown is not None else made
+
+
+def _check(finding: Finding | None) -> None:
+    """Refuse numbers that a model answers when it is broken."""
+    if finding is None:
+        return
+    shares = (finding.score, finding.threshold, finding.uncertainty, *finding.types.values())
+    if not (all(0 <= share <= 1 for share in shares) and 0 <= finding.volume_ml < math.inf):
+        raise UsageError("a score, threshold or volume is no number from 0 on, or a score is above 1")
+
+
+def _own_texts(analysis: Analysis, words: Vocabulary) -> list[str]:
+    """Return what a pipeline itself says in its objects."""
+    types = analysis.finding.types if analysis.finding else ()
+    reasons = [text for reason in analysis.gated.reasons for text in (reason.code, reason.sentence)]
+    return [analysis.pipeline, analysis.version, words.label, *types, *reasons]
 
 
 def _source(series: Series, analysis: Analysis) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import voxelvault as vv
 from voxelvault.dicom.read import Header
 from voxelvault.errors import UsageError
 from voxelvault.testing import synthetic
-from voxelvault_triage.model import Gated, Study
+from voxelvault_triage.model import Analysis, Finding, Gated, Reason, Study
 from voxelvault_triage.results import Written, read_result, read_results, write_results
 from voxelvault_triage.results.source import identity_of
 
@@ -167,6 +168,31 @@ def test_another_studys_series_is_refused(tmp_path: Path) -> None:
     ):
         write_results(vault, series, moved)
     assert vault.sql("select count(origin) from instances").fetchall() == [(0,)]
+
+
+@pytest.mark.parametrize("score", [float("nan"), -0.1, 1.5, float("inf")])
+def test_a_score_that_is_no_probability_is_refused(tmp_path: Path, score: float) -> None:
+    finding = Finding(score, 0.5, {}, np.zeros((0, 0, 0), bool), 0.0)
+    nowhere = Study("0" * 32, "0" * 32, "1.2", "c" * 64)
+    with pytest.raises(UsageError, match="above 1"):
+        write_results(None, None, Analysis(nowhere, "demo", "1", "", Gated("1.2"), finding))  # type: ignore[arg-type]
+
+
+def test_what_a_pipeline_says_is_written_whatever_the_sources_character_set(tmp_path: Path) -> None:
+    vault = filled(tmp_path, synthetic.ct_series(2, 16, 16))
+    said = (
+        Reason(
+            "schichtdicke-größer-als-erlaubt",
+            "Die Schichten sind dicker, als das Modell erlaubt: „größer 6 mm“.",
+        ),
+        Reason("short", ""),
+    )
+    analysis = replace(analysis_of(vault, fit=False), gated=Gated(None, reasons=said))
+    written = write_results(vault, None, analysis)
+    found = read_result(vault, analysis.study)
+    assert found is not None
+    assert found.reasons == (said[0], Reason("short", "short"))
+    assert not errors_of(file_of(vault, written.report), tmp_path)
 
 
 def test_a_mask_on_another_grid_is_refused(tmp_path: Path) -> None:
