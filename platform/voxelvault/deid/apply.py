@@ -182,9 +182,10 @@ class _Rewriter:
         creator: str | None,
         place: _Place,
     ) -> bool:
-        found = stored(element)
-        plan = self._plan((int(element.tag), found.vr, place.depth > 0, creator))
-        made = self._made(plan, found, source, place)
+        read = isinstance(element, RawDataElement)
+        vr = element.VR if read else stored(element).vr
+        plan = self._plan((int(element.tag), vr, place.depth > 0, creator))
+        made = self._made(plan, stored(element), source, place) if plan.handled else None
         if made is None:
             self._counts[Action.REMOVE] += 1
             return False
@@ -223,8 +224,6 @@ class _Rewriter:
     def _made(
         self, plan: _Plan, found: Stored, source: Dataset, place: _Place
     ) -> DataElement | RawDataElement | None:
-        if not plan.handled:
-            return None
         if plan.handled == "sequence":
             return self._sequence(plan, found, source, place)
         value = as_bytes(found, plan.vr)

@@ -11,9 +11,10 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 
 from voxelvault.dicom import charset
 from voxelvault.dicom.part10 import Dataset, Element, Part10
@@ -33,6 +34,7 @@ _ESCAPE = re.compile(
     rb"\\u(?P<json>[0-9A-Fa-f]{4})|&#(?:x(?P<hex>[0-9A-Fa-f]{1,6})|(?P<decimal>\d{1,7}));"
     rb"|(?P<bytes>(?:%[0-9A-Fa-f]{2}){2,}|(?:=[0-9A-F]{2}){2,})"
 )
+_WORD_MOST = 48
 _NOT_HEX = re.compile(rb"\\x|0x|[^0-9A-Fa-f]")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _PRINTABLE = bytes(range(32, 127)) + b"\t\r\n" + bytes(range(0xA0, 0x100))
@@ -129,14 +131,24 @@ def decoded(data: bytes) -> Iterator[tuple[str, bytes]]:
     Only what reads as text or starts a compressed stream is kept: any word of letters is base64
     of something.
     """
-    pieces = [piece for match in _BASE64.finditer(data) for piece in _from_base64(match[0])]
+    pieces = [piece for run in _BASE64.findall(data) for piece in _known(_from_base64, run)]
     if pieces:
         yield "base64", b"\0\0\n".join(pieces)
-    pieces = [piece for match in _HEX.finditer(data) for piece in _from_hex(match[0])]
+    pieces = [piece for run in _HEX.findall(data) for piece in _known(_from_hex, run)]
     if pieces:
         yield "hex", b"\0\0\n".join(pieces)
     if _ESCAPE.search(data):
         yield "escaped", _ESCAPE.sub(_unescaped, data)
+
+
+def _known(how: Callable[[bytes], Iterator[bytes]], run: bytes) -> Iterable[bytes]:
+    """Decode a run; of short ones, which are the words of every header, it is remembered."""
+    return _remembered(how, run) if len(run) <= _WORD_MOST else how(run)
+
+
+@lru_cache(maxsize=1 << 15)
+def _remembered(how: Callable[[bytes], Iterator[bytes]], run: bytes) -> tuple[bytes, ...]:
+    return tuple(how(run))
 
 
 def _unescaped(match: re.Match[bytes]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import blake2b
 
 from pydicom.uid import UID
@@ -14,8 +15,20 @@ from voxelvault.deid.k_anonymity import KAnonymity, quasi_identifiers
 from voxelvault.deid.profile import Profile
 from voxelvault.deid.receipt import Terms
 from voxelvault.deid.scratch import temporary
+from voxelvault.dicom.part10 import parse
 from voxelvault.dicom.read import Header
+from voxelvault.dicom.vr import tags_by_keyword
 from voxelvault.resources import Resources
+
+_CHARSET = 0x00080005
+_COUNTED = (
+    "SOPClassUID",
+    "PatientID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "Modality",
+    "BodyPartExamined",
+)
 
 
 class Tally:
@@ -30,6 +43,8 @@ class Tally:
     def __init__(self, chosen: Profile) -> None:
         self._columns = quasi_identifiers(chosen.options, chosen.kept_by_site())
         self._anonymity = KAnonymity(self._columns)
+        known = tags_by_keyword()
+        self._tags = [_CHARSET, *(known[name] for name in (*_COUNTED, *self._columns) if name in known)]
         self._classes: Counter[str] = Counter()
         self._modalities: Counter[str] = Counter()
         self._body_parts: Counter[str] = Counter()
@@ -47,6 +62,12 @@ class Tally:
             self._anonymity.add(patient, {name: header.get(name) for name in self._columns})
             self._modalities[str(header.get("Modality") or _NONE)] += 1
             self._body_parts[str(header.get("BodyPartExamined") or _NONE)] += 1
+
+    def add_file(self, data: bytes) -> None:
+        """Count a file, of which only what is counted is converted."""
+        part10 = parse(data)
+        few = {tag: part10.dataset[tag] for tag in self._tags if tag in part10.dataset}
+        self.add(Header.from_part10(replace(part10, dataset=few)))
 
     def facts(
         self, terms: Terms, *, refused: int, faces: str, pattern: str, media_type: str = "application/dicom"

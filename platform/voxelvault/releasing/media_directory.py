@@ -20,7 +20,6 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.fileset import DIRECTORY_RECORDERS
 from pydicom.filewriter import write_dataset
-from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from voxelvault.deid.scratch import temporary
@@ -110,15 +109,15 @@ class MediaDirectory:
         """
         source = dcmread(io.BytesIO(data), stop_before_pixels=True, force=True)
         self._every.update(f"{path}\0{source.SOPInstanceUID}\0".encode())
-        filled = _filled(source)
+        _fill(source)
         place: tuple[str, ...] = ()
         for kind, keyword in _LEVELS:
             # No key is empty: an empty one stands for the level above.
-            place += (f"={filled[keyword].value}",)
+            place += (f"={source[keyword].value}",)
             if self._rows.execute(_THERE, _padded(place)).fetchone() is None:
-                self._put(place, _encoded(kind, _described(kind, filled)))
+                self._put(place, _encoded(kind, _described(kind, source)))
         kind = record_type(str(source.SOPClassUID))
-        record = _described(kind, filled)
+        record = _described(kind, source)
         record.ReferencedFileID = path.split("/")
         record.ReferencedSOPClassUIDInFile = source.SOPClassUID
         record.ReferencedSOPInstanceUIDInFile = source.SOPInstanceUID
@@ -172,14 +171,11 @@ def record_type(sop_class: str) -> str:
     return next((kind for part, kind in _BY_KEYWORD if part in keyword), "IMAGE")
 
 
-def _filled(source: Dataset) -> Dataset:
-    """Return the data set with what records must have."""
-    filled = Dataset()
-    filled.update(source)
+def _fill(source: Dataset) -> None:
+    """Put into the data set what records must have."""
     for keyword, value in _UNSAID.items():
-        if keyword not in filled or filled[keyword].is_empty:
-            setattr(filled, keyword, value)
-    return filled
+        if keyword not in source or source[keyword].is_empty:
+            setattr(source, keyword, value)
 
 
 def _described(kind: str, filled: Dataset) -> Dataset:
@@ -206,10 +202,7 @@ def _encoded(kind: str, record: Dataset) -> bytes:
     record.DirectoryRecordType = kind
     out = DicomBytesIO()
     out.is_little_endian, out.is_implicit_VR = True, False
-    ordered = Dataset()
-    for tag in sorted(record.keys()):
-        ordered[Tag(tag)] = record[tag]
-    write_dataset(out, ordered)
+    write_dataset(out, record)
     data = out.getvalue()
     return _ITEM + pack("<I", len(data)) + data
 

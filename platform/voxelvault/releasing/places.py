@@ -23,8 +23,6 @@ from voxelvault.deid.card import RECEIPTS, Facts
 from voxelvault.deid.profile import Profile
 from voxelvault.deid.project_shelf import FolderShelf, SealedShelf, Shelf, projects_in, shelves_in
 from voxelvault.deid.receipt import Made, Receipt, issue, order
-from voxelvault.dicom.part10 import parse
-from voxelvault.dicom.read import Header
 from voxelvault.errors import IntegrityError, UsageError
 from voxelvault.files import replace_file
 from voxelvault.model import new_id
@@ -132,7 +130,7 @@ class FolderPlace:
         """Write directory, card and receipts; take the traces of the making away."""
         tally, directory = Tally(chosen), MediaDirectory()
         for path, data in self._files(progress):
-            tally.add(Header.from_part10(parse(data)))
+            tally.add_file(data)
             directory.add(path, data)
         told = tally.facts(progress.terms, refused=progress.refused, faces=faces, pattern=f"{FILES}/**")
         made = [
