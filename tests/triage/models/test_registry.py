@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles_made import SIDE, bundle
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import voxelvault
 from voxelvault.errors import IntegrityError, UsageError
@@ -64,6 +66,23 @@ def test_files_that_were_changed_are_not_run(vault: voxelvault.Vault) -> None:
     for use in (registry.verify, registry.open_model):
         with pytest.raises(IntegrityError, match="installed"):
             use(vault, about)  # type: ignore[operator]
+
+
+def test_a_signed_bundle_at_the_command_line(tmp_path: Path, run: Callable[..., Any]) -> None:
+    made, maker = bundle(), Ed25519PrivateKey.generate()
+    for name, data in made.files.items():
+        (tmp_path / "bundle" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "bundle" / name).write_bytes(data)
+    key, signature = tmp_path / "maker.pem", tmp_path / "bundle.sig"
+    key.write_bytes(maker.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    signature.write_bytes(maker.sign(made.manifest))
+    assert run("init", tmp_path / "vault").code == 0
+    words = ("--vault", tmp_path / "vault", "triage", "models", "install", tmp_path / "bundle")
+    assert run(*words, "--key", key).code == 2
+    assert run(*words, "--key", key, "--signature", signature, "--json").json["vouched"]["how"] == "signed"
+    (tmp_path / "bundle" / "docs" / "README.md").write_text("another card")
+    refused = run(*words, "--key", key, "--signature", signature)
+    assert "signature isn't this key's" in refused.err
 
 
 def test_at_the_command_line(tmp_path: Path, run: Callable[..., Any]) -> None:
