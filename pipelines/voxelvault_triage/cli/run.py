@@ -15,7 +15,7 @@ from voxelvault_triage.running.asked import DEFAULT, analysing
 @verb(
     "run",
     "voxelvault --vault ~/vault triage run --new",
-    "voxelvault --vault ~/vault triage run --study 1.2.840.113619.2.5 --pipeline geometry-check",
+    "voxelvault --vault ~/vault triage run --study 1.2.840.113619.2.5 --pipeline ct-geometry-check",
     "voxelvault --vault ~/vault triage run --cohort \"Modality = 'CT'\" --scheduler tls://scheduler:8786",
 )
 @click.option("--new", "everything", is_flag=True, help="Every study that was not analysed as it is now.")
