@@ -67,8 +67,7 @@ def create_tables(connection: Connection, tables: Mapping[str, Table], vault_id:
     """Make the tables of a new catalog, and fix how its files are written."""
     connection.execute("BEGIN")
     for table in tables.values():
-        columns = ", ".join(f"{quoted(name)} {sql_type}" for name, sql_type in table.columns.items())
-        connection.execute(f"CREATE TABLE {LAKE}.main.{quoted(table.name)} ({columns})")
+        connection.execute(create_table(table))
     set_digest(connection, first_digest(vault_id))
     connection.execute("COMMIT")
     for name, value in _OPTIONS.items():
@@ -77,6 +76,12 @@ def create_tables(connection: Connection, tables: Mapping[str, Table], vault_id:
         connection.execute(
             f"CALL {LAKE}.set_option('parquet_row_group_size', {_ROW_GROUP}, table_name => '{name}')"
         )
+
+
+def create_table(table: Table) -> str:
+    """Return the statement that makes a table."""
+    columns = ", ".join(f"{quoted(name)} {sql_type}" for name, sql_type in table.columns.items())
+    return f"CREATE TABLE {LAKE}.main.{quoted(table.name)} ({columns})"
 
 
 def set_digest(connection: Connection, digest: str) -> None:
@@ -184,6 +189,7 @@ __all__ = [
     "columns",
     "compactions",
     "copy_source",
+    "create_table",
     "create_tables",
     "data_files",
     "expirations",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from math import inf
@@ -18,6 +18,7 @@ from voxelvault.catalog.ducklake_sql import (
     LAKE,
     columns,
     compactions,
+    create_table,
     data_files,
     expirations,
     head,
@@ -126,16 +127,18 @@ class DuckLakeLease:
             self._begun = True
 
     def add_columns(self) -> None:
-        """Add the columns that the schema has and the file lacks."""
+        """Add the tables and columns that the schema has and the file lacks."""
         have = {(table, column.lower()) for table, column in columns(self._connection)}
+        there = {table for table, _ in have}
         missing = [
-            f"ALTER TABLE {LAKE}.main.{quoted(table.name)} ADD COLUMN {quoted(column)} {sql_type}"
+            create_table(table)
+            if table.name not in there
+            else f"ALTER TABLE {LAKE}.main.{quoted(table.name)} ADD COLUMN {quoted(column)} {sql_type}"
             for table in self._tables.values()
-            for column, sql_type in table.columns.items()
-            if (table.name, column.lower()) not in have
+            for column, sql_type in _lacking(table, have)
         ]
         if missing:
-            self.transaction(lambda: [self._connection.execute(sql) for sql in missing])
+            self.transaction(lambda: [self._connection.execute(sql) for sql in dict.fromkeys(missing)])
 
     def compact(self, grace: float) -> None:
         """Rewrite what has deleted rows, join small files, forget states older than the grace period."""
@@ -181,6 +184,13 @@ class DuckLakeLease:
             except BaseException:
                 self.let_go()
                 raise
+
+
+def _lacking(table: Table, have: Set[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield the columns of a table that are not there, with their SQL types."""
+    for column, sql_type in table.columns.items():
+        if (table.name, column.lower()) not in have:
+            yield column, sql_type
 
 
 def sweep(
