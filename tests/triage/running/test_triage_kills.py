@@ -27,13 +27,13 @@ STUDIES = 24
 def start(path: Path) -> subprocess.Popen[bytes]:
     here = Path(__file__).parent
     paths = os.pathsep.join([str(here), *filter(None, sys.path)])
-    log = (path.parent / "watcher.log").open("ab")
-    return subprocess.Popen(
-        [sys.executable, str(here / "watch_child.py"), str(path)],
-        env={**os.environ, "PYTHONPATH": paths},
-        stdout=log,
-        stderr=log,
-    )
+    with (path.parent / "watcher.log").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, str(here / "watch_child.py"), str(path)],
+            env={**os.environ, "PYTHONPATH": paths},
+            stdout=log,
+            stderr=log,
+        )
 
 
 def victims(watcher: subprocess.Popen[bytes]) -> dict[str, list[int]]:
