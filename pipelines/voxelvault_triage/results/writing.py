@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 from pydicom.dataset import Dataset
 
@@ -51,6 +52,33 @@ class Written:
         return (self.report, *self.segmentations, *([self.key_image] if self.key_image else []))
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The objects of a first result of a study, as files: made wherever the series is open, also in a worker.
+
+    Parameters
+    ----------
+    files : tuple of bytes
+        DICOM Part 10.
+    kinds : tuple of str
+        Modality of each; the report's comes first.
+    """
+
+    files: tuple[bytes, ...] = field(repr=False)
+    kinds: tuple[str, ...] = ()
+
+
+def make_results(
+    series: Series, analysis: Analysis, *, demonstration: bool = True, vocabulary: Vocabulary | None = None
+) -> Made:
+    """Make the objects of an analysis, for a study in which there is no result yet; nothing is written.
+
+    Parameters are those of `write_results`, which takes what this returns.
+    """
+    _check(analysis.finding)
+    return _made(series, analysis, ResultUIDs.of(analysis), vocabulary, demonstration, ())
+
+
 def write_results(
     vault: Vault,
     series: Series | None,
@@ -59,6 +87,7 @@ def write_results(
     *,
     demonstration: bool = True,
     vocabulary: Vocabulary | None = None,
+    made: Made | None = None,
 ) -> Written:
     """Write the result of an analysis into its study.
 
@@ -77,6 +106,8 @@ def write_results(
         A demonstration model made it: every object says so.
     vocabulary : Vocabulary, optional
         How it is coded; by default the pipeline's.
+    made : Made, optional
+        As `make_results` made it elsewhere; made anew where there is a result already.
 
     Returns
     -------
@@ -92,20 +123,44 @@ def write_results(
         Nothing was written.
     """
     _check(analysis.finding)
-    known = reports(vault, analysis.study.study_id)
+    # Nothing of a patient is read, and logged, where there is nothing yet.
+    known = reports(vault, analysis.study.study_id) if _any(vault, analysis.study.study_id) else []
     uids, there = _place(ResultUIDs.of(analysis), known)
     if there is not None:
         return _found(vault, there, uids)
     previous = _replaced(known, analysis.pipeline, supersedes)
+    if made is None or known:
+        with _at_hand(vault, series, analysis.study.study_id) as opened:
+            made = _made(opened, analysis, uids, vocabulary, demonstration, previous)
+    stored = vault.store(list(made.files), analysis.study.study_id, origin=analysis.pipeline)
+    return _written(made.kinds, stored.instance_ids, new=True)
+
+
+def _any(vault: Vault, study_id: str) -> bool:
+    """Tell whether pipelines wrote something into a study."""
+    found = vault.resources.catalog.query(
+        "select 1 from instances where study_id = $study and origin is not null limit 1", {"study": study_id}
+    )
+    return bool(found.num_rows)
+
+
+def _at_hand(vault: Vault, series: Series | None, study_id: str) -> AbstractContextManager[Series]:
+    """Return the series to name, left open where it is the caller's."""
+    return _opened(vault, study_id) if series is None else nullcontext(series)
+
+
+def _made(
+    series: Series,
+    analysis: Analysis,
+    uids: ResultUIDs,
+    vocabulary: Vocabulary | None,
+    demonstration: bool,
+    previous: Sequence[Dataset],
+) -> Made:
     words = vocabulary or vocabulary_of(analysis.pipeline)
     notice = NOTICE if demonstration else SITE_NOTICE
-    if series is not None:
-        made = _objects(series, analysis, uids, words, notice, previous)
-    else:
-        with _opened(vault, analysis.study.study_id) as opened:
-            made = _objects(opened, analysis, uids, words, notice, previous)
-    stored = vault.store([file_of(one) for one in made], analysis.study.study_id, origin=analysis.pipeline)
-    return _written(made, stored.instance_ids, new=True)
+    objects = _objects(series, analysis, uids, words, notice, previous)
+    return Made(tuple(file_of(one) for one in objects), tuple(str(one.Modality) for one in objects))
 
 
 def _place(uids: ResultUIDs, known: Sequence[Recorded]) -> tuple[ResultUIDs, Recorded | None]:
@@ -213,12 +268,11 @@ def _found(vault: Vault, there: Recorded, uids: ResultUIDs) -> Written:
     return Written(there.instance_id, masks, ids.get(uids.instance("SC")), new=False)
 
 
-def _written(made: Sequence[Dataset], ids: Sequence[str], *, new: bool) -> Written:
-    kinds = [str(one.Modality) for one in made]
+def _written(kinds: Sequence[str], ids: Sequence[str], *, new: bool) -> Written:
     by_kind = list(zip(kinds, ids, strict=True))
     masks = tuple(instance_id for kind, instance_id in by_kind if kind == "SEG")
     shown = next((instance_id for kind, instance_id in by_kind if kind == "OT"), None)
     return Written(ids[0], masks, shown, new)
 
 
-__all__ = ["Written", "write_results"]
+__all__ = ["Made", "Written", "make_results", "write_results"]

@@ -10,14 +10,12 @@ from voxelvault.crew import Unit
 from voxelvault.errors import UnknownUID
 from voxelvault.reading.many import OpenedMany, open_many
 from voxelvault.series import Series, series_of
-from voxelvault_triage.model import Analysis, Finding, Gated, Study
+from voxelvault_triage.model import Analysis, Gated, Study
 from voxelvault_triage.pipeline import Pipeline
 from voxelvault_triage.results.writing import write_results
-from voxelvault_triage.running.order import Answer, Loadable, Order
+from voxelvault_triage.running.order import About, Answer, Loadable, Order
 from voxelvault_triage.running.worker import analyse
 from voxelvault_triage.studies import read_studies
-from voxelvault_triage.worklist import store
-from voxelvault_triage.worklist.states import Priority
 from voxelvault_triage.worklist.store import Task
 
 
@@ -99,7 +97,13 @@ def _series_id(vault: Vault, study: Study, gated: Gated) -> str:
 
 
 def unit_of(
-    hand: InHand, pipeline: Pipeline, model: Loadable | None, seconds: float | None, *, carry: bool
+    hand: InHand,
+    pipeline: Pipeline,
+    model: Loadable | None,
+    seconds: float | None,
+    *,
+    carry: bool,
+    demonstration: bool,
 ) -> Unit:
     """Return an attempt at a study: what its worker gets, with the packs that it may read."""
     if hand.opened is None:
@@ -107,7 +111,7 @@ def unit_of(
     order = Order(
         pipeline,
         hand.opened.series(hand.opened.series_ids[0]),
-        hand.gated.stack,
+        About(hand.study, hand.gated, hand.seconds, demonstration),
         model.digest if model else "",
         model if carry else None,
         seconds,
@@ -115,27 +119,25 @@ def unit_of(
     return Unit(f"triage-{pipeline.name}", analyse, order, packs=hand.opened.pack_rows())
 
 
-def conclude(
+def written(
     vault: Vault, pipeline: Pipeline, model: str, hand: InHand, answer: Answer | None, *, demonstration: bool
-) -> Priority:
-    """Write the result into the study, complete the analysis and rank the study; return its priority.
+) -> Analysis:
+    """Write the result into the study; return what is to be entered in the list.
 
     Killed anywhere in it and done again, there is one result: it has the same UIDs.
 
     Raises
     ------
-    UsageError
-        The analysis is not in hand any more.
     VoxelVaultError
         As `write_results`.
     """
-    finding: Finding | None = answer.finding if answer else None
-    seconds = {**hand.seconds, **(answer.seconds if answer else {})}
-    analysis = Analysis(hand.study, pipeline.name, pipeline.version, model, hand.gated, finding, seconds)
+    finding, made, seconds = (answer.finding, answer.made, answer.seconds) if answer else (None, None, {})
+    times = {**hand.seconds, **seconds}
+    analysis = Analysis(hand.study, pipeline.name, pipeline.version, model, hand.gated, finding, times)
     if hand.opened is not None and answer is not None:
         hand.opened.handle.count(answer.frames, answer.nbytes)
-    write_results(vault, _series(vault, hand), analysis, demonstration=demonstration)
-    return store.complete(vault, hand.task, analysis, hand.series_id)
+    write_results(vault, _series(vault, hand), analysis, demonstration=demonstration, made=made)
+    return analysis
 
 
 def _series(vault: Vault, hand: InHand) -> Series | None:
@@ -144,4 +146,4 @@ def _series(vault: Vault, hand: InHand) -> Series | None:
     return series_of(vault.resources, hand.opened, hand.opened.series_ids[0])
 
 
-__all__ = ["InHand", "conclude", "current", "take_in_hand", "unit_of"]
+__all__ = ["InHand", "current", "take_in_hand", "unit_of", "written"]

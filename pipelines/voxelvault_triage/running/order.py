@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from voxelvault.reading.sources import SeriesSource
-from voxelvault_triage.model import Finding
+from voxelvault_triage.model import Finding, Gated, Study
 from voxelvault_triage.pipeline import Model, Pipeline
+from voxelvault_triage.results.writing import Made
 
 
 class Loadable(Protocol):
@@ -23,6 +24,28 @@ class Loadable(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class About:
+    """What the objects of a result say beside the finding; they are made in the worker.
+
+    Parameters
+    ----------
+    study : Study
+        What is analysed.
+    gated : Gated
+        What the gate said.
+    seconds : mapping of str to float
+        By step, so far.
+    demonstration : bool
+        Every object says that a demonstration model made it.
+    """
+
+    study: Study = field(repr=False)
+    gated: Gated = field(repr=False)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    demonstration: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """One study for a worker.
 
@@ -32,8 +55,8 @@ class Order:
         Its steps `prepare` and `infer` are done there.
     source : SeriesSource
         The series to analyse; its packs are lent along.
-    stack : int
-        Which volume.
+    about : About
+        For the objects of the result.
     model : str
         Digest; empty where the pipeline has none.
     carried : Loadable or None
@@ -44,7 +67,7 @@ class Order:
 
     pipeline: Pipeline = field(repr=False)
     source: SeriesSource = field(repr=False)
-    stack: int
+    about: About = field(repr=False)
     model: str
     carried: Loadable | None = field(default=None, repr=False)
     seconds: float | None = None
@@ -58,17 +81,20 @@ class Answer:
     ----------
     finding : Finding or None
         None where it failed.
+    made : Made or None
+        The objects of the result.
     failure : str
         Name of the error's class where it failed, its message where it is one of ours; else empty.
     lacks_model : bool
         The worker has not got the model: send it along.
     seconds : mapping of str to float
-        ``prepare`` and ``infer``.
+        ``prepare``, ``infer`` and ``objects``.
     frames, nbytes : int
         What was read, for the log.
     """
 
     finding: Finding | None = field(default=None, repr=False)
+    made: Made | None = field(default=None, repr=False)
     failure: str = ""
     lacks_model: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -6,6 +6,7 @@ What the vault itself raises when even that can't be entered ends the run; the n
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -17,13 +18,15 @@ from voxelvault.crew import Crew, Done, Unit
 from voxelvault.errors import UsageError, VoxelVaultError
 from voxelvault_triage.model import Reason
 from voxelvault_triage.pipeline import Pipeline
-from voxelvault_triage.running.one import InHand, conclude, current, take_in_hand, unit_of
+from voxelvault_triage.running.one import InHand, current, take_in_hand, unit_of, written
 from voxelvault_triage.running.order import Answer, Loadable
 from voxelvault_triage.worklist import store
 from voxelvault_triage.worklist.states import Priority
-from voxelvault_triage.worklist.store import SUPERSEDED, Task
+from voxelvault_triage.worklist.store import SUPERSEDED, Ended, Task
 
 LOST = Reason("worker-lost", "Each worker that tried it died, or took longer than it may.")
+TOGETHER, LONGEST = 4, 1.0
+"""Finished analyses that are entered together, and seconds that one waits for others."""
 _NO_STOP: Callable[[], bool] = lambda: False  # noqa: E731
 
 
@@ -98,6 +101,8 @@ class Runner:
         self._again: deque[InHand] = deque()
         self._under_way: dict[int, InHand] = {}
         self._carriers = 0
+        self._ended: list[Ended] = []
+        self._since = 0.0
 
     @property
     def digest(self) -> str:
@@ -123,10 +128,14 @@ class Runner:
         self._again += self._under_way.values()
         self._under_way.clear()
         self._carriers = crew.hands
-        while not stop() and self._waiting(crew):
-            for done in crew.run(self._makers(crew, stop), stop):
-                hand = self._under_way.pop(done.number)
-                self._isolated(hand.task, partial(self._after, hand, done), hand)
+        try:
+            while not stop() and self._waiting(crew):
+                for done in crew.run(self._makers(crew, stop), partial(self._tick, stop)):
+                    hand = self._under_way.pop(done.number)
+                    self._isolated(hand.task, partial(self._after, hand, done), hand)
+                self._enter()
+        finally:
+            self._enter()
 
     def give_back(self) -> None:
         """Let go of what is in hand; the next runner takes it over."""
@@ -178,7 +187,14 @@ class Runner:
     def _unit(self, hand: InHand) -> Unit:
         carry = self._model is not None and (hand.send_model or self._carriers > 0)
         self._carriers -= carry
-        return unit_of(hand, self._pipeline, self._model, self._limits.seconds, carry=carry)
+        return unit_of(
+            hand,
+            self._pipeline,
+            self._model,
+            self._limits.seconds,
+            carry=carry,
+            demonstration=self._demonstration,
+        )
 
     def _after(self, hand: InHand, done: Done) -> None:
         if done.lost:
@@ -195,11 +211,27 @@ class Runner:
             self._conclude(hand, answer)
 
     def _conclude(self, hand: InHand, answer: Answer | None) -> None:
-        priority = conclude(
+        analysis = written(
             self._vault, self._pipeline, self.digest, hand, answer, demonstration=self._demonstration
         )
         hand.close()
-        self.report.ranked[priority] = self.report.ranked.get(priority, 0) + 1
+        self._ended.append(Ended(hand.task, analysis, hand.series_id))
+        self._since = self._since or time.monotonic()
+
+    def _tick(self, stop: Callable[[], bool]) -> bool:
+        """Enter in the list what has waited for others; asked about once a second."""
+        if self._ended and (len(self._ended) >= TOGETHER or time.monotonic() - self._since > LONGEST):
+            self._enter()
+        return stop()
+
+    def _enter(self) -> None:
+        """Enter finished analyses in the list, several in one commit."""
+        ended, self._ended, self._since = self._ended, [], 0.0
+        ranked = store.complete(self._vault, ended) if ended else {}
+        for priority in ranked.values():
+            self.report.ranked[priority] = self.report.ranked.get(priority, 0) + 1
+        if gone := len(ended) - len(ranked):
+            self.report.given_up["gone"] = self.report.given_up.get("gone", 0) + gone
 
     def _give_up(self, task: Task, why: Reason, hand: InHand | None = None) -> None:
         if hand is not None:

@@ -1,4 +1,4 @@
-"""What a worker does for one study: the series opened under its grant, prepared, and the model run.
+"""What a worker does for one study: open the series under its grant, prepare it, run the model, make objects.
 
 Nothing is raised here: one bad study is an answer like any other, and the queue goes on.
 """
@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 
 from voxelvault.crew import Bench
 from voxelvault.errors import VoxelVaultError
 from voxelvault.reading.lending import OpenLoan
-from voxelvault.series import series_on
+from voxelvault.series import Series, series_on
+from voxelvault_triage.model import Analysis, Finding
 from voxelvault_triage.pipeline import Model
+from voxelvault_triage.results.writing import Made, make_results
 from voxelvault_triage.running.alarm import limited
 from voxelvault_triage.running.order import Answer, Order
 
@@ -43,12 +47,31 @@ def _answer(loan: OpenLoan, order: Order) -> Answer:
         model = _model(order)
         if order.model and model is None:
             return Answer(lacks_model=True)
-        frames, size, began = loan.frames, loan.bytes, time.perf_counter()
-        prepared = order.pipeline.prepare(series_on(loan, order.source), order.stack)
-        ready = time.perf_counter()
-        finding = order.pipeline.infer(prepared, model)
-        seconds = {"prepare": ready - began, "infer": time.perf_counter() - ready}
-        return Answer(finding, "", False, seconds, loan.frames - frames, loan.bytes - size)
+        frames, size = loan.frames, loan.bytes
+        series, seconds = series_on(loan, order.source), dict(order.about.seconds)
+        with _timed(seconds, "prepare"):
+            prepared = order.pipeline.prepare(series, order.about.gated.stack)
+        with _timed(seconds, "infer"):
+            finding = order.pipeline.infer(prepared, model)
+        del prepared
+        with _timed(seconds, "objects"):
+            made = _made(series, order, finding, seconds)
+        return Answer(finding, made, "", False, seconds, loan.frames - frames, loan.bytes - size)
+
+
+def _made(series: Series, order: Order, finding: Finding, seconds: Mapping[str, float]) -> Made:
+    about, pipeline = order.about, order.pipeline
+    analysis = Analysis(
+        about.study, pipeline.name, pipeline.version, order.model, about.gated, finding, seconds
+    )
+    return make_results(series, analysis, demonstration=about.demonstration)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds[step] = time.perf_counter() - began
 
 
 def _model(order: Order) -> Model | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -186,33 +186,64 @@ def start(vault: Vault, task_ids: Sequence[str]) -> list[Task]:
     return started
 
 
-def complete(vault: Vault, task: Task, analysis: Analysis, series_id: str | None) -> Priority:
-    """Complete an analysis and rank its study; return the priority.
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An analysis that has a result.
 
-    Raises
-    ------
-    UsageError
-        It is not in hand under this Transaction UID; nothing was changed.
+    Parameters
+    ----------
+    task : Task
+        In hand.
+    analysis : Analysis
+        What was found.
+    series_id : str or None
+        Opaque id of the series that was analysed.
     """
-    finding, reasons = analysis.finding, analysis.gated.reasons
+
+    task: Task
+    analysis: Analysis
+    series_id: str | None = None
+
+
+def complete(vault: Vault, ended: Sequence[Ended]) -> dict[str, Priority]:
+    """Complete analyses and rank their studies, all in one commit.
+
+    Returns
+    -------
+    dict of str to Priority
+        By task's id. What is not in hand any more under its Transaction UID is left out, unchanged.
+    """
+    done: dict[str, Priority] = {}
+
+    def decide(query: Query) -> list[Step]:
+        rows = _rows(query, [one.task.task_id for one in ended])
+        steps: list[Step] = []
+        for one in ended:
+            try:
+                row = _in_hand(rows, one.task, TaskState.COMPLETED)
+            except UsageError:
+                continue
+            done[one.task.task_id] = priority = PRIORITIES[one.analysis.verdict]
+            steps += [_completed(one), *_ranked(query, row, priority)]
+        return steps
+
+    record(vault.resources, decide)
+    return done
+
+
+def _completed(one: Ended) -> Step:
+    finding, reasons = one.analysis.finding, one.analysis.gated.reasons
     values: Row = {
-        "task_id": task.task_id,
-        "series_id": series_id,
+        "task_id": one.task.task_id,
+        "series_id": one.series_id,
         "ended": now(),
-        "verdict": str(analysis.verdict),
+        "verdict": str(one.analysis.verdict),
         "reasons": [reason.code for reason in reasons],
         "reason": " ".join(reason.sentence for reason in reasons) or None,
     }
     if finding is not None:
         values |= {name: float(getattr(finding, name)) for name in ("score", "threshold", "volume_ml")}
-    priority = PRIORITIES[analysis.verdict]
-
-    def decide(query: Query) -> list[Step]:
-        row = _in_hand(query, task, TaskState.COMPLETED)
-        return [Step(Kind.TASK_COMPLETED, values), *_ranked(query, row, priority)]
-
-    record(vault.resources, decide)
-    return priority
+    return Step(Kind.TASK_COMPLETED, values)
 
 
 def give_up(vault: Vault, task: Task, why: Reason, *, again: bool) -> str | None:
@@ -225,7 +256,7 @@ def give_up(vault: Vault, task: Task, why: Reason, *, again: bool) -> str | None
     """
 
     def decide(query: Query) -> list[Step]:
-        row = _in_hand(query, task, TaskState.CANCELED)
+        row = _in_hand(_rows(query, [task.task_id]), task, TaskState.CANCELED)
         steps = [_canceled(task.task_id, why)]
         if again and not row["superseded"]:
             return [*steps, *_retried(row, row["attempt"] + 1)]
@@ -274,11 +305,15 @@ def _retried(row: Row, attempt: int) -> list[Step]:
     return [Step(Kind.TASK_SUPERSEDED, {"task_id": row["task_id"]}), Step(Kind.TASK_SCHEDULED, values)]
 
 
-def _in_hand(query: Query, task: Task, then: TaskState) -> Row:
-    rows = query("select * from tasks where task_id = $id", {"id": task.task_id}).to_pylist()
-    if not rows:
+def _rows(query: Query, task_ids: Sequence[str]) -> dict[str, Row]:
+    rows = query("select * from tasks where task_id in (select unnest($ids))", {"ids": list(task_ids)})
+    return {row["task_id"]: row for row in rows.to_pylist()}
+
+
+def _in_hand(rows: Mapping[str, Row], task: Task, then: TaskState) -> Row:
+    if task.task_id not in rows:
         raise UsageError("this analysis is not in the vault any more: its study was removed")
-    row: Row = rows[0]
+    row = rows[task.task_id]
     require_task(row["state"], then, row["transaction_uid"], task.transaction_uid)
     return row
 
@@ -366,6 +401,7 @@ def _item(query: Query, item_id: str) -> Row:
 
 
 __all__ = [
+    "Ended",
     "Task",
     "Wanted",
     "claim",

@@ -72,6 +72,10 @@ def shown(vault: vv.Vault, **more: Any) -> list[Item]:
     return listing(vault, now(), **more)
 
 
+def completed(vault: vv.Vault, task: Task, found: Analysis) -> dict[str, Priority]:
+    return store.complete(vault, [store.Ended(task, found)])
+
+
 def later(study: Study, content: str = "11" * 32) -> Study:
     return Study(study.study_id, study.subject_id, study.StudyInstanceUID, content)
 
@@ -88,7 +92,7 @@ def test_a_study_is_listed_at_once_and_ranked_by_its_result(vault: vv.Vault) -> 
     )
     assert [prior.StudyInstanceUID for prior in item.priors] == [other.StudyInstanceUID]
     task = started(vault, other)
-    assert store.complete(vault, task, analysis(other, 0.9), None) is Priority.HIGH
+    assert completed(vault, task, analysis(other, 0.9)) == {task.task_id: Priority.HIGH}
     first, second = shown(vault)
     assert (first.study_id, first.score, first.volume_ml, second.study_id) == (
         other.study_id,
@@ -101,7 +105,7 @@ def test_a_study_is_listed_at_once_and_ranked_by_its_result(vault: vv.Vault) -> 
 
 def test_not_analysed_is_a_result_with_its_reason(vault: vv.Vault) -> None:
     one, _ = studies(vault)
-    store.complete(vault, started(vault, one), analysis(one, None), None)
+    completed(vault, started(vault, one), analysis(one, None))
     (item,) = shown(vault)
     assert (item.task_state, item.verdict, item.reason) == ("COMPLETED", "not-analysed", "Too thick.")
     assert item.priority is Priority.MEDIUM
@@ -116,7 +120,7 @@ def test_once_for_a_content_a_pipeline_and_a_model(vault: vv.Vault) -> None:
 
 def test_later_images_bring_a_read_study_back(vault: vv.Vault) -> None:
     one, _ = studies(vault)
-    store.complete(vault, started(vault, one), analysis(one, 0.1), None)
+    completed(vault, started(vault, one), analysis(one, 0.1))
     (item,) = shown(vault)
     store.claim(vault, item.item_id)
     store.finish(vault, item.item_id)
@@ -138,7 +142,7 @@ def test_a_result_that_comes_too_late_ranks_nothing(vault: vv.Vault) -> None:
     one, _ = studies(vault)
     task = started(vault, one)
     scheduled(vault, later(one))
-    store.complete(vault, task, analysis(one, 0.9), None)
+    completed(vault, task, analysis(one, 0.9))
     (item,) = shown(vault)
     assert (item.priority, item.verdict) == (Priority.MEDIUM, None)
 
@@ -157,7 +161,7 @@ def test_attempts_end_and_a_reader_decides(vault: vv.Vault) -> None:
     store.override(vault, item.item_id, Priority.LOW, "seen before")
     assert scheduled(vault, one) == []
     again = started(vault, one, again=True)
-    store.complete(vault, again, analysis(one, 0.9), None)
+    completed(vault, again, analysis(one, 0.9))
     (item,) = shown(vault)
     assert (item.priority, item.overridden, item.verdict) == (Priority.LOW, True, "positive")
 
@@ -166,8 +170,9 @@ def test_what_a_dead_runner_had_in_hand_is_scheduled_again(vault: vv.Vault) -> N
     one, _ = studies(vault)
     task = started(vault, one)
     assert (store.take_over(vault, NAME), store.take_over(vault, NAME)) == (1, 0)
+    assert completed(vault, task, analysis(one, 0.9)) == {}
     with pytest.raises(UsageError, match="can't become"):
-        store.complete(vault, task, analysis(one, 0.9), None)
+        store.give_up(vault, task, Reason("failed", "It failed."), again=True)
     (item,) = shown(vault)
     assert item.state == "waiting"
 
@@ -183,7 +188,7 @@ def test_find_wants_one(vault: vv.Vault) -> None:
 
 def test_the_command_shows_claims_and_completes(vault: vv.Vault, run: Callable[..., Any]) -> None:
     one, _ = studies(vault)
-    store.complete(vault, started(vault, one), analysis(one, 0.9), None)
+    completed(vault, started(vault, one), analysis(one, 0.9))
     words = ("--vault", vault.path, "triage", "worklist")
     found = run(*words, "--json")
     assert found.code == 0
