@@ -34,6 +34,7 @@ def command(
     templates: Path | None,
     studies: int,
     head: Path | None,
+    note: bool,
     implants: int,
 ) -> None:
     """Evaluate a model on a shifted set of synthetic head CTs, with the brightness rule beside it.
@@ -44,6 +45,7 @@ def command(
         from voxelvault_triage.training import evaluate
         from voxelvault_triage.training.dataset import plans
         from voxelvault_triage.training.export import runner
+        from voxelvault_triage.training.making import note_figures
         from voxelvault_triage.training.making import studies as made
     except ImportError:
         raise MissingExtra("evaluation needs PyTorch and MONAI: pip install 'voxelvault[triage]'") from None
@@ -58,6 +60,8 @@ def command(
 
         found["held_out"] = evaluate.held_out(host(*read_head(head)), run, operating, implants)
         lines += evaluate.held_out_lines(found["held_out"])
+    if note:
+        note_figures(bundle or shipped(), lines[1:])
     emit(found, lines, as_json)
 
 

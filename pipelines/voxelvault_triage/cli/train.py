@@ -27,6 +27,10 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--validation", type=click.IntRange(4), default=80, show_default=True, help="To calibrate on.")
 @click.option("--steps", type=click.IntRange(1), default=2000, show_default=True, help="Of the optimiser.")
 @click.option("--planes", type=click.IntRange(2), default=12, show_default=True, help="In a step.")
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), default=2e-3, show_default=True, help="Highest."
+)
+@click.option("--start", type=_FOLDER, help="Begin with the weights of an earlier run: its --out.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The same gives the same.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the processor.")
 @click.option("--tensorboard", is_flag=True, help="Write losses for TensorBoard too.")
@@ -39,6 +43,8 @@ def command(
     validation: int,
     steps: int,
     planes: int,
+    rate: float,
+    start: Path | None,
     seed: int,
     threads: int,
     tensorboard: bool,
@@ -57,13 +63,11 @@ def command(
         raise MissingExtra("training needs PyTorch and MONAI: pip install 'voxelvault[triage]'") from None
     torch.set_num_threads(threads)
     asked = f"--studies {studies} --validation {validation} --steps {steps} --planes {planes} --seed {seed}"
+    asked += f" --rate {rate:g}" + (" --start first" if start else "")
     head = " --templates ../shared/data/templates" if templates else ""
-    made = make(
-        Order(
-            cache, out, templates, studies, validation, Settings(steps=steps, planes=planes, seed=seed),
-            tensorboard, f"voxelvault triage train{head} --cache studies --out run {asked}",
-        )
-    )  # fmt: skip
+    settings = Settings(steps=steps, planes=planes, rate=rate, seed=seed)
+    said = f"voxelvault triage train{head} --cache studies --out run {asked}"
+    made = make(Order(cache, out, templates, studies, validation, settings, start, tensorboard, said))
     own = made.metadata["voxelvault"]
     seen = own["training"]["validation"]
     document = {"bundle": str(made.bundle), "threshold": own["threshold"], "validation": seen}

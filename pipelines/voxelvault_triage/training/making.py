@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ class Order:
         How many of each.
     settings : Settings
         Of the training.
+    start : Path, optional
+        Folder of an earlier run, whose weights it starts with.
     tensorboard : bool
         Also write losses for TensorBoard, into the folder of the checkpoint.
     command : str
@@ -44,6 +47,7 @@ class Order:
     studies: int = 240
     validation: int = 80
     settings: Settings = field(default_factory=Settings)
+    start: Path | None = None
     tensorboard: bool = False
     command: str = ""
 
@@ -67,7 +71,7 @@ def make(order: Order) -> Made:
             for name, value in losses.items():
                 board(f"loss/{name}", value, step)
 
-        net, seconds = train(samples, order.settings, order.out, told)
+        net, seconds = train(samples, order.settings, order.out, told, order.start)
     graph = to_onnx(net)
     scored = evaluate.score(studies(validation, order.cache, order.templates), runner(graph))
     operating = evaluate.choose(scored)
@@ -123,6 +127,13 @@ class _Board:
     def __exit__(self, *_: object) -> None:
         if self.writer:
             self.writer.close()
+
+
+def note_figures(bundle: Path, lines: Sequence[str]) -> None:
+    """Write what was found on the shifted set into a bundle's card; its digest changes with it."""
+    said = json.loads((bundle / "configs/metadata.json").read_bytes())
+    figures = ["```text", *lines, "```"]
+    (bundle / "docs/README.md").write_text(card(said, figures), encoding="utf-8")
 
 
 def card(said: dict[str, Any], tested: Iterable[str] = ()) -> str:

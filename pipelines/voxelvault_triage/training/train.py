@@ -81,7 +81,7 @@ class _State:
 
 
 def train(
-    samples: Sequence[Sample], settings: Settings, folder: Path, report: Report
+    samples: Sequence[Sample], settings: Settings, folder: Path, report: Report, start: Path | None = None
 ) -> tuple[nn.Module, float]:
     """Train a network, or go on with one; return it with averaged weights, and the seconds it took in all.
 
@@ -95,20 +95,23 @@ def train(
         Where `checkpoint.pt` is kept; training goes on from it if it is there.
     report : callable
         Told the step and the losses after each step.
+    start : Path, optional
+        Folder of an earlier run, whose averaged weights are the first ones here.
 
     Raises
     ------
     UsageError
-        The checkpoint there was made with other settings.
+        The checkpoint there was made with other settings, or `start` holds none.
     """
     # The seed of the process isn't touched for longer than it takes to draw the first weights.
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         net = HemorrhageNet(settings.features)
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    spent = _begin(net, start) if start else 0.0
     mean = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(settings.average))  # type: ignore[no-untyped-call]
     optimiser = torch.optim.AdamW(net.parameters(), lr=settings.rate, weight_decay=1e-3)
-    state = _State(net, mean, optimiser)
+    state = _State(net, mean, optimiser, seconds=spent)
     folder.mkdir(parents=True, exist_ok=True)
     _resume(state, settings, folder / "checkpoint.pt")
     planes, loss = pool(samples), Loss()
@@ -177,6 +180,19 @@ def _keep(state: _State, settings: Settings, path: Path) -> None:
     partial = path.with_suffix(".part")
     torch.save(state.kept(settings), partial)
     partial.replace(path)
+
+
+def _begin(net: nn.Module, start: Path) -> float:
+    """Take over the averaged weights of an earlier run; return the seconds it took."""
+    path = start / "checkpoint.pt"
+    if not path.exists():
+        raise UsageError(
+            "there is no checkpoint in the folder to start from; give the --out of an earlier run"
+        )
+    kept = torch.load(path, weights_only=True)
+    mean = {name.removeprefix("module."): value for name, value in kept["mean"].items() if "." in name}
+    net.load_state_dict(mean)
+    return float(kept["seconds"])
 
 
 def _resume(state: _State, settings: Settings, path: Path) -> None:

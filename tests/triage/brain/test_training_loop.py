@@ -118,10 +118,20 @@ def test_the_command_makes_a_bundle_that_evaluates(tmp_path: Path, run: Callable
     assert said["voxelvault"]["demonstration"] is True
     assert "not a medical device" in (bundle / "docs/README.md").read_text()
     found = run(
-        "triage", "evaluate", "--bundle", bundle, "--cache", tmp_path / "cache", "--studies", 4, "--json"
+        "triage",
+        "evaluate",
+        "--bundle",
+        bundle,
+        "--cache",
+        tmp_path / "cache",
+        "--studies",
+        4,
+        "--note",
+        "--json",
     )
     assert found.code == 0, found.err
     assert found.json["studies"] == 4
+    assert "specificity" in (bundle / "docs/README.md").read_text().split("shifted set")[1]
     assert set(found.json["by"]["type"]) == {str(kind) for kind in KINDS}
     assert found.json["threshold"] == said["voxelvault"]["threshold"]
 
