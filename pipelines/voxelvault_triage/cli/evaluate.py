@@ -22,8 +22,9 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--bundle", type=_FOLDER, help="The model; the one that comes with this package by default.")
 @click.option("--cache", type=_FOLDER, required=True, help="Where synthetic studies are kept; made once.")
 @click.option("--templates", type=_FOLDER, help="Averaged anatomy (NIfTI); the analytic head without.")
-@click.option("--studies", type=click.IntRange(4), default=120, show_default=True, help="Of the shifted set.")
+@click.option("--studies", type=click.IntRange(4), default=100, show_default=True, help="Of the shifted set.")
 @click.option("--head", type=_FOLDER, help="DICOM files of a real head CT without bleeding, held out.")
+@click.option("--note", is_flag=True, help="Write the figures into the bundle's own card.")
 @click.option(
     "--implants", type=click.IntRange(2), default=40, show_default=True, help="Bleeds laid into it."
 )
