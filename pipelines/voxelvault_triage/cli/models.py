@@ -64,7 +64,7 @@ def list_(session: Session, as_json: bool) -> None:
     with session.open() as vault:
         found = installed(vault)
     rows = [
-        (one.name, one.version, one.digest[:12], one.vouched.how, size(one.size), one.installed)
+        (one.name, one.version, one.digest[:12], one.vouched.how, size(one.size), one.installed[:19])
         for one in found
     ]
     columns = ("name", "version", "digest", "vouched", "size", "installed")

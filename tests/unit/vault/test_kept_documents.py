@@ -19,6 +19,7 @@ from voxelvault.errors import (
     UsageError,
 )
 from voxelvault.policy.access import Decision, Request
+from voxelvault.upkeep.keys import rotate
 
 WORDS = b"weights of a network, " * 5000
 
@@ -96,6 +97,11 @@ def test_no_permission_no_document(vault: Vault) -> None:
         vault.documents("../keys")
 
 
-def test_a_verified_vault_knows_them(vault: Vault) -> None:
+def test_repair_and_new_keys_leave_them(vault: Vault) -> None:
     vault.documents("verified").put("one", b"1")
     assert vault.verify(progress=False).ok
+    assert vault.verify(repair=True, progress=False).ok
+    rotate(vault.resources)
+    assert vault.documents("verified").get("one") == b"1"
+    vault.documents("verified").put("two", b"2")
+    assert vault.documents("verified").get("two") == b"2"
