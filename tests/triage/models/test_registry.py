@@ -68,6 +68,27 @@ def test_files_that_were_changed_are_not_run(vault: voxelvault.Vault) -> None:
             use(vault, about)  # type: ignore[operator]
 
 
+def test_what_comes_with_the_package_runs_here_calibrated_or_not(vault: voxelvault.Vault) -> None:
+    shipped = registry.find(vault, "head-ct-hemorrhage")
+    assert shipped.vouched.how == "shipped"
+    bundle = registry.bundle_of(vault, shipped)
+    assert sum(map(len, bundle.files.values())) < 20 << 20
+    here = registry.model_named(vault, shipped.name)
+    assert (here.confined, here.card["demonstration"]) == ("", True)
+    image = {"image": np.random.default_rng(0).uniform(-1, 1, (2, 5, 192, 160)).astype(np.float32)}
+    wanted = here.run(image)["logits"]
+    found = registry.model_named(vault, shipped.name, runtime="openvino").run(image)["logits"]
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+    calibrated = bundle.with_file("configs/calibration.json", b'{"threshold": 0.5, "calibration": null}')
+    made = registry.install(vault, calibrated, PIN, name=shipped.name, based_on=shipped.digest)
+    again = registry.model_named(vault, shipped.name)
+    assert (again.digest, again.confined, again.card["threshold"]) == (made.digest, "", 0.5)
+    others = bundle.with_file("models/model.onnx", bundle.files["models/model.onnx"] + b"\x00")
+    assert not registry.is_ours(others)
+    with pytest.raises(UsageError, match="comes with the package"):
+        registry.remove(vault, shipped)
+
+
 def test_a_signed_bundle_at_the_command_line(tmp_path: Path, run: Callable[..., Any]) -> None:
     made, maker = bundle(), Ed25519PrivateKey.generate()
     for name, data in made.files.items():
