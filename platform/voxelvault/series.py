@@ -212,6 +212,10 @@ class Series(PictureFace, ZarrFace, ServedFace, AbstractContextManager["Series"]
             return self._reader.header(choose(self._stacks, stack).refs[index].instance_id)
         return self._reader.header(self._instances[index]["instance_id"])
 
+    def headers(self, stack: int | str | None = None) -> list[Header]:
+        """Return the header of each slice's instance, in order of space; one query for all of them."""
+        return self._reader.headers([instance_id for instance_id, _ in self.members(stack)])
+
     def scaling(self, stack: int | str | None = None) -> tuple[float, float] | None:
         """Return the slope and intercept that make stored values what `load` gives.
 

@@ -165,11 +165,10 @@ def source_of(series: Series, stack: int) -> Source:
     NoPixels, UsageError
         There is no such stack.
     """
-    by_id = {instance.instance_id: instance for instance in series.instances}
     members = series.members(stack)
-    used = dict.fromkeys(instance_id for instance_id, _ in members)
-    order = {instance_id: number for number, instance_id in enumerate(used)}
-    headers = [by_id[instance_id].header for instance_id in order]
+    by_id = dict(zip((instance_id for instance_id, _ in members), series.headers(stack), strict=True))
+    order = {instance_id: number for number, instance_id in enumerate(by_id)}
+    headers = list(by_id.values())
     places = tuple((order[instance_id], number) for instance_id, number in members)
     images = tuple(map(image_of, headers))
     step = _step(series.geometry(stack).positions)

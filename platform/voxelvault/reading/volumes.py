@@ -278,6 +278,12 @@ class VolumeReader:
         self._guard.check()
         return self._headers.header(instance_id)
 
+    def headers(self, instance_ids: Sequence[str]) -> list[Header]:
+        """Return several instances' headers, read at once where that can be."""
+        self._guard.check()
+        self._headers.know(instance_ids)
+        return [self._headers.header(instance_id) for instance_id in instance_ids]
+
 
 class LazyFrames:
     """A volume as dask sees it: reads the frames that a block asks for, in the block's own thread."""

@@ -140,6 +140,26 @@ def test_a_series_out_of_many(vault: vv.Vault, uids: dict[str, str]) -> None:
         assert found[uids["CT"]].members() == one.members()
 
 
+def test_headers_of_all_slices_take_one_query(
+    vault: vv.Vault, uids: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with vault.series(uids["CT"]) as series:
+        one_by_one = [series.header(number, stack=0) for number in range(len(series.members(0)))]
+    with vault.series(uids["CT"]) as series:
+        asked: list[str] = []
+        query = vault.resources.catalog.query
+
+        def counted(sql: str, *rest: Any) -> pa.Table:
+            asked.append(sql)
+            return query(sql, *rest)
+
+        monkeypatch.setattr(vault.resources.catalog, "query", counted)
+        assert series.headers(0) == one_by_one
+        assert len(asked) == 1
+    with pytest.raises(PolicyDenied):
+        series.headers(0)
+
+
 def test_headers_of_packs_are_those_of_the_catalog(vault: vv.Vault, tmp_path: Path) -> None:
     for number, data in enumerate(synthetic.every_kind().values()):
         (tmp_path / f"kind-{number}.dcm").write_bytes(data)
