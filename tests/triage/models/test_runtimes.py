@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from bundles_made import SIDE, bundle, files, network
+from onnx import TensorProto, helper
 
 from voxelvault.errors import ChildDied, UsageError, VoxelVaultError
 from voxelvault_triage.models.bundle import Bundle
@@ -101,3 +103,51 @@ def test_memory_and_time_are_bounded_and_the_next_run_works() -> None:
         quick.run({"image": np.zeros((4, 3, 4096, 2048), np.float32)})
     assert time.monotonic() - began < 10
     assert quick.run(IMAGE)["pred"].shape == (2, 2, SIDE, SIDE)
+
+
+def hostile(*nodes: Any, more: Sequence[Any] = ()) -> bytes:
+    """Return a network of a stranger's own making, ONNX: `pred` from `image`."""
+    shape = ["batch", 3, "row", "column"]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("image", "pred")]
+    graph = helper.make_graph(list(nodes), "hostile", ends[:1], ends[1:], list(more))
+    return bytes(
+        helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+        ).SerializeToString()
+    )
+
+
+def test_a_network_that_reads_a_file_is_refused() -> None:
+    stolen = TensorProto(name="stolen", data_type=TensorProto.FLOAT, dims=[1])
+    stolen.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "etc/hostname"), ("offset", "0"), ("length", "4")):
+        stolen.external_data.add(key=key, value=value)
+    data = hostile(helper.make_node("Add", ["image", "stolen"], ["pred"]), more=[stolen])
+    with pytest.raises(VoxelVaultError, match="can't be loaded"):
+        ConfinedSession(Network(ONNX, data), "onnxruntime")
+
+
+def test_a_network_that_never_ends_is_ended() -> None:
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["on"]),
+            helper.make_node("Identity", ["value"], ["next"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("value", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, None),
+        ],
+    )
+    ever = helper.make_tensor("ever", TensorProto.BOOL, [], [True])
+    data = hostile(helper.make_node("Loop", ["", "ever", "image"], ["pred"], body=body), more=[ever])
+    session = ConfinedSession(Network(ONNX, data), "onnxruntime", bounds=Bounds(run_seconds=1.0))
+    began = time.monotonic()
+    with pytest.raises(ChildDied, match="longer"):
+        session.run(IMAGE)
+    assert time.monotonic() - began < 20
