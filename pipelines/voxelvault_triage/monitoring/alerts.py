@@ -80,7 +80,9 @@ def alerts(summaries: Sequence[Summary], limits: Limits) -> tuple[Alert, ...]:
     limits : Limits
         The site's.
     """
-    return tuple(found for summary in summaries for found in _of(summary, limits))
+    # One scanner alone is all scanners: nobody wants to be told twice.
+    told = summaries[:1] if len(summaries) == 2 else summaries
+    return tuple(found for summary in told for found in _of(summary, limits))
 
 
 def _of(summary: Summary, limits: Limits) -> Iterator[Alert]:
@@ -134,15 +136,16 @@ def _late(summary: Summary, limits: Limits) -> Iterator[Alert]:
 def _accuracy(summary: Summary, limits: Limits) -> Iterator[Alert]:
     if summary.agreement is not None:
         sensitivity, specificity = summary.agreement.sensitivity, summary.agreement.specificity
-        yield from _below("sensitivity", summary.scanner, sensitivity, limits.sensitivity)
-        yield from _below("specificity", summary.scanner, specificity, limits.specificity)
+        missed = "lower than it may be; read the misses, and take the model off the list meanwhile"
+        yield from _below("sensitivity", summary.scanner, sensitivity, limits.sensitivity, missed)
+        false = "lower than it may be; read the false alarms, and see `triage calibrate` for the threshold"
+        yield from _below("specificity", summary.scanner, specificity, limits.specificity, false)
     found = summary.calibration
     if found is not None and found.ece > limits.calibration_error and abs(found.z) > _SURPRISING:
         what = "scores are no probabilities here; run `triage calibrate` on your labels"
         yield Alert("calibration", summary.scanner, "", found.ece, limits.calibration_error, what)
 
 
-def _below(code: str, scanner: str, share: Proportion, limit: float) -> Iterator[Alert]:
+def _below(code: str, scanner: str, share: Proportion, limit: float, what: str) -> Iterator[Alert]:
     if not math.isnan(share.rate) and share.interval[1] < limit:
-        what = "lower than it may be; read the misses, and take the model off the list meanwhile"
         yield Alert(code, scanner, "", share.rate, limit, what)
