@@ -22,11 +22,15 @@ _WORK = """
     where tasks.state in ('COMPLETED', 'CANCELED') and not tasks.superseded and tasks.arrived >= ?
 """
 _SERIES = """
+    with chosen as (select distinct study_id from tasks where arrived >= ?),
+    counted as (
+        select series_id, count(*) as slices from frames
+        where study_id in (select study_id from chosen) group by series_id
+    )
     select series.series_id, series.study_id, Manufacturer, ManufacturerModelName, StationName,
         SliceThickness, KVP, ConvolutionKernel, ReconstructionDiameter, GantryDetectorTilt, slices
-    from series left join (select series_id, count(*) as slices from frames group by series_id) as counted
-        using (series_id)
-    where study_id in (select study_id from tasks) and Modality not in ('SR', 'SEG', 'OT', 'KO', 'PR')
+    from series join chosen using (study_id) left join counted using (series_id)
+    where Modality not in ('SR', 'SEG', 'OT', 'KO', 'PR')
     order by slices desc nulls last
 """
 _NUMBERS = ("SliceThickness", "KVP", "ReconstructionDiameter", "GantryDetectorTilt", "slices")
@@ -45,7 +49,7 @@ def rows_of(vault: Vault, since: datetime, labels: Mapping[str, bool] | None = N
     labels : mapping of str to bool, optional
         What studies turned out to be, by `study_id`.
     """
-    series = _named(vault.sql(_SERIES))
+    series = _named(vault.sql(_SERIES, [since]))
     by_id = {row["series_id"]: row for row in series}
     # Where nothing was analysed, the study's longest series tells the scanner.
     by_study: dict[str, Mapping[str, Any]] = {}
