@@ -18,7 +18,8 @@ select s.SeriesInstanceUID, s.Modality, s.SliceThickness, s.KVP, s.ContrastBolus
     flatten(list(distinct i.ImageType)) as image_types, coalesce(sum(i.NumberOfFrames), 0) as many,
     count(*) as instances
 from series s join instances i using (series_id)
-where s.study_id = $study and s.subject_id = $subject and not i.superseded and coalesce(i.origin, '') = ''
+where s.study_id = $study and s.subject_id = $subject and s.SeriesInstanceUID is not null
+    and not i.superseded and coalesce(i.origin, '') = ''
 group by all order by s.SeriesInstanceUID
 """
 
@@ -37,7 +38,7 @@ def series_of(vault: Vault, study: Study) -> list[dict[str, Any]]:
 
 def open_of(vault: Vault, study: Study, uid: str) -> Series:
     """Open a series of a study."""
-    return vault.series(uid, study=study.StudyInstanceUID, subject=study.subject_id)
+    return vault.series(uid, study=study.StudyInstanceUID or None, subject=study.subject_id)
 
 
 def heights(series: Series, stack: int) -> list[float]:

@@ -72,9 +72,9 @@ def stack_judged(series: Series, stack: int) -> Judged:
     found = placed_reasons(group.positions, group.orientation, group.pixel_spacing)
     if found:
         return 3, found
-    if series.unit(stack) != "HU":
-        return 3, (reason("rescale"),)
     try:
+        if series.unit(stack) != "HU":
+            return 3, (reason("rescale"),)
         seen, where = looked_at(series, stack)
     except DicomError:
         return 2, (reason("pixels"),)

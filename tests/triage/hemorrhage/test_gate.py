@@ -13,6 +13,8 @@ from heads_made import ct, head, torso
 
 import voxelvault
 from voxelvault import Vault
+from voxelvault.errors import DecodeError
+from voxelvault.series import Series
 from voxelvault.testing.synthetic_kinds import structured_report
 from voxelvault.testing.synthetic_series import CORONAL, mr_series
 from voxelvault_triage.candidates import open_of
@@ -145,3 +147,21 @@ def test_real_heads_and_what_is_none(shared_dicom: Path, tmp_path: Path, configu
             found = choose(vault, Study(*row, ""))
             assert {reason.code for reason in found.reasons} == codes, place
             assert found.fit == (not codes)
+
+
+def test_what_does_not_decode_is_said(
+    tmp_path: Path, configuration: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = ct(HEAD, seed=71)
+    (tmp_path / "in").mkdir()
+    for at, file in enumerate(files):
+        (tmp_path / "in" / f"{at}.dcm").write_bytes(file)
+
+    def broken(*_given: object) -> None:
+        raise DecodeError("the codestream does not decode")
+
+    with voxelvault.create(tmp_path / "vault", key_file=tmp_path / "key") as vault:
+        vault.ingest(tmp_path / "in", progress=False)
+        monkeypatch.setattr(Series, "frame", broken)
+        found = choose(vault, study_of(vault, files))
+    assert [reason.code for reason in found.reasons] == ["pixels"]
