@@ -26,7 +26,7 @@ METADATA = "configs/metadata.json"
 INFERENCE = "configs/inference.json"
 CALIBRATION = "configs/calibration.json"
 NETWORKS = ("models/model.onnx", "models/model.pt")
-"""Where a network may be; the first that is there is run."""
+"""Where a network may be; the first that is there is run, unless a runtime takes the other."""
 
 MOST_FILES, MOST_BYTES, MOST_JSON = 2000, 2 << 30, 4 << 20
 

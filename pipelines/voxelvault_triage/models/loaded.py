@@ -16,12 +16,15 @@ from voxelvault_triage.models.sessions import (
     FOR_FORM,
     LOADERS,
     ONNX,
+    TORCH,
     WEIGHTS,
     Network,
     Session,
     check_runtime,
 )
 from voxelvault_triage.pipeline import Arrays
+
+_WEIGHTS = f"models/model.{WEIGHTS}"
 
 
 class LoadedModel:
@@ -105,7 +108,7 @@ def load(
     VoxelVaultError
         The network can't be loaded.
     """
-    network, card = network_of(bundle), card_of(bundle)
+    network, card = network_of(bundle, runtime), card_of(bundle)
     runtime = runtime or FOR_FORM[network.form]
     check_runtime(network, runtime, device)
     if not confined:
@@ -128,9 +131,9 @@ def _in_process(network: Network, runtime: str, threads: int, device: str) -> Se
         raise VoxelVaultError("the model can't be loaded; verify it, or install it again") from None
 
 
-def network_of(bundle: Bundle) -> Network:
-    """Return the network of a bundle, its description as plain values."""
-    name = bundle.network
+def network_of(bundle: Bundle, runtime: str | None = None) -> Network:
+    """Return the network of a bundle, its description as plain values; weights where torch asks for them."""
+    name = _WEIGHTS if runtime == TORCH and _WEIGHTS in bundle.files else bundle.network
     formats = bundle.metadata.get("network_data_format") or {}
     names = {key: tuple(map(str, formats.get(key) or {})) for key in ("inputs", "outputs")}
     if name.endswith(ONNX):

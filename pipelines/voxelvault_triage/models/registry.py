@@ -21,7 +21,7 @@ from typing import Any
 
 from voxelvault import Vault
 from voxelvault.errors import IntegrityError, ObjectExists, UsageError
-from voxelvault_triage.models.bundle import Bundle, unpacked
+from voxelvault_triage.models.bundle import INFERENCE, NETWORKS, Bundle, unpacked
 from voxelvault_triage.models.card import Card, card_of
 from voxelvault_triage.models.confined import Bounds
 from voxelvault_triage.models.loaded import LoadedModel, load, network_of
@@ -269,9 +269,12 @@ def _folder(name: str) -> Path:
 
 
 def is_ours(bundle: Bundle) -> bool:
-    """Tell whether a bundle's network is one that comes with this package: calibrating it changes none."""
-    network = network_of(bundle)
-    return any(network == network_of(shipped_bundle(one.name)) for one in shipped())
+    """Tell whether a bundle holds the networks that come with this package, and no other; calibrated or not."""
+    return any(_networks(bundle) == _networks(shipped_bundle(one.name)) for one in shipped())
+
+
+def _networks(bundle: Bundle) -> dict[str, bytes | None]:
+    return {name: bundle.files.get(name) for name in (*NETWORKS, INFERENCE)}
 
 
 def _about(data: bytes) -> Installed:

@@ -83,8 +83,8 @@ def test_what_comes_with_the_package_runs_here_calibrated_or_not(vault: voxelvau
     made = registry.install(vault, calibrated, PIN, name=shipped.name, based_on=shipped.digest)
     again = registry.model_named(vault, shipped.name)
     assert (again.digest, again.confined, again.card["threshold"]) == (made.digest, "", 0.5)
-    others = bundle.with_file("models/model.onnx", bundle.files["models/model.onnx"] + b"\x00")
-    assert not registry.is_ours(others)
+    for name in ("models/model.onnx", "models/model.pt", "configs/inference.json"):
+        assert not registry.is_ours(bundle.with_file(name, b"another"))
     with pytest.raises(UsageError, match="comes with the package"):
         registry.remove(vault, shipped)
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from voxelvault.errors import ChildDied, UsageError, VoxelVaultError
 from voxelvault_triage.models.bundle import Bundle
 from voxelvault_triage.models.confined import Bounds, ConfinedSession
-from voxelvault_triage.models.loaded import LoadedModel, load
+from voxelvault_triage.models.loaded import LoadedModel, load, network_of
 from voxelvault_triage.models.sessions import ONNX, Network
 
 IMAGE = {"image": np.random.default_rng(0).random((2, 3, SIDE, SIDE), np.float32)}
@@ -32,6 +32,13 @@ def test_every_runtime_gives_one_answer(confined: LoadedModel) -> None:
     for form, runtime in (("onnx", "onnxruntime"), ("onnx", "openvino"), ("pt", "torch")):
         found = load(bundle(form), runtime=runtime, confined=False).run(IMAGE)["pred"]
         np.testing.assert_allclose(found, wanted, atol=1e-5, err_msg=runtime)
+
+
+def test_of_two_forms_a_runtime_takes_its_own(confined: LoadedModel) -> None:
+    both = bundle().with_file("models/model.pt", files("pt")["models/model.pt"])
+    assert network_of(both).form == ONNX
+    found = load(both, runtime="torch", confined=False).run(IMAGE)["pred"]
+    np.testing.assert_allclose(found, confined.run(IMAGE)["pred"], atol=1e-5)
 
 
 @pytest.mark.long
