@@ -269,7 +269,7 @@ def _folder(name: str) -> Path:
 
 
 def is_ours(bundle: Bundle) -> bool:
-    """Tell whether a bundle holds the networks that come with this package, and no other; calibrated or not."""
+    """Tell whether a bundle holds the networks that come with this package, and no other."""
     return any(_networks(bundle) == _networks(shipped_bundle(one.name)) for one in shipped())
 
 
