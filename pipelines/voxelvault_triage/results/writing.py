@@ -7,7 +7,7 @@ commit, and runs again, finds its result there. A newer result says which report
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -15,6 +15,8 @@ from pydicom.dataset import Dataset
 
 from voxelvault import Vault
 from voxelvault.errors import GeometryError, MissingExtra, NoPixels, UnknownUID, UsageError
+from voxelvault.intake.memory import Parcel, store_each
+from voxelvault.reading.packs import issuer_of_study
 from voxelvault.series import Series
 from voxelvault_triage.model import Analysis, Finding
 from voxelvault_triage.results.reading import Recorded, reports
@@ -124,7 +126,7 @@ def write_results(
     """
     _check(analysis.finding)
     # Nothing of a patient is read, and logged, where there is nothing yet.
-    known = reports(vault, analysis.study.study_id) if _any(vault, analysis.study.study_id) else []
+    known = reports(vault, analysis.study.study_id) if with_results(vault, [analysis.study.study_id]) else []
     uids, there = _place(ResultUIDs.of(analysis), known)
     if there is not None:
         return _found(vault, there, uids)
@@ -136,12 +138,38 @@ def write_results(
     return _written(made.kinds, stored.instance_ids, new=True)
 
 
-def _any(vault: Vault, study_id: str) -> bool:
-    """Tell whether pipelines wrote something into a study."""
+def with_results(vault: Vault, study_ids: Sequence[str]) -> set[str]:
+    """Return those of some studies into which pipelines wrote something, by opaque id."""
     found = vault.resources.catalog.query(
-        "select 1 from instances where study_id = $study and origin is not null limit 1", {"study": study_id}
+        "select distinct study_id from instances where study_id in (select unnest($ids))"
+        " and origin is not null",
+        {"ids": list(study_ids)},
     )
-    return bool(found.num_rows)
+    return set(found["study_id"].to_pylist())
+
+
+def write_first(vault: Vault, made: Mapping[str, Made], pipeline: str) -> None:
+    """Write the first results of several studies, in one commit or none.
+
+    Parameters
+    ----------
+    vault : Vault
+        Open for writing.
+    made : mapping of str to Made
+        By the study's opaque id; into none of them was anything written yet.
+    pipeline : str
+        Made them.
+
+    Raises
+    ------
+    VoxelVaultError
+        As `write_results`; nothing was written.
+    """
+    resources = vault.resources
+    parcels = [
+        Parcel(one.files, study_id, issuer_of_study(resources, study_id)) for study_id, one in made.items()
+    ]
+    store_each(resources, parcels, pipeline)
 
 
 def _at_hand(vault: Vault, series: Series | None, study_id: str) -> AbstractContextManager[Series]:
@@ -275,4 +303,4 @@ def _written(kinds: Sequence[str], ids: Sequence[str], *, new: bool) -> Written:
     return Written(ids[0], masks, shown, new)
 
 
-__all__ = ["Made", "Written", "make_results", "write_results"]
+__all__ = ["Made", "Written", "make_results", "with_results", "write_first", "write_results"]

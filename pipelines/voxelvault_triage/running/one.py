@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from voxelvault import Vault
@@ -65,7 +66,7 @@ def take_in_hand(vault: Vault, pipeline: Pipeline, task: Task) -> InHand | None:
     Exception
         Whatever the pipeline's gate raises.
     """
-    study = current(vault, task)
+    study = current(vault, [task]).get(task.task_id)
     if study is None:
         return None
     began = time.perf_counter()
@@ -80,10 +81,15 @@ def take_in_hand(vault: Vault, pipeline: Pipeline, task: Task) -> InHand | None:
     return found
 
 
-def current(vault: Vault, task: Task) -> Study | None:
-    """Return a task's study, if its content is still what the task is about."""
-    there = [one.study for one in read_studies(vault, [task.study_id])]
-    return there[0] if there and there[0].content == task.content else None
+def current(vault: Vault, tasks: Sequence[Task]) -> dict[str, Study]:
+    """Return the studies, by task's id, whose content is still what the task is about."""
+    there = {one.study.study_id: one.study for one in read_studies(vault, [one.study_id for one in tasks])}
+    found = {one.task_id: there.get(one.study_id) for one in tasks}
+    return {
+        one.task_id: study
+        for one in tasks
+        if (study := found[one.task_id]) is not None and study.content == one.content
+    }
 
 
 def _series_id(vault: Vault, study: Study, gated: Gated) -> str:
@@ -119,10 +125,17 @@ def unit_of(
     return Unit(f"triage-{pipeline.name}", analyse, order, packs=hand.opened.pack_rows())
 
 
-def written(
-    vault: Vault, pipeline: Pipeline, model: str, hand: InHand, answer: Answer | None, *, demonstration: bool
-) -> Analysis:
-    """Write the result into the study; return what is to be entered in the list.
+def analysis_of(pipeline: Pipeline, model: str, hand: InHand, answer: Answer | None) -> Analysis:
+    """Return what came of a study; without an answer it is not analysed."""
+    finding, seconds = (answer.finding, answer.seconds) if answer else (None, {})
+    times = {**hand.seconds, **seconds}
+    return Analysis(hand.study, pipeline.name, pipeline.version, model, hand.gated, finding, times)
+
+
+def write(
+    vault: Vault, hand: InHand, analysis: Analysis, answer: Answer | None, *, demonstration: bool
+) -> None:
+    """Write one result into its study.
 
     Killed anywhere in it and done again, there is one result: it has the same UIDs.
 
@@ -131,13 +144,8 @@ def written(
     VoxelVaultError
         As `write_results`.
     """
-    finding, made, seconds = (answer.finding, answer.made, answer.seconds) if answer else (None, None, {})
-    times = {**hand.seconds, **seconds}
-    analysis = Analysis(hand.study, pipeline.name, pipeline.version, model, hand.gated, finding, times)
-    if hand.opened is not None and answer is not None:
-        hand.opened.handle.count(answer.frames, answer.nbytes)
+    made = answer.made if answer else None
     write_results(vault, _series(vault, hand), analysis, demonstration=demonstration, made=made)
-    return analysis
 
 
 def _series(vault: Vault, hand: InHand) -> Series | None:
@@ -146,4 +154,4 @@ def _series(vault: Vault, hand: InHand) -> Series | None:
     return series_of(vault.resources, hand.opened, hand.opened.series_ids[0])
 
 
-__all__ = ["InHand", "current", "take_in_hand", "unit_of", "written"]
+__all__ = ["InHand", "analysis_of", "current", "take_in_hand", "unit_of", "write"]

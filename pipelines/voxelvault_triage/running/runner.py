@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,9 +16,10 @@ from functools import partial
 from voxelvault import Vault
 from voxelvault.crew import Crew, Done, Unit
 from voxelvault.errors import UsageError, VoxelVaultError
-from voxelvault_triage.model import Reason
+from voxelvault_triage.model import Analysis, Reason
 from voxelvault_triage.pipeline import Pipeline
-from voxelvault_triage.running.one import InHand, current, take_in_hand, unit_of, written
+from voxelvault_triage.results.writing import with_results, write_first
+from voxelvault_triage.running.one import InHand, analysis_of, current, take_in_hand, unit_of, write
 from voxelvault_triage.running.order import Answer, Loadable
 from voxelvault_triage.worklist import store
 from voxelvault_triage.worklist.states import Priority
@@ -101,7 +102,7 @@ class Runner:
         self._again: deque[InHand] = deque()
         self._under_way: dict[int, InHand] = {}
         self._carriers = 0
-        self._ended: list[Ended] = []
+        self._ended: list[tuple[InHand, Answer | None]] = []
         self._since = 0.0
 
     @property
@@ -205,17 +206,13 @@ class Runner:
             self._again.append(hand)
         elif answer.failure:
             self._give_up(hand.task, _failed(answer.failure), hand)
-        elif current(self._vault, hand.task) is None:
-            self._give_up(hand.task, SUPERSEDED, hand)
         else:
             self._conclude(hand, answer)
 
     def _conclude(self, hand: InHand, answer: Answer | None) -> None:
-        analysis = written(
-            self._vault, self._pipeline, self.digest, hand, answer, demonstration=self._demonstration
-        )
-        hand.close()
-        self._ended.append(Ended(hand.task, analysis, hand.series_id))
+        if hand.opened is not None and answer is not None:
+            hand.opened.handle.count(answer.frames, answer.nbytes)
+        self._ended.append((hand, answer))
         self._since = self._since or time.monotonic()
 
     def _tick(self, stop: Callable[[], bool]) -> bool:
@@ -225,13 +222,49 @@ class Runner:
         return stop()
 
     def _enter(self) -> None:
-        """Enter finished analyses in the list, several in one commit."""
-        ended, self._ended, self._since = self._ended, [], 0.0
+        """Write results and enter them in the list, several in one commit."""
+        waiting, self._ended, self._since = self._ended, [], 0.0
+        if not waiting:
+            return
+        there = current(self._vault, [hand.task for hand, _ in waiting])
+        first = self._written_together([one for one in waiting if one[0].task.task_id in there])
+        ended: list[Ended] = []
+        for hand, answer in waiting:
+            if hand.task.task_id not in there:
+                self._isolated(hand.task, partial(self._give_up, hand.task, SUPERSEDED, hand), hand)
+                continue
+            analysis = analysis_of(self._pipeline, self.digest, hand, answer)
+            alone = partial(self._written, hand, analysis, answer, ended)
+            if hand.study.study_id in first:
+                self._note(hand, analysis, ended)
+            else:
+                self._isolated(hand.task, alone, hand)
         ranked = store.complete(self._vault, ended) if ended else {}
         for priority in ranked.values():
             self.report.ranked[priority] = self.report.ranked.get(priority, 0) + 1
         if gone := len(ended) - len(ranked):
             self.report.given_up["gone"] = self.report.given_up.get("gone", 0) + gone
+
+    def _written_together(self, waiting: Sequence[tuple[InHand, Answer | None]]) -> set[str]:
+        """Write first results of studies in one commit; return the studies, none where one is refused."""
+        made = {hand.study.study_id: answer.made for hand, answer in waiting if answer and answer.made}
+        before = with_results(self._vault, list(made)) if len(made) > 1 else set(made)
+        fresh = {study_id: one for study_id, one in made.items() if study_id not in before}
+        try:
+            if fresh:
+                write_first(self._vault, fresh, self._pipeline.name)
+        except VoxelVaultError:
+            # Whose fault it was shows when each is written by itself.
+            return set()
+        return set(fresh)
+
+    def _written(self, hand: InHand, analysis: Analysis, answer: Answer | None, ended: list[Ended]) -> None:
+        write(self._vault, hand, analysis, answer, demonstration=self._demonstration)
+        self._note(hand, analysis, ended)
+
+    def _note(self, hand: InHand, analysis: Analysis, ended: list[Ended]) -> None:
+        ended.append(Ended(hand.task, analysis, hand.series_id))
+        hand.close()
 
     def _give_up(self, task: Task, why: Reason, hand: InHand | None = None) -> None:
         if hand is not None:

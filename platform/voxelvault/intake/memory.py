@@ -107,16 +107,43 @@ def store(
     PolicyDenied, AuditError, StorageError
         As for `ingest`. Whatever is raised, nothing was stored.
     """
-    require(resources.policy, Request(Kind.INGEST, (study_id,), resources.purpose, resources.who))
+    return store_each(resources, [Parcel(tuple(files), study_id, issuer)], origin)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Files of one study, as `store` takes them."""
+
+    files: tuple[bytes, ...]
+    study_id: str
+    issuer: str = ""
+
+
+def store_each(resources: Resources, parcels: Sequence[Parcel], origin: str) -> list[Stored]:
+    """Take instances of several studies in, all in one commit or none; as `store`, in order."""
+    for parcel in parcels:
+        asked = Request(Kind.INGEST, (parcel.study_id,), resources.purpose, resources.who)
+        require(resources.policy, asked)
     require_writable(resources)
     if not _ORIGIN.fullmatch(origin):
         raise UsageError("origin= is the pipeline's name: letters, digits and ._-, a letter first")
-    if sum(map(len, files)) > BATCH_BYTES:
+    if sum(len(data) for parcel in parcels for data in parcel.files) > BATCH_BYTES:
         raise UsageError("more than 256 MiB at once; store fewer or smaller instances")
-    candidates = [_candidate(data, origin, issuer) for data in files]
-    fresh = without_duplicates(resources, candidates, IngestReport())
-    new = _commit(resources, _groups(fresh), study_id, origin) if fresh else 0
-    return Stored(_ids(resources, candidates), new)
+    examined = [[_candidate(data, origin, parcel.issuer) for data in parcel.files] for parcel in parcels]
+    every = [candidate for some in examined for candidate in some]
+    fresh = {id(one) for one in without_duplicates(resources, every, IngestReport())}
+    groups, studies = list[list[Candidate]](), list[str]()
+    for parcel, some in zip(parcels, examined, strict=True):
+        groups += (own := _groups([one for one in some if id(one) in fresh]))
+        studies += [parcel.study_id] * len(own)
+    sizes = [sum(id(one) in fresh for one in some) for some in examined]
+    if groups:
+        _commit(resources, groups, studies, origin)
+    ids = _ids(resources, every)
+    return [
+        Stored(tuple(ids[one.sop_uid, one.sha256] for one in some), new)
+        for some, new in zip(examined, sizes, strict=True)
+    ]
 
 
 def _candidate(data: bytes, origin: str, issuer: str) -> Candidate:
@@ -138,8 +165,10 @@ def _groups(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
     return list(groups.values())
 
 
-def _commit(resources: Resources, groups: Sequence[list[Candidate]], study_id: str, origin: str) -> int:
-    """Write and commit a pack for each series; return how many instances came in."""
+def _commit(
+    resources: Resources, groups: Sequence[list[Candidate]], study_ids: Sequence[str], origin: str
+) -> None:
+    """Write and commit a pack for each series."""
     action, late = new_id(), list[Refused]()
     with ThreadPoolExecutor(resources.options.threads or os.cpu_count() or 1) as executor:
         codec = resources.settings.codec
@@ -147,10 +176,10 @@ def _commit(resources: Resources, groups: Sequence[list[Candidate]], study_id: s
     if late:
         _discard(resources, drafts)
         raise _refusal(late[0].reason)
-    for draft in drafts:
+    for draft, study_id in zip(drafts, study_ids, strict=True):
         draft.study_id = study_id
     try:
-        return commit_batch(resources, action, drafts, [], origin).stored
+        commit_batch(resources, action, drafts, [], origin)
     except UsageError:  # of another study: decided before anything was committed
         _discard(resources, drafts)
         raise
@@ -161,11 +190,10 @@ def _discard(resources: Resources, drafts: Sequence[Draft]) -> None:
         discard(resources, draft.writer)
 
 
-def _ids(resources: Resources, candidates: Sequence[Candidate]) -> tuple[str, ...]:
-    """Return the opaque id of each file's instance."""
+def _ids(resources: Resources, candidates: Sequence[Candidate]) -> dict[tuple[str, str], str]:
+    """Return the opaque ids of files' instances, by SOP Instance UID and digest."""
     known = known_instances(resources.catalog.query, [one.sop_uid for one in candidates])
-    ids = {(row.sop_uid, row.sha256): row.instance_id for row in known}
-    return tuple(ids[one.sop_uid, one.sha256] for one in candidates)
+    return {(row.sop_uid, row.sha256): row.instance_id for row in known}
 
 
-__all__ = ["HeldSource", "Stored", "store"]
+__all__ = ["HeldSource", "Parcel", "Stored", "store", "store_each"]
