@@ -18,6 +18,7 @@ from flow_support import counts, exported, person_file, rows, write
 import voxelvault as vv
 from postgres_support import Cluster, LosingProxy
 from s3_servers import Server
+from voxelvault.audit.events import Kind
 from voxelvault.catalog.catalog import Change
 from voxelvault.crypto.keyring import KeyRing, Role
 from voxelvault.crypto.ways import Ways
@@ -30,6 +31,7 @@ from voxelvault.errors import (
     VoxelVaultError,
 )
 from voxelvault.opening import close_vault, open_vault
+from voxelvault.tasks import Step, now, record
 from voxelvault.testing.synthetic import uid
 from voxelvault.upkeep.rebuilding import rebuild_catalog
 from voxelvault.upkeep.removal import delete_instances, delete_study, erase_subject
@@ -357,6 +359,7 @@ import secrets, sys, time
 from pathlib import Path
 import pyarrow as pa
 import voxelvault as vv
+from voxelvault.audit.events import Kind
 from voxelvault.catalog.catalog import Change
 from voxelvault.errors import VoxelVaultError
 
@@ -453,3 +456,35 @@ def test_a_removal_that_died_after_its_commit_is_finished_by_repair(
 
 def dies(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_the_worklist_lives_on_a_server_too(url: str, source: Path, tmp_path: Path) -> None:
+    def listed(vault: Vault) -> list[dict[str, Any]]:
+        return rows(
+            vault,
+            "select t.*, i.* exclude (state, task_id) from tasks t join reading_items i using (task_id)",
+        )
+
+    with vv.create(tmp_path / "vault", catalog=url) as vault:
+        vault.ingest(source, progress=False)
+        ids = [row["study_id"] for row in rows(vault, "select study_id from studies")]
+        for study_id in ids:
+            task = {"task_id": secrets.token_hex(16), "study_id": study_id, "scheduled": now(), "attempt": 1}
+            item = {"item_id": secrets.token_hex(16), "study_id": study_id, "task_id": task["task_id"]}
+            done = {"task_id": task["task_id"], "reasons": ["kernel"], "score": 0.25, "ended": now()}
+            steps = [
+                Step(Kind.TASK_SCHEDULED, task),
+                Step(Kind.READING_LISTED, item),
+                Step(Kind.TASK_COMPLETED, done),
+            ]
+            record(vault.resources, lambda _query, steps=steps: steps)  # type: ignore[misc]
+        delete_study(vault.resources, ids[0])
+        before = listed(vault)
+    assert [(row["state"], row["score"], row["reasons"]) for row in before] == [
+        ("COMPLETED", 0.25, ["kernel"])
+    ]
+    resources = open_vault(tmp_path / "vault", Ways(), anew=True)
+    rebuild_catalog(resources)
+    close_vault(resources)
+    with vv.open(tmp_path / "vault") as vault:
+        assert listed(vault) == before
