@@ -157,6 +157,22 @@ def orphaned(query: Query) -> list[Change]:
     return leaving(query, rows["study_id"].to_pylist())
 
 
+def forget(resources: Resources) -> int:
+    """Erase the free texts of rows that are gone, and return how many; their entries in the log stay."""
+    rows = resources.catalog.query(
+        f"select task_id as id from {TASKS} union select item_id from {ITEMS}"  # noqa: S608
+    )
+    there, count = set(rows["id"].to_pylist()), 0
+    for entry in resources.log.entries():
+        if entry.kind not in FIXED or entry.text is None:
+            continue
+        role = "task" if _table(Kind(entry.kind)) == TASKS else "item"
+        if entry.ids[role][0] not in there and resources.log.text_of(entry) is not None:
+            resources.log.erase_text(entry)
+            count += 1
+    return count
+
+
 def renamed(query: Query, study_id: str, into: str) -> list[Change]:
     """Return the changes by which the rows of one study are another's, which it joined."""
     found: list[Change] = []
@@ -302,6 +318,7 @@ __all__ = [
     "ITEMS",
     "TASKS",
     "Step",
+    "forget",
     "leaving",
     "now",
     "orphaned",

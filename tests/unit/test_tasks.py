@@ -161,8 +161,13 @@ def test_a_rebuild_gives_the_same_rows(vault: vv.Vault, tmp_path: Path) -> None:
 
 def test_rows_leave_with_their_study(vault: vv.Vault, tmp_path: Path) -> None:
     task, _ = lived(vault)
+    log = vault.resources.log
+    told = [entry for entry in log.entries() if entry.kind in FIXED and entry.text]
+    assert len([log.text_of(entry) for entry in told]) == 2
     delete_study(vault.resources, study_of(vault))
     assert both(vault) == [[], []]
+    assert [log.text_of(entry) for entry in told] == [None, None]
+    vault.audit.verify()
     record(vault.resources, lambda _q: [Step(Kind.TASK_SUPERSEDED, {"task_id": task})])
     assert both(vault) == [[], []]
     vault.close()

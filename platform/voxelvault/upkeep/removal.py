@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from voxelvault import tasks
 from voxelvault.audit.events import Event, Kind, Outcome
 from voxelvault.catalog.catalog import Change, CommitInfo, Lease
 from voxelvault.crypto.keyring import DestroyReport
@@ -270,6 +271,8 @@ def _commit(
     try:
         done = destroy(resources, plan.keys, roll)
         _delete(resources, objects, copies)
+        if any(change.table == tasks.TASKS for change in found):
+            tasks.forget(resources)
     except VoxelVaultError as error:
         raise IntegrityError(
             "it is out of the catalog, but not all of its keys and objects are gone yet: put right what "
@@ -342,6 +345,7 @@ def finish(resources: Resources, found: Replacement, packs: Mapping[str, Row]) -
     # A quarantined file's object has the file's id.
     aside = sorted(found.ids.get("quarantine", ()))
     _delete(resources, [*found.ids.get("object", ()), *aside])
+    tasks.forget(resources)
     leaving = Leaving({role: set(found.ids.get(role, ())) for role in ("study", "subject", "instance")})
     leaving.key_ids = set(found.ids.get("key", ()))
     leaving.instance_ids = leaving.named["instance"]
