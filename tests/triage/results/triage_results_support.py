@@ -49,14 +49,21 @@ def filled(folder: Path, files: Mapping[str, bytes] | Sequence[bytes] | Path, **
     return vault
 
 
+def asked(vault: vv.Vault, query: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Ask the catalog itself: a user's session takes a copy of it after every commit."""
+    table = vault.resources.catalog.query(query, parameters)
+    return [tuple(row.values()) for row in table.to_pylist()]
+
+
 def study_of(vault: vv.Vault, content: str = "c", modality: str = "CT") -> tuple[Study, str]:
     """Return the study and the UID of its largest series."""
-    row = vault.sql(
+    (row,) = asked(
+        vault,
         "select s.study_id, s.subject_id, s.StudyInstanceUID, s.SeriesInstanceUID from series s"
         " join instances using (series_id) where s.Modality = $modality group by all"
         " order by count(*) desc, 4 limit 1",
         {"modality": modality},
-    ).fetchall()[0]
+    )
     return Study(row[0], row[1], row[2], content * 64), row[3]
 
 
@@ -95,7 +102,7 @@ def analysis_of(
 
 def file_of(vault: vv.Vault, instance_id: str) -> bytes:
     """Return one instance of the vault as the file that it is."""
-    (row,) = vault.sql("select SOPInstanceUID from instances where instance_id = $id", {"id": instance_id})
+    (row,) = asked(vault, "select SOPInstanceUID from instances where instance_id = $id", {"id": instance_id})
     with vault.instance(row[0]) as instance:
         return instance.as_dicom()
 
