@@ -106,7 +106,7 @@ def score(samples: Iterable[Sample], run: Run) -> list[Scored]:
     return made
 
 
-def choose(validation: Sequence[Scored], sensitivity: float = 0.95) -> Operating:
+def choose(validation: Sequence[Scored], sensitivity: float = 0.9) -> Operating:
     """Fix calibration and thresholds on studies that were neither trained on nor are tested on."""
     positive = np.array([one.positive for one in validation])
     raw = sigmoid([one.logit for one in validation])
