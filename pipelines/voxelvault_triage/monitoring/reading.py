@@ -12,14 +12,21 @@ from voxelvault.errors import UsageError
 from voxelvault_triage.model import Verdict
 from voxelvault_triage.monitoring.rows import Input, Row
 
+# The same images again, for another model or after a failure, have not waited since they came.
 _WORK = """
-    select tasks.study_id, tasks.series_id, tasks.pipeline, tasks.model, tasks.state, tasks.verdict,
-        tasks.reasons, tasks.score, tasks.threshold, tasks.arrived,
-        epoch(coalesce(ranked, greatest(listed, ended)) - tasks.arrived) as seconds,
+    with told as (
+        select *, row_number() over (partition by study_id, pipeline, content order by scheduled) as turn
+        from tasks where arrived >= ?
+    )
+    select told.study_id, told.series_id, told.pipeline, told.model, told.state, told.verdict,
+        told.reasons, told.score, told.threshold, told.arrived,
+        epoch(coalesce(ranked, greatest(listed, ended))
+            - if(turn = 1, told.arrived, told.scheduled)) as seconds,
         coalesce(reading_items.overridden, false) as overridden
-    from tasks left join reading_items
-        on reading_items.task_id = tasks.task_id and not reading_items.superseded
-    where tasks.state in ('COMPLETED', 'CANCELED') and not tasks.superseded and tasks.arrived >= ?
+    from told left join reading_items
+        on reading_items.task_id = told.task_id and not reading_items.superseded
+    where told.state in ('COMPLETED', 'CANCELED') and not told.superseded
+    order by told.scheduled
 """
 _SERIES = """
     with chosen as (select distinct study_id from tasks where arrived >= ?),

@@ -32,7 +32,8 @@ class Row:
     score, threshold : float or None
         None where it was not analysed.
     seconds : float or None
-        From arrival until its result was on the list.
+        From arrival until its result was on the list; from its schedule where the same images were
+        analysed before.
     overridden : bool
         Whether a reader changed its priority.
     inputs : mapping of str to float or str
