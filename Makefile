@@ -11,6 +11,7 @@ setup: $(VENV)/.setup            ## install the package and JupyterLab
 train: $(VENV)/.train            ## setup, and PyTorch and MONAI for loaders and training
 demo: $(VENV)/.setup             ## the tour, on real files; DATA=folder adds your own
 	$(BIN)/voxelvault demo --out demo-out $(if $(DATA),--data "$(DATA)")
+	$(BIN)/voxelvault triage demo --out demo-out
 
 test: $(VENV)/.dev               ## every test but the long ones
 	$(BIN)/python -m pytest --numprocesses auto --dist loadscope
@@ -45,17 +46,17 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.setup: $(INPUTS) | $(BIN)/python
-	$(PIP) --editable '.[notebook]'
+	$(PIP) --editable '.[notebook,triage]'
 	@touch $@
 
 $(VENV)/.train: $(INPUTS) | $(BIN)/python
-	$(PIP) --editable '.[notebook,train]'
+	$(PIP) --editable '.[notebook,triage,train]'
 	@touch $@ $(VENV)/.setup
 
 $(VENV)/.dev: $(INPUTS) | $(BIN)/python
-	$(PIP) --editable '.[notebook,train,dev]'
+	$(PIP) --editable '.[notebook,triage,train,dev]'
 	@touch $@ $(VENV)/.train $(VENV)/.setup
 
 $(VENV)/.bench: $(INPUTS) | $(BIN)/python
-	$(PIP) --editable '.[notebook,train,dev,bench]'
+	$(PIP) --editable '.[notebook,triage,train,dev,bench]'
 	@touch $@ $(VENV)/.dev $(VENV)/.train $(VENV)/.setup

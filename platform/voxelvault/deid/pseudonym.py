@@ -132,26 +132,6 @@ def normal_id(value: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", value).replace("\0", " ").casefold().split())
 
 
-def folder_subject(patient_id: str, issuer: str, study_uid: str = "") -> str:
-    """Return what stands for a patient where there is no vault, for `patient` and `days`.
-
-    Parameters
-    ----------
-    patient_id, issuer : str
-        (0010,0020) and (0010,0021).
-    study_uid : str
-        Stands in where the id is empty: a study without a patient is nobody else's.
-
-    Returns
-    -------
-    str
-        Text that no other triple gives; identifying, so it goes into the HMAC and nowhere else.
-    """
-    patient_id, issuer = normal_id(patient_id), normal_id(issuer)
-    parts = ("id", issuer, patient_id) if patient_id else ("study", study_uid.strip("\0 "))
-    return "".join(f"{len(part)}:{part}" for part in parts)
-
-
 @lru_cache(maxsize=4096)
 def is_registered(uid: str) -> bool:
     """Tell whether a UID is the standard's own, so that it names no study or file.
@@ -189,7 +169,6 @@ __all__ = [
     "KEY_LENGTH",
     "MOST_DAYS",
     "ProjectPseudonyms",
-    "folder_subject",
     "is_registered",
     "length_prefixed",
     "normal_id",

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from voxelvault.deid.pseudonym import (
     MOST_DAYS,
     ProjectPseudonyms,
-    folder_subject,
     is_registered,
     length_prefixed,
     normal_id,
@@ -117,13 +116,6 @@ def test_ids_are_keyed_in_their_normal_form(other: str) -> None:
 
 def test_leading_zeros_are_part_of_an_id() -> None:
     assert OURS.accession("0012") != OURS.accession("12")
-
-
-def test_the_subject_of_a_folder_takes_in_the_issuer_and_falls_back_to_the_study() -> None:
-    assert folder_subject("123456", "Hospital A") != folder_subject("123456", "Hospital B")
-    assert folder_subject(" abc", "X ") == folder_subject("ABC", "x")
-    assert folder_subject("", "X", "1.2.3") != folder_subject("", "X", "1.2.4")
-    assert folder_subject("b", "a") != folder_subject("", "ab")
 
 
 @given(st.lists(st.binary(max_size=8), max_size=4), st.lists(st.binary(max_size=8), max_size=4))

@@ -69,9 +69,9 @@ def tour(out: Path, data: tuple[Path, ...], tell: Any = click.echo) -> Facts:
     import voxelvault
 
     # Heavy libraries are loaded while the user reads the first line.
-    folder = _fresh_folder(out.expanduser())
+    folder = place_of_tour(out.expanduser(), "tour")
     tell(f"voxelvault {voxelvault.__version__}: a tour on real files, in {folder}\n")
-    with _configuration(folder / "config"):
+    with own_configuration(folder / "config"):
         with _made(folder, tell) as vault:
             found = {
                 "folder": folder,
@@ -85,9 +85,16 @@ def tour(out: Path, data: tuple[Path, ...], tell: Any = click.echo) -> Facts:
     return found
 
 
-def _fresh_folder(out: Path) -> Path:
+def place_of_tour(out: Path, name: str) -> Path:
+    """Return a fresh folder for a tour of that name.
+
+    Raises
+    ------
+    UsageError
+        `out` is a file, or full of tours.
+    """
     for number in range(1, 10_000):
-        folder = out / f"tour-{number}"
+        folder = out / f"{name}-{number}"
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
@@ -99,7 +106,7 @@ def _fresh_folder(out: Path) -> Path:
 
 
 @contextmanager
-def _configuration(folder: Path) -> Iterator[None]:
+def own_configuration(folder: Path) -> Iterator[None]:
     """Keep keys and pins of the tour out of the user's own configuration."""
     before = os.environ.get(CONFIG)
     os.environ[CONFIG] = str(folder.absolute())
@@ -262,12 +269,16 @@ def _log(vault: Vault, tell: Any) -> Facts:
 
 def _next(folder: Path, tell: Any) -> str:
     """Say where to go: with this tour's configuration, so that its key is found."""
-    environment = f"{CONFIG}={folder / 'config'} VOXELVAULT={folder / 'vault'}"
-    command = f"{environment} {_program()} lab"
+    command = with_this_tour(folder, "lab")
     _step(tell, "Where to go next")
     tell(f"open {folder / 'contact-sheet.png'}, then JupyterLab on the notebooks with this vault:")
     tell(f"  {command}")
     return command
+
+
+def with_this_tour(folder: Path, words: str) -> str:
+    """Return a command line that finds the vault and the key of a tour."""
+    return f"{CONFIG}={folder / 'config'} VOXELVAULT={folder / 'vault'} {_program()} {words}"
 
 
 def _program() -> str:
