@@ -110,8 +110,10 @@ class ApproverKey:
         Raises
         ------
         KeyUnavailable
-            The text is no approver's key, or it was damaged.
+            The text is no approver's key, the public half of one, or it was damaged.
         """
+        if text.startswith(_PUBLIC_PREFIX):
+            raise KeyUnavailable("this is the public half of an approver's key: name the secret one's file")
         try:
             seed = from_line(_SECRET_PREFIX, text)
         except ValueError:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from voxelvault.deid import tables
 from voxelvault.deid.model import Action, Decision, Option, Policy
 from voxelvault.deid.normal import proper_vr
-from voxelvault.deid.profile import PRESETS, profile, written
-from voxelvault.deid.site_rules import RuleProblem, keywords, place
+from voxelvault.deid.profile import PRESETS, profile
+from voxelvault.deid.site_rules import RuleProblem, Where, keywords, place
 from voxelvault.errors import UsageError
 
 IN_WORDS = {
@@ -101,11 +101,18 @@ def title(tag: str, creator: str | None = None) -> str:
         No such element.
     """
     try:
-        number = place(tag, creator).tag
+        where = place(tag, creator)
     except RuleProblem as problem:
         raise UsageError(str(problem)) from None
-    name = next((keyword for keyword, known in keywords().items() if known == number), creator or "")
-    return f"{written(number)} {name}".strip()
+    name = next((keyword for keyword, known in keywords().items() if known == where.tag), creator or "")
+    return f"{_pattern(where)} {name}".strip()
+
+
+def _pattern(where: Where) -> str:
+    """Return the tags meant, `x` for each digit that may be any: a block, or a group of many."""
+    digits = zip(f"{where.tag:08X}", f"{where.mask:08X}", strict=True)
+    text = "".join(digit if mask == "F" else "x" for digit, mask in digits)
+    return f"({text[:4]},{text[4:]})"
 
 
 __all__ = ["Explanation", "explain", "title"]

@@ -5,7 +5,7 @@ What takes approval hands what belongs into the audit log to `before`, ahead of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
@@ -122,11 +122,20 @@ class StoredProject:
         return approval
 
     def approvals(self, request_id: str) -> list[Approval]:
-        """Return the approvals of a request, in the order of their approvers' ids."""
-        names = (
-            name for name in self.shelf.names("approvals") if name.startswith(f"approvals/{request_id}.")
-        )
-        return [Approval.from_data(self.shelf.get(name)[0]) for name in names]
+        """Return the approvals of a request, in the order of their approvers' ids.
+
+        Raises
+        ------
+        UsageError
+            A file among them is none.
+        """
+        return list(map(Approval.from_data, self.approval_files(request_id)))
+
+    def approval_files(self, request_id: str) -> Iterator[bytes]:
+        """Yield what lies among the approvals of a request, whatever it is."""
+        for name in self.shelf.names("approvals"):
+            if name.startswith(f"approvals/{request_id}."):
+                yield self.shelf.get(name)[0]
 
     def reidentify(
         self, request_id: str, private: PrivateKey, before: Before = _nothing

@@ -21,7 +21,7 @@ from voxelvault.deid.approving import ENROL, MAPS, Approval, Request
 from voxelvault.deid.ledger import Pair, map_csv
 from voxelvault.deid.project import OpenProject, Project
 from voxelvault.deid.stored_project import StoredProject
-from voxelvault.errors import KeyUnavailable, ObjectExists, ObjectMissing, UsageError
+from voxelvault.errors import IntegrityError, KeyUnavailable, ObjectExists, ObjectMissing, UsageError
 from voxelvault.files import write_new
 from voxelvault.releasing.entries import step
 from voxelvault.releasing.projects import PathLike, approver_key, change, custodian
@@ -39,6 +39,8 @@ class Asked:
     approved_by: tuple[str, ...]
     """Labels of the approvers who said yes."""
     carried_out: bool
+    spoilt: int = 0
+    """Files among its approvals that are none, or don't hold: the request can't be carried out."""
 
 
 def request_file(request_id: str) -> Path:
@@ -286,10 +288,7 @@ def asked(found: StoredProject, request_id: str | None = None) -> list[Asked]:
     """
     document, done = found.read(), found.carried_out()
     requests = found.requests() if request_id is None else [_asked(found, request_id)]
-    return [
-        Asked(one, _labels(document, one, found.approvals(one.request_id)), one.request_id in done)
-        for one in requests
-    ]
+    return [_told(found, document, one, carried_out=one.request_id in done) for one in requests]
 
 
 def map_files(folder: PathLike, maps: Sequence[str]) -> dict[str, Path]:
@@ -330,10 +329,17 @@ def _key(found: StoredProject, asked: Request) -> PrivateKey:
     raise KeyUnavailable("the request's key isn't here: only who made a request carries it out")
 
 
-def _labels(document: Project, request: Request, approvals: Sequence[Approval]) -> tuple[str, ...]:
-    counting = (one for one in approvals if approving.is_enrolled(document, one))
-    ids = (approving.approver_of(document, request, approval) for approval in counting)
-    return tuple(document.approver(approver_id).label for approver_id in ids)
+def _told(found: StoredProject, document: Project, request: Request, *, carried_out: bool) -> Asked:
+    labels, spoilt = [], 0
+    for data in found.approval_files(request.request_id):
+        try:
+            approval = Approval.from_data(data)
+            if approving.is_enrolled(document, approval):
+                approver_id = approving.approver_of(document, request, approval)
+                labels.append(document.approver(approver_id).label)
+        except (UsageError, IntegrityError, KeyUnavailable):
+            spoilt += 1  # one file must not hide the project's other requests
+    return Asked(request, tuple(labels), carried_out, spoilt)
 
 
 def _ids(asked: Request) -> dict[str, tuple[str, ...]]:

@@ -310,10 +310,10 @@ def approver_key(path: PathLike) -> ApproverKey:
         It is none, or others can read the file.
     """
     place = Path(path).expanduser()
-    text = _line(place)
+    key = ApproverKey.from_text(_line(place))
     if place.stat().st_mode & 0o077:
         raise KeyUnavailable("others can read the approver's key: run chmod 600 on its file")
-    return ApproverKey.from_text(text)
+    return key
 
 
 def _line(path: PathLike) -> str:

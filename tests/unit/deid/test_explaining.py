@@ -19,6 +19,9 @@ def test_each_choice_of_options_that_matters_is_told() -> None:
     assert str(explain("PatientID")[0]).startswith("basic: replaced by a pseudonym (")
     assert title("StudyDate") == "(0008,0020) StudyDate"
     assert title("(0010,0012)") == "(0010,0012) NametoUse"
+    assert title("0019,xx0C", "SIEMENS MR HEADER") == "(0019,xx0C) SIEMENS MR HEADER"
+    assert title("(0019,100C)", "SIEMENS MR HEADER") == "(0019,xx0C) SIEMENS MR HEADER"
+    assert title("60XX,0022") == "(60xx,0022)"
 
 
 def test_private_elements_and_ones_in_no_list() -> None:

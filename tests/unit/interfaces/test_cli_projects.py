@@ -38,6 +38,8 @@ def test_a_vaults_release_is_reversed_by_two(
     asked = verb("ledger", "approve", request, "--key", key, "--dry-run")
     assert asked.code == 0
     assert "IRB-7" in asked.out
+    told = dict(line.split(maxsplit=1) for line in asked.out.splitlines())
+    assert (told["approved_by"], told["pseudonyms"]) == ("nobody", "all")
     assert verb("project", "show", "--json").json["requests"][0]["approved_by"] == []
     assert verb("ledger", "approve", request, "--key", key).code == 0
     again = verb("ledger", "approve", request, "--key", key)
@@ -138,6 +140,43 @@ def test_approvers_begin_a_ledger_and_later_ones_are_approved(
     assert done.json["requests"][0]["carried_out"] is True
     assert verb("project", "remove-approver", "ann").json["approvers"] == ["bob", "eve"]
     assert verb("project", "remove-approver", "bob").code == 2
+
+
+def test_the_public_half_of_an_approvers_key_is_told_from_one_that_others_can_read(
+    run: Any, tmp_path: Path, approvers: list[str]
+) -> None:
+    place = ["--project", tmp_path / "project"]
+    assert run("deidentify", "project", "create", *place, *approvers).code == 0
+    request = run("deidentify", "ledger", "request", *place, "--purpose", "P1", "--json").json["request"]
+    done = run("deidentify", "ledger", "approve", request, *place, "--key", tmp_path / "ann.pub")
+    assert done.code == 1
+    assert "public half" in done.err
+    assert "chmod" not in done.err
+
+
+def test_a_file_that_is_no_approval_spoils_its_own_request_alone(
+    run: Any, tmp_path: Path, approvers: list[str]
+) -> None:
+    place = ["--project", tmp_path / "project"]
+    assert run("deidentify", "project", "create", *place, *approvers).code == 0
+    ask = ["deidentify", "ledger", "request", *place, "--purpose", "P1", "--json"]
+    spoilt, good = run(*ask).json["request"], run(*ask).json["request"]
+    for request in (spoilt, good):
+        yes = ["ledger", "approve", request, *place, "--key", tmp_path / "ann.key"]
+        assert run("deidentify", *yes).code == 0
+    folder = tmp_path / "project" / "approvals"
+    (folder / f"{spoilt}.{'0' * 32}").write_text("no approval")
+    other = next(path for path in folder.iterdir() if path.name.startswith(good))
+    (folder / f"{spoilt}.{'1' * 32}").write_bytes(other.read_bytes())
+    shown = run("deidentify", "project", "show", *place)
+    assert shown.code == 0
+    lines = {name: next(line for line in shown.out.splitlines() if name in line) for name in (spoilt, good)}
+    assert "ann, 2 that don't hold" in lines[spoilt]
+    assert "hold" not in lines[good]
+    found = run("deidentify", "project", "show", *place, "--json").json["requests"]
+    assert {one["request"]: one["spoilt"] for one in found} == {spoilt: 2, good: 0}
+    opened = run("deidentify", "ledger", "open", spoilt, *place, "--out", tmp_path / "maps")
+    assert opened.code != 0
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from voxelvault.interfaces.cli.deidentify_projects import (
     in_project,
     labelled,
     request_facts,
+    request_texts,
     tell_request,
 )
 from voxelvault.interfaces.cli.output import emit, facts
@@ -96,14 +97,14 @@ def approve(
             public = labelled(approvers)
             digest = ledgers.approve(found, request_id, key_file, resources, approvers=public).digest
         told = request_facts(ledgers.asked(found, request_id)[0])
-    lines = facts({name: _text(value) for name, value in told.items()})
+    lines = facts({name: _text(value) for name, value in request_texts(told).items()})
     if digest:
         lines.append(f"approved; the statement's SHA-256 is {digest}")
     emit({**told, "statement": digest, "audit_log": resources is not None}, lines, as_json)
 
 
 def _text(value: Any) -> Any:
-    return ", ".join(value) or "all" if isinstance(value, list) else value
+    return ", ".join(value) if isinstance(value, list) else value
 
 
 @verb(

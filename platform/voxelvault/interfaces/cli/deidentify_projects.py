@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -233,8 +233,16 @@ def request_facts(one: Asked) -> dict[str, Any]:
         "purpose": request.purpose,
         "pseudonyms": list(request.pseudonyms),
         "approved_by": list(one.approved_by),
+        "spoilt": one.spoilt,
         "carried_out": one.carried_out,
     }
+
+
+def request_texts(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `request_facts` tells as a person reads it."""
+    approved = [*told["approved_by"], *([f"{told['spoilt']} that don't hold"] if told["spoilt"] else [])]
+    shown = {name: value for name, value in told.items() if name != "spoilt"}
+    return {**shown, "pseudonyms": told["pseudonyms"] or ["all"], "approved_by": approved or ["nobody"]}
 
 
 def _tell(found: StoredProject, as_json: bool, resources: Resources | None) -> None:
@@ -251,7 +259,8 @@ def _tell(found: StoredProject, as_json: bool, resources: Resources | None) -> N
     lines = facts({**told, "ledger": "kept" if document.ledger else "none: no approvers"})
     if requests:
         columns = ("request", "maps", "purpose", "approved_by", "carried_out")
-        cells = [[_cell(one[name]) for name in columns] for one in requests]
+        texts = map(request_texts, requests)
+        cells = [[_cell(one[name]) for name in columns] for one in texts]
         lines += table([name.replace("_", " ") for name in columns], cells)
     log = resources is not None
     emit({**known, "ledger": bool(document.ledger), "requests": requests, "audit_log": log}, lines, as_json)
@@ -314,5 +323,6 @@ __all__ = [
     "labelled",
     "project",
     "request_facts",
+    "request_texts",
     "tell_request",
 ]
