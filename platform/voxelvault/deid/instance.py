@@ -21,6 +21,7 @@ from voxelvault.deid.documents import put_document
 from voxelvault.deid.faces.finding import Faces
 from voxelvault.deid.leak_check import Searcher
 from voxelvault.deid.model import Context, Option, Policy, Refused, Rewritten
+from voxelvault.deid.normal import stored
 from voxelvault.deid.pixels import PixelCleaner, PixelReport
 from voxelvault.deid.source import Source
 from voxelvault.deid.waveforms import put_samples
@@ -51,6 +52,8 @@ class Result:
         What was blanked.
     patient_id : str
         As it came; for the ledger alone.
+    new_patient_id : str
+        As it is released: by a site's rule it may be no pseudonym of the patient's, a constant, or empty.
     """
 
     data: bytes = field(repr=False)
@@ -61,6 +64,7 @@ class Result:
     verdicts: Mapping[str, str]
     pixels: PixelReport | None = field(default=None, repr=False)
     patient_id: str = field(default="", repr=False)
+    new_patient_id: str = field(default="", repr=False)
 
 
 def deidentify(
@@ -128,7 +132,8 @@ def _deidentified(
     verdicts["leaks"] = "none"
     actions = {str(action): count for action, count in rewritten.counts.items()}
     patient_id = source.text(_PATIENT_ID)
-    return Result(made, *_uids(rewritten.dataset), actions, verdicts, report, patient_id)
+    new_id = _text(rewritten.dataset, _PATIENT_ID)
+    return Result(made, *_uids(rewritten.dataset), actions, verdicts, report, patient_id, new_id)
 
 
 def _put_pixels(
@@ -183,6 +188,13 @@ def _search(made: bytes, searcher: Searcher, policy: Policy) -> None:
         raise Refused("data_set_malformed") from None
     if any(hit.tag is None or not policy.retains(hit.tag) for hit in found):
         raise Refused("leak_found")
+
+
+def _text(dataset: Dataset, tag: int) -> str:
+    """Return the first value of a text that was written in UTF-8; empty where there is none."""
+    found = stored(dataset.get_item(tag)).value if tag in dataset else b""
+    text = found.decode("utf-8", "replace") if isinstance(found, bytes) else ""
+    return text.split("\\")[0].strip("\0 ")
 
 
 def _uids(dataset: Dataset) -> tuple[str, str, str]:

@@ -174,8 +174,7 @@ class _Run:
 
     def study(self, task: Task, outcomes: Iterable[Outcome]) -> None:
         """Put one study in its place, whole."""
-        patient = self.settings.pseudonyms.patient(task.subject.subject)
-        study = _Study(self.target, patient, self.progress.holds)
+        study = _Study(self.target, self.progress.holds)
         try:
             for outcome in outcomes:
                 study.take(outcome)
@@ -198,8 +197,8 @@ class _Run:
 class _Study:
     """One study on its way: what was done to each file, and what became of which value."""
 
-    def __init__(self, target: Target, patient: str, is_taken: Callable[[str], bool]) -> None:
-        self._target, self._patient, self._is_taken = target, patient, is_taken
+    def __init__(self, target: Target, is_taken: Callable[[str], bool]) -> None:
+        self._target, self._is_taken = target, is_taken
         self._paths: set[str] = set()
         self.done: list[tuple[Original, Entry]] = []
         self.pairs: dict[str, dict[str, str | None]] = {"patients": {}, "uids": {}, "paths": {}}
@@ -221,7 +220,7 @@ class _Study:
         self._target.add(file)
         self.pairs["paths"][place] = path
         self.pairs["uids"].update(outcome.uids)
-        self.pairs["patients"][outcome.patient_id] = self._patient
+        self.pairs["patients"][outcome.patient_id] = result.new_patient_id
         boxes = result.pixels.boxes if result.pixels else ()
         digest = hashlib.sha256(result.data).hexdigest()
         return Receipt(path, digest, outcome.source, result.actions, result.verdicts, boxes)

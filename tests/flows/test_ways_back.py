@@ -1,0 +1,86 @@
+"""What a map and a ledger hold is what the files carry, whatever a site's rules say of patients' ids."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+import pytest
+from flow_support import person_file, write
+
+from voxelvault.deid.recipes_ctp import read_ctp
+from voxelvault.deid.site_rules import SiteRules, read_toml
+from voxelvault.deid.stored_project import StoredProject
+from voxelvault.releasing import ledgers, projects
+from voxelvault.releasing.deidentify import Extras, ReleaseReport, Rules, release_folder
+from voxelvault.releasing.originals import FolderOriginals
+
+IDS = ("QQ4711XX", "QQ4712XX")
+CTP = '<script><e en="T" t="00100020" n="PatientID">@hashptid(@SITEID,PatientID)</e></script>'
+
+
+def toml(words: str) -> SiteRules:
+    return read_toml(f'[[rule]]\ntag = "PatientID"\n{words}')
+
+
+@dataclass(frozen=True)
+class Place:
+    """Two patients in a folder, and a project of two approvers."""
+
+    home: Path
+    project: StoredProject
+
+    def release(self, site: SiteRules | None, name: str = "out") -> ReleaseReport:
+        mine = projects.using(self.home / "project")
+        extras = Extras(map_file=self.home / f"{name}.json")
+        rules = Rules(site=site, faces="keep")
+        return release_folder(FolderOriginals(self.home / "in"), self.home / name, rules, mine, extras)
+
+    def carried(self, name: str = "out") -> dict[str, str]:
+        """New patient id by old, as the files have it."""
+        paths = json.loads((self.home / f"{name}.json").read_text())["paths"]
+        read = {
+            old: (pydicom.dcmread(self.home / "in" / old), pydicom.dcmread(self.home / name / new))
+            for old, new in paths.items()
+        }
+        return {str(old.PatientID): str(new.get("PatientID") or "") for old, new in read.values()}
+
+    def open(self, *pseudonyms: str) -> dict[str, str | None]:
+        """Ask for patients, approve and open."""
+        asked = ledgers.ask(self.project, ("patients",), purpose="IRB-7", pseudonyms=pseudonyms)
+        for name in ("ann", "bob"):
+            ledgers.approve(self.project, asked.request_id, self.home / f"{name}.key")
+        return dict(ledgers.reidentify(self.project, asked.request_id)["patients"])
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "config"))
+    public = {}
+    for name in ("ann", "bob"):
+        (tmp_path / f"{name}.pub").write_text(projects.new_approver(tmp_path / f"{name}.key"))
+        public[name] = projects.approver_file(tmp_path / f"{name}.pub")
+    files = [person_file(IDS[number], study=number + 1, PatientName="Zyxwq^J") for number in range(2)]
+    write(tmp_path / "in", files)
+    return Place(tmp_path, projects.create(tmp_path / "project", approvers=public))
+
+
+@pytest.mark.parametrize(
+    "site",
+    [
+        None,
+        *map(toml, (f'action = "{word}"' for word in ("hash", "empty", "keep", "clean", "remove"))),
+        toml('action = "replace"\nvalue = "STUDY"'),
+        read_ctp(CTP),
+        read_toml('rest = "remove"'),
+    ],
+    ids=["none", "hash", "empty", "keep", "clean", "remove", "replace", "ctp", "rest"],
+)
+def test_map_and_ledger_hold_the_ids_that_the_files_carry(place: Place, site: SiteRules | None) -> None:
+    assert place.release(site).complete
+    carried = place.carried()
+    assert carried.keys() == set(IDS)
+    assert json.loads((place.home / "out.json").read_text())["patients"] == carried
+    assert place.open() == carried
