@@ -168,6 +168,7 @@ def open_vault(
     accept: bool = False,
     anew: bool = False,
     who: str | None = None,
+    received: bool = False,
 ) -> Resources:
     """Open a vault; never makes one, and asks for a passphrase only at a terminal.
 
@@ -189,6 +190,8 @@ def open_vault(
         Leave the catalog unopened, to write it anew: keys and log are checked all the same.
     who : str, optional
         Who stands in the log instead of this account.
+    received : bool
+        Somebody handed it over: nothing is written into it, and no pin is compared or kept.
 
     Raises
     ------
@@ -216,7 +219,7 @@ def open_vault(
         providers.insert(0, PassphraseProvider(getpass.getpass("passphrase of the vault: ")))
         keys = KeyRing.open(objects, settings.vault_id, text, providers, fingerprint=fingerprint)
     log = AuditLog.open(objects, keys)
-    writable = is_writable(store, network=chosen.anywhere)
+    writable = not received and is_writable(store, network=chosen.anywhere)
     audit = log if writable else side_log(keys)
     tags = vault_tags(store)
     with ExitStack() as opened:
@@ -224,7 +227,7 @@ def open_vault(
         catalog = open_catalog(objects, keys, tags, read_only=not writable)
         opened.callback(catalog.close)
         resources = _resources(settings, objects, keys, catalog, audit, tags, purpose, who)
-        resources = replace(resources, log=log, read_only=not writable, vouched=vouched)
+        resources = replace(resources, log=log, read_only=not writable, vouched=vouched, received=received)
         opened.callback(resources.pool.close)
         if accept:
             require_writable(resources)
@@ -250,7 +253,8 @@ def _check_newest(resources: Resources, given: str | None) -> None:
 def _compare(resources: Resources, given: str | None) -> None:
     keys, log = resources.keys, resources.log
     keys.refresh()
-    check_pin(Pins(), resources.settings.vault_id, log, keys.number, given=given)
+    pins = None if resources.received else Pins()
+    check_pin(pins, resources.settings.vault_id, log, keys.number, given=given)
     keys.refresh()
     check_heads(log, {"record_number": keys.number, "snapshot": resources.catalog.head().snapshot})
     check_newest_pack(resources)
@@ -261,7 +265,8 @@ def close_vault(resources: Resources) -> None:
     if resources.keys.closed:
         return
     try:
-        remember(Pins(), resources.settings.vault_id, resources.log, resources.keys.number)
+        if not resources.received:
+            remember(Pins(), resources.settings.vault_id, resources.log, resources.keys.number)
     finally:
         resources.catalog.close()
         resources.pool.close()

@@ -46,6 +46,7 @@ class Resources:
     `log` is the vault's own audit log; `audit` is where this session's entries go: the same one, or
     a side log where the vault can't be written (`read_only`). `vouched` says that something older
     (what this user saw before, a checkpoint, a fingerprint) spoke for the log when it was opened.
+    `received` says that somebody handed it over: it is left as it is, and no pin is kept of it.
     """
 
     settings: Settings
@@ -63,6 +64,7 @@ class Resources:
     options: Options = field(default_factory=Options)
     read_only: bool = False
     vouched: bool = True
+    received: bool = False
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an open vault cannot be pickled; open it again where you need it")

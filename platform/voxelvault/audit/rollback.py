@@ -19,14 +19,15 @@ _WINDOW = 256
 
 
 def check_pin(
-    pins: Pins, vault_id: str, log: AuditLog, record_number: int, *, given: str | None = None
+    pins: Pins | None, vault_id: str, log: AuditLog, record_number: int, *, given: str | None = None
 ) -> None:
     """Compare an opened vault with what was last seen of it, then keep what is seen now.
 
     Parameters
     ----------
-    pins : Pins
-        The user's pins; a vault never seen before is taken as it is.
+    pins : Pins or None
+        The user's pins; a vault never seen before is taken as it is. None compares with none, and keeps
+        none.
     vault_id : str
         32 hexadecimal digits.
     log : AuditLog
@@ -41,9 +42,11 @@ def check_pin(
     RollbackDetected
         Log or keys are older than what was seen; the pin stays as it is.
     """
-    pin = pins.load(vault_id)
+    pin = None if pins is None else pins.load(vault_id)
     if given is not None:
         log.extends(given)
+    if pins is None:
+        return
     if pin is not None:
         log.extends(pin.checkpoint)
         if record_number < pin.record_number:

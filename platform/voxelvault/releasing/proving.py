@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from voxelvault.crypto.ways import Ways
 from voxelvault.deid.card import RECEIPTS
 from voxelvault.deid.project_shelf import SealedShelf, shelves_in
 from voxelvault.deid.receipt import Verification, order, verify_release
 from voxelvault.errors import IntegrityError, ObjectMissing
 from voxelvault.model import Buffer
+from voxelvault.opening import close_vault, open_vault
 from voxelvault.releasing.originals import VaultOriginals
 from voxelvault.releasing.places import CARD, CROISSANT
 from voxelvault.releasing.targets import lying
@@ -44,6 +47,26 @@ def verify_folder(folder: Path, signer: bytes | None = None) -> Verification:
     )
     with place.open("rb") as document:
         return verify_release(document, files, signer)
+
+
+@contextmanager
+def received(
+    place: Path, ways: Ways, *, fingerprint: str | None = None, checkpoint: str | None = None
+) -> Iterator[Resources]:
+    """Open a release that is a vault, to look at it: nothing is written into it.
+
+    Parameters
+    ----------
+    place : Path
+        The release.
+    ways, fingerprint, checkpoint
+        As `voxelvault.opening.open_vault` takes them.
+    """
+    resources = open_vault(place, ways, fingerprint=fingerprint, checkpoint=checkpoint, received=True)
+    try:
+        yield resources
+    finally:
+        close_vault(resources)
 
 
 def verify_vault(resources: Resources, signer: bytes | None = None) -> Verification:
@@ -113,4 +136,4 @@ def _study_files(resources: Resources, uid: str) -> Iterator[tuple[str, Buffer]]
         yield path, original.read()
 
 
-__all__ = ["folder_card", "vault_card", "verify_folder", "verify_vault"]
+__all__ = ["folder_card", "received", "vault_card", "verify_folder", "verify_vault"]

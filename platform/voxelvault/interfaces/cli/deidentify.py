@@ -262,7 +262,8 @@ def _tell(made: Any, map_file: Path | None, review: Path | None, as_json: bool) 
 def verify(session: Session, place: Path, signer: str | None, as_json: bool) -> int:
     """Hold a release against its receipts; no key of the project is needed.
 
-    Of a folder every file is read; of a vault too, which opens with a key of the release.
+    Of a folder every file is read; of a vault too, which opens with a key of the release. Nothing is
+    written into either.
     """
     found = _verified(session, place, _signer(signer))
     lines = [
@@ -288,8 +289,8 @@ def _verified(session: Session, place: Path, signer: bytes | None) -> Any:
 
     if not _is_vault(place):
         return verify_folder(place, signer)
-    with _opened(session, place) as vault:
-        return verify_vault(vault.resources, signer)
+    with _received(session, place) as resources:
+        return verify_vault(resources, signer)
 
 
 def _is_vault(place: Path) -> bool:
@@ -300,10 +301,12 @@ def _is_vault(place: Path) -> bool:
     return (place / VAULT_TOML).exists()
 
 
-def _opened(session: Session, place: Path) -> Any:
-    import voxelvault
+def _received(session: Session, place: Path) -> Any:
+    from voxelvault.crypto.ways import Ways
+    from voxelvault.releasing.proving import received
 
-    return voxelvault.open(place, key_file=session.key_file, passphrase=session.passphrase())
+    ways = Ways(session.key_file, session.passphrase())
+    return received(place, ways, fingerprint=session.fingerprint, checkpoint=session.checkpoint())
 
 
 @verb("card", "voxelvault deidentify card ~/release", "voxelvault deidentify card ~/release --json")
@@ -321,8 +324,8 @@ def card(session: Session, place: Path, as_json: bool) -> int:
     if not _is_vault(place):
         click.echo(folder_card(place, *name))
         return 0
-    with _opened(session, place) as vault:
-        click.echo(vault_card(vault.resources, *name))
+    with _received(session, place) as resources:
+        click.echo(vault_card(resources, *name))
     return 0
 
 
