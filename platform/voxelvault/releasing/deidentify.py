@@ -6,6 +6,7 @@ read; what was made is signed for, described, and tells nothing of its source.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -237,8 +238,9 @@ def release_as(
     Raises
     ------
     UsageError
-        No such format, or what the format's own function says.
+        No such format, nothing to release, or what the format's own function says.
     """
+    _require_some(originals)
     if format not in FORMATS:
         raise UsageError(f"a release is made as one of {', '.join(FORMATS)}; choose one")
     if resample and format not in VOLUMES:
@@ -248,6 +250,19 @@ def release_as(
     if format == "dicom":
         return release_folder(originals, out, rules, mine, extras)
     return release_form(originals, out, rules, mine, extras, format=format, resample=resample)
+
+
+def _require_some(originals: Originals) -> None:
+    """Refuse to sign for nothing: it is a wrong folder, and a place made for it would be in the way."""
+    if len(originals):
+        return
+    counts = sorted(Counter(reason for _, reason in originals.refused).items())
+    told = ", ".join(f"{count} {reason}" for reason, count in counts)
+    raise UsageError(
+        f"there is nothing to de-identify, what was found is {told}; check the path of the folder"
+        if told
+        else "there is nothing to de-identify, the folder holds no file; check its path"
+    )
 
 
 def _release(

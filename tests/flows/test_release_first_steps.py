@@ -1,0 +1,49 @@
+"""The first command of somebody new: a wrong folder, links that lead out, a question that comes first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from voxelvault.interfaces.cli.app import main
+from voxelvault.testing import synthetic
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "in").mkdir()
+    return tmp_path
+
+
+def release(home: Path, *more: str) -> int:
+    return main(["deidentify", str(home / "in"), "--to", str(home / "out"), *more])
+
+
+def ct(folder: Path, count: int = 2, seed: int = 0) -> Path:
+    folder.mkdir(exist_ok=True)
+    for number, data in enumerate(synthetic.ct_series(count, 16, 16, seed=seed)):
+        (folder / f"{number}.dcm").write_bytes(data)
+    return folder
+
+
+@pytest.mark.parametrize("way", ["dicom", "vault", "nifti"])
+def test_a_folder_without_dicom_is_an_error_and_leaves_no_place(
+    home: Path, way: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "in" / "Doe.txt").write_text("no DICOM")
+    assert release(home, "--format", way) == 2
+    told = capsys.readouterr().err
+    assert "nothing to de-identify" in told
+    assert "1 not_dicom" in told
+    assert "Doe" not in told
+    assert not (home / "out").exists()
+    ct(home / "in")
+    assert release(home) == 0
+
+
+def test_an_empty_folder_is_an_error(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert release(home) == 2
+    assert "holds no file" in capsys.readouterr().err
+    assert not (home / "out").exists()
