@@ -22,7 +22,7 @@ def release(home: Path, *more: str) -> int:
 
 
 def ct(folder: Path, count: int = 2, seed: int = 0) -> Path:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for number, data in enumerate(synthetic.ct_series(count, 16, 16, seed=seed)):
         (folder / f"{number}.dcm").write_bytes(data)
     return folder
@@ -47,3 +47,44 @@ def test_an_empty_folder_is_an_error(home: Path, capsys: pytest.CaptureFixture[s
     assert release(home) == 2
     assert "holds no file" in capsys.readouterr().err
     assert not (home / "out").exists()
+
+
+def linked(home: Path) -> None:
+    """Give the source a plain study and links: out of it to a file, to a folder, to nothing; within it."""
+    ct(home / "in" / "own")
+    ct(home / "others", seed=1)
+    (home / "in" / "file.dcm").symlink_to(home / "others" / "0.dcm")
+    (home / "in" / "folder").symlink_to(home / "others")
+    (home / "in" / "again").symlink_to(home / "in" / "own")
+
+
+def test_links_out_of_the_source_are_left_out_and_told(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "in").rmdir()
+    (home / "real").mkdir()
+    (home / "in").symlink_to(home / "real")
+    linked(home)
+    assert release(home) == 3
+    told = capsys.readouterr().out
+    assert "2 of 4 files released" in told
+    assert "2 link_outside" in told
+    assert "left out: folder: link_outside: a link that leads out of the folder" in told
+    assert "--follow-links" in told
+
+
+def test_links_out_of_the_source_are_followed_when_asked(home: Path) -> None:
+    linked(home)
+    (home / "in" / "file.dcm").unlink()
+    assert release(home, "--follow-links") == 0
+    assert sum(path.is_file() for path in (home / "out" / "DICOM").rglob("*")) == 4
+
+
+def test_a_folder_of_links_alone_tells_how_to_follow_them(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ct(home / "others")
+    (home / "in" / "folder").symlink_to(home / "others")
+    assert release(home) == 2
+    assert "1 link_outside" in capsys.readouterr().err
+    assert release(home, "--follow-links") == 0

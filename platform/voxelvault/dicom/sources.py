@@ -124,12 +124,12 @@ class Refusal:
         The sender's own name for it: identifying, for the interactive report only.
     reason : str
         One line: what it is and what to do.
-    kind : {"archive", "unreadable", "missing"}
+    kind : {"archive", "unreadable", "missing", "outside"}
     """
 
     path: str
     reason: str
-    kind: Literal["archive", "unreadable", "missing"] = "unreadable"
+    kind: Literal["archive", "unreadable", "missing", "outside"] = "unreadable"
 
     def __repr__(self) -> str:
         return f"<Refusal {self.kind}>"
@@ -142,7 +142,9 @@ def _display(path: Path, member: Member | None) -> str:
     return f"{path}!{member.name}" if member else str(path)
 
 
-def find_files(paths: Iterable[str | os.PathLike[str]], limits: Limits | None = None) -> Iterator[Found]:
+def find_files(
+    paths: Iterable[str | os.PathLike[str]], limits: Limits | None = None, *, inside: bool = False
+) -> Iterator[Found]:
     """Find everything to ingest.
 
     Folders are walked in the order of their names, each once however many links lead to it.
@@ -155,6 +157,8 @@ def find_files(paths: Iterable[str | os.PathLike[str]], limits: Limits | None = 
         Folders, files, zip and tar archives, DICOMDIRs.
     limits : Limits, optional
         Bounds for archives.
+    inside : bool
+        Refuse links that lead out of the folder that was given, instead of following them.
 
     Returns
     -------
@@ -169,22 +173,22 @@ def find_files(paths: Iterable[str | os.PathLike[str]], limits: Limits | None = 
     given = [Path(path).expanduser() for path in paths]
     if not all(os.path.lexists(path) for path in given):
         raise UsageError("a path to ingest does not exist; check its spelling")
-    return _found(given, limits or Limits())
+    return _found(given, limits or Limits(), inside=inside)
 
 
-def _found(given: Iterable[Path], limits: Limits) -> Iterator[Found]:
+def _found(given: Iterable[Path], limits: Limits, *, inside: bool) -> Iterator[Found]:
     visited: set[tuple[int, int]] = set()
     for path in given:
         if path.is_dir():
-            yield from _folder(path, limits, visited)
+            yield from _folder(path, limits, visited, inside=inside)
         elif path.name.upper() == "DICOMDIR":
             yield from _directory(path, limits)
         else:
             yield from _file(path, limits, by_content=True)
 
 
-def _folder(root: Path, limits: Limits, visited: set[tuple[int, int]]) -> Iterator[Found]:
-    waiting = [root]
+def _folder(root: Path, limits: Limits, visited: set[tuple[int, int]], *, inside: bool) -> Iterator[Found]:
+    waiting, real = [root], os.path.realpath(root)
     while waiting:
         folder = waiting.pop()
         try:
@@ -196,11 +200,18 @@ def _folder(root: Path, limits: Limits, visited: set[tuple[int, int]]) -> Iterat
         visited.add((status.st_dev, status.st_ino))
         below = []
         for path in (folder / name for name in names):
-            if _is_folder(path):
+            if inside and _leads_out(path, real):
+                outside = "a link that leads out of the folder is not followed; copy what it names"
+                yield Refusal(str(path), outside, "outside")
+            elif _is_folder(path):
                 below.append(path)
             else:
                 yield from _file(path, limits, by_content=False)
         waiting.extend(reversed(below))
+
+
+def _leads_out(path: Path, root: str) -> bool:
+    return path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root)
 
 
 def _is_folder(path: Path) -> bool:

@@ -22,7 +22,7 @@ from voxelvault.intake.interrupt import interruptible
 from voxelvault.model import new_id
 from voxelvault.releasing.hands import Hands, Here
 from voxelvault.releasing.map_file import MapFile, map_of
-from voxelvault.releasing.originals import Originals
+from voxelvault.releasing.originals import LINK_OUTSIDE, Originals
 from voxelvault.releasing.places import FolderPlace, ReleasePlace, VaultPlace
 from voxelvault.releasing.progress import Progress
 from voxelvault.releasing.projects import PathLike, Using
@@ -260,6 +260,7 @@ def _require_some(originals: Originals) -> None:
     told = ", ".join(f"{count} {reason}" for reason, count in counts)
     raise UsageError(
         f"there is nothing to de-identify, what was found is {told}; check the path of the folder"
+        f"{', or --follow-links' if LINK_OUTSIDE in dict(counts) else ''}"
         if told
         else "there is nothing to de-identify, the folder holds no file; check its path"
     )

@@ -28,6 +28,9 @@ from voxelvault.intake.identity import KnownSubject, Person, decide, person_of, 
 from voxelvault.reading.packs import PackCache
 from voxelvault.resources import Resources
 
+LINK_OUTSIDE = "link_outside"
+"""Reason code of a link that leads out of the folder."""
+
 _MEDIA_SOP_CLASS = 0x00020002
 _IDENTITY = (
     *(0x00080005, 0x00080016, 0x00080018),  # character set, class and instance
@@ -160,15 +163,24 @@ class FolderOriginals:
         Of patient ids whose header names none.
     advance : callable
         Called for each file that was looked at.
+    follow_links : bool
+        Follow links that lead out of the folder; by default they are refused.
     """
 
-    def __init__(self, folder: Path, issuer: str = "", advance: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        issuer: str = "",
+        advance: Callable[[], object] = lambda: None,
+        *,
+        follow_links: bool = False,
+    ) -> None:
         self._folder, self.issuer = folder, issuer
         self._people: dict[tuple[str, str], dict[tuple[Person, str], array[int]]] = {}
         self._places = SealedTexts()
         self.refused: list[tuple[str, str]] = []
         self._count = 0
-        for found in find_files([folder]):
+        for found in find_files([folder], inside=not follow_links):
             self._take(found)
             advance()
 
@@ -182,7 +194,8 @@ class FolderOriginals:
 
     def _take(self, found: Source | Refusal) -> None:
         if isinstance(found, Refusal):
-            self.refused.append((self._relative(found.path), "unreadable"))
+            reason = LINK_OUTSIDE if found.kind == "outside" else "unreadable"
+            self.refused.append((self._relative(found.path), reason))
             return
         place = self._relative(found.display)
         try:
@@ -275,4 +288,4 @@ def _folded(text: str) -> str:
     return " ".join(text.split()).casefold()
 
 
-__all__ = ["FolderOriginals", "Original", "Originals", "Subject", "VaultOriginals"]
+__all__ = ["LINK_OUTSIDE", "FolderOriginals", "Original", "Originals", "Subject", "VaultOriginals"]

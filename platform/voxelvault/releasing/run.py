@@ -15,7 +15,7 @@ from voxelvault.deid.model import REASONS
 from voxelvault.deid.receipt import Receipt, Refusal
 from voxelvault.errors import IntegrityError, UsageError
 from voxelvault.releasing.hands import Hands, Task
-from voxelvault.releasing.originals import Original, Originals
+from voxelvault.releasing.originals import LINK_OUTSIDE, Original, Originals
 from voxelvault.releasing.progress import Progress
 from voxelvault.releasing.spool import Entry
 from voxelvault.releasing.study import Outcome, Settings, Whose, whose
@@ -51,8 +51,8 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        """True when nothing that is a patient's object was refused."""
-        return not any(reason in REASONS for reason in self.refused)
+        """True when nothing that is, or may lead to, a patient's object was refused."""
+        return not any(reason in REASONS or reason == LINK_OUTSIDE for reason in self.refused)
 
     def leave_out(self, files: Collection[tuple[str, str]]) -> None:
         """Count files, by their place in the release, that could not stay in it."""

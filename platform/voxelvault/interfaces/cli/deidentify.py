@@ -100,6 +100,7 @@ def deidentify() -> None:
     metavar="FILE",
     help="A page of what was blanked, before and after; shows names.",
 )
+@click.option("--follow-links", is_flag=True, help="Links out of SOURCE too; else they are left out.")
 @click.option("--issuer", default="", help="Of patient ids whose header names none.")
 @click.option(
     "--format",
@@ -125,6 +126,7 @@ def release(
     project: str | None,
     map_file: Path | None,
     review: Path | None,
+    follow_links: bool,
     issuer: str,
     format_: str | None,
     resample: bool,
@@ -147,7 +149,8 @@ def release(
             )
         form = {"format": format_ or "dicom", "resample": resample}
         beside = {"map_file": map_file, "review": review}
-        made = _of_folder(session, source, target, chosen, project, issuer, form, beside)
+        look = {"issuer": issuer, "follow_links": follow_links}
+        made = _of_folder(session, source, target, chosen, project, look, form, beside)
     else:
         if out is None or bool(cohort) + bool(study) + everything != 1:
             raise UsageError(
@@ -166,7 +169,7 @@ def _of_folder(
     target: Path,
     rules: Any,
     project: str | None,
-    issuer: str,
+    look: dict[str, Any],
     form: dict[str, Any],
     beside: dict[str, Any],
 ) -> Any:
@@ -186,7 +189,7 @@ def _of_folder(
         resources = vault.resources if vault else None
         mine = using(project, resources if project else None)
         with Progress("look", shown=None) as looked:
-            originals = FolderOriginals(source, issuer, looked.advance)
+            originals = FolderOriginals(source, advance=looked.advance, **look)
         bar = opened.enter_context(Progress("deidentify", len(originals)))
         extras = Extras(**beside, advance=bar.advance)
         return deidentify_folder(resources, originals, target, rules, mine, extras, **form)
@@ -219,7 +222,10 @@ def _site_rules(path: Path | None) -> Any:
 
 def _why(reason: str) -> str:
     from voxelvault.deid.model import REASONS
+    from voxelvault.releasing.originals import LINK_OUTSIDE
 
+    if reason == LINK_OUTSIDE:
+        return f"{reason}: a link that leads out of the folder; --follow-links takes in what it names"
     return f"{reason}: {REASONS[reason]}" if reason in REASONS else reason
 
 
