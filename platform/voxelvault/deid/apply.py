@@ -293,7 +293,7 @@ class _Rewriter:
         designator = text_of(_plain(source, coded.DESIGNATOR), "SH", encodings)
         if tag == coded.MEANING:
             code = text_of(_plain(source, 0x00080100), "SH", encodings)
-            return (text if coded.means(text, code, designator) else self._values.text(text)[:64]).encode()
+            return (coded.meaning(code, designator, text) or self._values.text(text)[:64]).encode()
         if tag == coded.DESIGNATOR:
             return (
                 text if coded.is_public_scheme(text) or self._values.text(text) == text else "99OTHER"

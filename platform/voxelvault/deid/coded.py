@@ -21,6 +21,9 @@ DESIGNATOR, VERSION, MEANING = 0x00080102, 0x00080103, 0x00080104
 PUBLIC_ROOTS = ("1.2.840.10008.", "2.16.840.1.113883.6.", "2.16.840.1.113883.5.")
 """Roots of UIDs that name a coding scheme (HL7's registry beside the standard's own)."""
 
+_SNOMED_RT = frozenset(["SRT", "SNM3", "99SDM"])
+_LANGUAGES_OF_PLACES = frozenset(["RFC3066", "RFC5646"])
+
 _VERSION = re.compile(r"\d{1,4}(\.\d{1,4}){0,3}|(19|20)\d{6}|01")
 _D5 = (
     "0123456789",
@@ -47,22 +50,70 @@ _PERMUTED = (
 
 
 @cache
-def _concepts() -> dict[str, dict[str, str]]:
-    """Return meaning by code of the context groups that pydicom holds, by coding scheme."""
+def _concepts() -> dict[str, dict[str, tuple[str, ...]]]:
+    """Return the meanings of a code, the shortest first, of the context groups that pydicom holds."""
     from pydicom.sr import _concepts_dict
 
     concepts: dict[str, dict[str, dict[str, tuple[str, object]]]]
     concepts = _concepts_dict.concepts  # type: ignore[assignment]
+    found: dict[str, dict[str, set[str]]] = {}
+    for scheme, keywords in concepts.items():
+        for codes in keywords.values():
+            for code, said in codes.items():
+                found.setdefault(scheme, {}).setdefault(code, set()).add(said[0])
     return {
-        scheme: {code: said[0] for codes in keywords.values() for code, said in codes.items()}
-        for scheme, keywords in concepts.items()
+        scheme: {code: tuple(sorted(said, key=lambda one: (len(one), one))) for code, said in codes.items()}
+        for scheme, codes in found.items()
     }
 
 
-def means(meaning: str, value: str, designator: str) -> bool:
-    """Tell whether a code meaning is the one that the standard gives to the code."""
-    known = _concepts().get(designator, {}).get(value)
-    return known is not None and known.casefold() == meaning.casefold()
+@cache
+def _snomed() -> dict[str, str]:
+    """Return the code of today by one of SNOMED RT, as the standard used it until 2017."""
+    from pydicom.sr import _snomed_dict
+
+    return dict(_snomed_dict.mapping["SRT"])
+
+
+def meaning(value: str, designator: str, written: str = "") -> str | None:
+    """Return the meaning that a dictionary gives to a code; it says no more than the code does.
+
+    Parameters
+    ----------
+    value, designator : str
+        (0008,0100) and (0008,0102), without padding.
+    written : str
+        What the sender wrote: decides where a dictionary has several meanings.
+
+    Returns
+    -------
+    str or None
+        Of 64 characters at most; None where no dictionary has the code.
+    """
+    known = _meanings(value, designator)
+    if not known:
+        return None
+    same = (one for one in known if one.casefold() == written.casefold())
+    return next(same, known[0])[:64].rstrip()
+
+
+def _meanings(value: str, designator: str) -> tuple[str, ...]:
+    if designator in _SNOMED_RT:
+        value, designator = _snomed().get(value, ""), "SCT"
+    known = _concepts().get(designator, {}).get(value, ())
+    return known or _place_or_language(value, designator)
+
+
+def _place_or_language(value: str, designator: str) -> tuple[str, ...]:
+    said = tables.meanings()
+    if designator in _LANGUAGES_OF_PLACES:
+        language, _, place = value.partition("-")
+        names = said.get(("ISO639_1", language)), said.get(("ISO3166_1", place))
+        if names[0] and place:
+            return (f"{names[0]} ({names[1]})",) if names[1] else ()
+        return (names[0],) if names[0] else ()
+    found = said.get((designator, value))
+    return (found,) if found else ()
 
 
 def is_public_scheme(designator: str) -> bool:
@@ -118,6 +169,6 @@ __all__ = [
     "is_public_scheme",
     "is_version",
     "luhn",
-    "means",
+    "meaning",
     "verhoeff",
 ]

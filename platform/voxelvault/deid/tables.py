@@ -33,6 +33,7 @@ FILES = (
     "public.csv",
     "pseudonyms.csv",
     "schemes.csv",
+    "meanings.csv",
     "terms.txt",
 )
 STANDARD = "standard"
@@ -246,6 +247,12 @@ def schemes() -> dict[str, tuple[re.Pattern[str] | None, str]]:
         row["designator"]: (re.compile(row["pattern"]) if row["pattern"] else None, row["check"])
         for row in _rows("schemes.csv", ";")
     }
+
+
+@cache
+def meanings() -> dict[tuple[str, str], str]:
+    """Return the meaning of codes of languages and places, by scheme and code."""
+    return {(row["scheme"], row["code"]): row["meaning"] for row in _rows("meanings.csv", ";")}
 
 
 @cache
