@@ -20,6 +20,7 @@ from deid_support import context
 from voxelvault.deid.apply import rewrite
 from voxelvault.deid.conformance import mark
 from voxelvault.deid.normal import as_bytes, stored
+from voxelvault.deid.waveforms import put_samples
 from voxelvault.deid.writing import file_bytes
 
 UNREADABLE = ("truncated", "too_short", "_dfl", "deflate", "GH1376", "missing_tsyntax")
@@ -84,3 +85,17 @@ def test_no_new_iod_error(shared_dicom: Path, tmp_path: Path, dciodvfy: str, pre
             assert errors(dciodvfy, written) - errors(dciodvfy, path) == set()
             judged += 1
     assert judged > 20
+
+
+@pytest.mark.shared
+def test_an_ecg_without_its_measurements_is_valid(shared_dicom: Path, tmp_path: Path, dciodvfy: str) -> None:
+    path = next(iter(sorted(shared_dicom.rglob("waveform_ecg.dcm"))))
+    source = pydicom.dcmread(path)
+    result = rewrite(source, context())
+    put_samples(source, result.dataset)
+    mark(result, result.applied)
+    written = tmp_path / "out.dcm"
+    written.write_bytes(file_bytes(result))
+    assert "WaveformAnnotationSequence" in source
+    assert "WaveformAnnotationSequence" not in result.dataset
+    assert errors(dciodvfy, written) - errors(dciodvfy, path) == set()
