@@ -13,6 +13,7 @@ from flow_support import person_file, write
 from voxelvault.deid.recipes_ctp import read_ctp
 from voxelvault.deid.site_rules import SiteRules, read_toml
 from voxelvault.deid.stored_project import StoredProject
+from voxelvault.errors import UsageError
 from voxelvault.releasing import ledgers, projects
 from voxelvault.releasing.deidentify import Extras, ReleaseReport, Rules, release_folder
 from voxelvault.releasing.originals import FolderOriginals
@@ -84,3 +85,25 @@ def test_map_and_ledger_hold_the_ids_that_the_files_carry(place: Place, site: Si
     assert carried.keys() == set(IDS)
     assert json.loads((place.home / "out.json").read_text())["patients"] == carried
     assert place.open() == carried
+
+
+def test_a_pseudonym_that_the_ledger_lacks_is_refused_before_anybody_approves(place: Place) -> None:
+    place.release(toml('action = "hash"'))
+    carried = place.carried()
+    known = carried[IDS[0]]
+    with pytest.raises(UsageError, match="doesn't hold 2 of the pseudonyms") as refused:
+        place.open(known, "XNOTTHERE", IDS[1])
+    assert "NOTTHERE" not in str(refused.value)
+    with pytest.raises(UsageError, match="doesn't hold 1"):
+        ledgers.ask(place.project, ("uids", "paths"), purpose="IRB-7", pseudonyms=(known,))
+    assert not place.project.requests()
+    assert not list((place.home / "config" / "requests").glob("*"))
+    assert place.open(known) == {IDS[0]: known}
+
+
+def test_an_id_that_was_kept_is_no_pseudonym_and_one_for_all_gives_them_all_back(place: Place) -> None:
+    place.release(toml('action = "keep"'), "kept")
+    with pytest.raises(UsageError, match="doesn't hold"):
+        place.open(IDS[0])
+    place.release(toml('action = "replace"\nvalue = "STUDY"'))
+    assert place.open("STUDY") == dict.fromkeys(IDS, "STUDY")

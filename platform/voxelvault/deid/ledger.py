@@ -1,7 +1,9 @@
 """The ledger: what reverses pseudonyms, sealed so that whoever writes it can't read it.
 
 A batch is compressed, sealed under a key of its own, and that key to the ledger's public key; the
-project signs it, so that nobody without the project key can slip other pairs in.
+project signs it, so that nobody without the project key can slip other pairs in. An index of digests
+in clear says which new values it holds, so that nobody approves what isn't there. It has no value that
+stayed as it came: such a digest could be guessed back to a patient.
 
 References
 ----------
@@ -11,6 +13,7 @@ RFC 9180 (HPKE), NIST SP 800-38D (AES-GCM; a fresh key a batch, so a nonce of ze
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -40,6 +43,11 @@ MOST_PLAIN = 256 << 20
 _MAGIC = b"VVLEDGER1"
 _LABEL = b"voxelvault/1/deid/ledger"
 _NONCE = bytes(12)
+_DIGEST = 8
+"""Bytes of a digest in the index."""
+
+_WITHOUT_INDEX = 2
+"""Signed parts of a batch that has none."""
 
 
 def seal_batch(opened: OpenProject, batch_id: str, maps: Maps) -> bytes:
@@ -69,9 +77,65 @@ def seal_batch(opened: OpenProject, batch_id: str, maps: Maps) -> bytes:
         raise UsageError("a batch of the ledger is too large; write it in smaller parts")
     bound = _bound(project, project.ledger, batch_id)
     key = os.urandom(32)
-    parts = (seal_to(project.ledger, key, bound), AESGCM(key).encrypt(_NONCE, zlib.compress(plain), bound))
+    content = AESGCM(key).encrypt(_NONCE, zlib.compress(plain), bound)
+    parts = (seal_to(project.ledger, key, bound), content, _index(project, maps))
     signature = opened.signing_key.sign(length_prefixed(bound, *parts))
     return _MAGIC + length_prefixed(*parts, signature)
+
+
+def not_held(project: Project, asked: Request, batches: Iterable[tuple[str, bytes]]) -> int:
+    """Count the pseudonyms of a request that none of its maps holds; no key is needed.
+
+    Parameters
+    ----------
+    project : Project
+        Whose ledger it is.
+    asked : Request
+        Its maps, and the pseudonyms that it names.
+    batches : iterable of (str, bytes)
+        Id and content of each batch; without knowing what one holds, nothing counts.
+
+    Raises
+    ------
+    IntegrityError
+        A batch was changed, or is not the project's.
+    """
+    left = {
+        value: frozenset(_digest(project, name, value) for name in asked.maps) for value in asked.pseudonyms
+    }
+    for batch_id, sealed in batches if left else ():
+        index = _index_of(project, batch_id, sealed)
+        if index is None:
+            return 0
+        left = {value: digests for value, digests in left.items() if not digests & index}
+    return len(left)
+
+
+def _index(project: Project, maps: Maps) -> bytes:
+    changed = (
+        (name, new) for name, pairs in maps.items() for old, new in pairs.items() if new and new != old
+    )
+    return b"".join(sorted({_digest(project, name, new) for name, new in changed}))
+
+
+def _digest(project: Project, name: str, value: str) -> bytes:
+    text = value.encode("utf-8", "surrogatepass")
+    said = length_prefixed(_LABEL, b"index", project.project_id.encode(), name.encode(), text)
+    return hashlib.sha256(said).digest()[:_DIGEST]
+
+
+def _index_of(project: Project, batch_id: str, sealed: bytes) -> frozenset[bytes] | None:
+    """Return the digests of what a batch holds; None for one that was written without."""
+    try:
+        *parts, signature = _parts(sealed)
+    except ValueError:
+        raise _changed() from None
+    bounds = (_bound(project, ledger.public, batch_id) for ledger in project.ledgers)
+    if not any(_is_signed(project, signature, length_prefixed(bound, *parts)) for bound in bounds):
+        raise _changed()
+    if len(parts) == _WITHOUT_INDEX:
+        return None
+    return frozenset(parts[-1][at : at + _DIGEST] for at in range(0, len(parts[-1]), _DIGEST))
 
 
 def open_batches(
@@ -126,17 +190,22 @@ def map_csv(pairs: Iterable[Pair]) -> str:
 
 def _opened(project: Project, secrets: Sequence[PrivateKey], batch_id: str, sealed: bytes) -> Maps:
     try:
-        sealed_key, content, signature = _parts(sealed)
+        *parts, signature = _parts(sealed)
+        sealed_key, content = parts[:_WITHOUT_INDEX]
         for ledger, secret in zip(project.ledgers, secrets, strict=True):
             bound = _bound(project, ledger.public, batch_id)
-            if not _is_signed(project, signature, length_prefixed(bound, sealed_key, content)):
+            if not _is_signed(project, signature, length_prefixed(bound, *parts)):
                 continue
             packed = AESGCM(secret.open(sealed_key, bound)).decrypt(_NONCE, content, bound)
             maps: Maps = json.loads(zlib.decompressobj().decompress(packed, MOST_PLAIN))
             return maps
     except (InvalidTag, ValueError, zlib.error):
         pass
-    raise IntegrityError("a part of the ledger was changed: restore the ledger from a copy") from None
+    raise _changed() from None
+
+
+def _changed() -> IntegrityError:
+    return IntegrityError("a part of the ledger was changed: restore the ledger from a copy")
 
 
 def _is_signed(project: Project, signature: bytes, message: bytes) -> bool:
@@ -147,20 +216,22 @@ def _is_signed(project: Project, signature: bytes, message: bytes) -> bool:
     return True
 
 
-def _parts(sealed: bytes) -> tuple[bytes, bytes, bytes]:
+def _parts(sealed: bytes) -> list[bytes]:
     if not sealed.startswith(_MAGIC):
         raise ValueError
-    parts, at = [], len(_MAGIC)
+    parts: list[bytes] = []
+    at = len(_MAGIC)
     while at < len(sealed):
         stop = at + 4 + int.from_bytes(sealed[at : at + 4], "big")
         parts.append(sealed[at + 4 : stop])
         at = stop
-    first, second, third = parts
-    return first, second, third
+    if not 0 <= len(parts) - 1 - _WITHOUT_INDEX <= 1:
+        raise ValueError
+    return parts
 
 
 def _bound(project: Project, ledger: bytes, batch_id: str) -> bytes:
     return length_prefixed(_LABEL, project.project_id.encode(), ledger, batch_id.encode())
 
 
-__all__ = ["MOST_PLAIN", "Maps", "Pair", "map_csv", "open_batches", "seal_batch"]
+__all__ = ["MOST_PLAIN", "Maps", "Pair", "map_csv", "not_held", "open_batches", "seal_batch"]

@@ -92,6 +92,10 @@ class StoredProject:
         self.shelf.put(f"requests/{asked.request_id}", asked.data())
         return asked.digest
 
+    def not_held(self, asked: Request) -> int:
+        """Count the pseudonyms of a request that the ledger doesn't hold; see `ledger.not_held`."""
+        return ledger.not_held(self.read(), asked, self._batches())
+
     def asked(self, request_id: str) -> Request:
         """Return a stored request; `ObjectMissing` if there is none."""
         return Request.from_data(self.shelf.get(f"requests/{request_id}")[0])
@@ -155,8 +159,7 @@ class StoredProject:
         if asked.maps == (approving.ENROL,):
             raise UsageError("this request was approved for enrolling approvers, not for reading")
         secrets = self._unlocked(document, asked, private, before)
-        batches = ((name.rpartition("/")[2], self.shelf.get(name)[0]) for name in self.shelf.names("batches"))
-        return ledger.open_batches(document, asked, secrets, batches)
+        return ledger.open_batches(document, asked, secrets, self._batches())
 
     def enrol(
         self,
@@ -186,6 +189,10 @@ class StoredProject:
     def keep_receipts(self, release_id: str, lines: Iterable[bytes]) -> None:
         """Keep a release's receipts beside the project, in the place of those of a run that was killed."""
         self.shelf.write(f"receipts/{release_id}", lines)
+
+    def _batches(self) -> Iterator[tuple[str, bytes]]:
+        for name in self.shelf.names("batches"):
+            yield name.rpartition("/")[2], self.shelf.get(name)[0]
 
     def _unlocked(
         self, document: Project, asked: Request, private: PrivateKey, before: Before

@@ -79,7 +79,8 @@ def ask(
     Raises
     ------
     UsageError
-        The project keeps no ledger, the maps are unknown, or the purpose is no code.
+        The project keeps no ledger, the maps are unknown, the purpose is no code, or the ledger doesn't
+        hold a pseudonym; an id that a site's rule kept is none.
     """
     return _ask(found, *approving.request(found.read(), maps, purpose, pseudonyms), resources)
 
@@ -107,6 +108,12 @@ def ask_for_approvers(
 def _ask(found: StoredProject, asked: Request, key: PrivateKey, resources: Resources | None) -> Request:
     place = request_file(asked.request_id)
     with step(resources, Kind.LEDGER_REQUESTED, _ids(asked), asked.purpose) as entry:
+        missing = found.not_held(asked)
+        if missing:
+            raise UsageError(
+                f"the ledger doesn't hold {missing} of the pseudonyms asked for, in these maps: check their"
+                " spelling, and which maps"
+            )
         entry.intend(**_about(asked))
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_new(place, [key.text().encode() + b"\n"], private=True)

@@ -16,7 +16,7 @@ from voxelvault.crypto.key_tree import Role
 from voxelvault.deid import approving, enrolment
 from voxelvault.deid.approver import ApproverKey, ApproverPublic
 from voxelvault.deid.approving import ENROL, Approval, Request
-from voxelvault.deid.ledger import map_csv, open_batches, seal_batch
+from voxelvault.deid.ledger import map_csv, not_held, open_batches, seal_batch
 from voxelvault.deid.project import Project, open_project
 from voxelvault.deid.project_shelf import FolderShelf, SealedShelf, Shelf, only_project, projects_in
 from voxelvault.deid.receipt import verify_release
@@ -393,7 +393,9 @@ def test_a_batch_of_another_place_project_or_hand_is_refused() -> None:
     asked, private = approving.request(MADE, ["patients"], "IRB-2031")
     approvals = [approving.approve(MADE, asked, key) for key in (ANN, BOB)]
     secret = approving.ledger_keys(MADE, asked, private, approvals)
+    named, _ = approving.request(MADE, ["patients"], "IRB-2031", ["P1"])
     sealed = seal_batch(OPENED, "ab" * 16, PAIRS)
+    assert not_held(MADE, named, [("ab" * 16, sealed)]) == 0
     assert open_batches(MADE, asked, secret, [("ab" * 16, sealed)])
     flipped = bytearray(sealed)
     flipped[-80] ^= 1
@@ -408,6 +410,20 @@ def test_a_batch_of_another_place_project_or_hand_is_refused() -> None:
     for batch_id, data in wrong:
         with pytest.raises(IntegrityError):
             open_batches(MADE, asked, secret, [(batch_id, data)])
+        with pytest.raises(IntegrityError):
+            not_held(MADE, named, [(batch_id, data)])
+
+
+def test_what_a_batch_holds_is_known_without_a_key_but_for_what_stayed_as_it_came() -> None:
+    def missing(*pseudonyms: str, maps: tuple[str, ...] = ("patients", "paths")) -> int:
+        asked = approving.request(MADE, maps, "IRB-2031", pseudonyms)[0]
+        return not_held(MADE, asked, [("ab" * 16, sealed)])
+
+    maps = {"patients": {"MRN 1": "P1", "MRN 2": "MRN 2", "MRN 3": ""}, "paths": {"a": None, "b": "c"}}
+    sealed = seal_batch(OPENED, "ab" * 16, maps)
+    assert missing() == missing("P1", "c") == 0
+    assert missing("MRN 2", "", "P1", "P2") == 3
+    assert missing("P1", maps=("uids",)) == 1
 
 
 def test_maps_are_csv_with_two_columns() -> None:
@@ -468,6 +484,8 @@ def test_what_version_1_stored_still_opens() -> None:
     secret = approving.ledger_keys(stored, asked, private, approvals)
     batch = (golden["batch_id"], bytes.fromhex(golden["batch"]))
     assert open_batches(stored, asked, secret, [batch]) == {"patients": [("MRN 1", "P1")]}
+    named = approving.request(stored, ["patients"], "IRB-2031", ["P9"])[0]
+    assert not_held(stored, named, [batch]) == 0  # it had no index, so nobody can tell
     found = verify_release(
         golden["receipts"].encode().splitlines(keepends=True), [("a.dcm", b"a")], stored.signing
     )
