@@ -12,6 +12,7 @@ from pydicom.uid import UID
 
 from voxelvault.deid.card import Facts
 from voxelvault.deid.k_anonymity import KAnonymity, quasi_identifiers
+from voxelvault.deid.model import Option
 from voxelvault.deid.profile import Profile
 from voxelvault.deid.receipt import Terms
 from voxelvault.deid.scratch import temporary
@@ -28,7 +29,10 @@ _COUNTED = (
     "SeriesInstanceUID",
     "Modality",
     "BodyPartExamined",
+    "PatientWeight",
 )
+_PET = "PT"
+_CHARACTERISTICS = Option.RETAIN_PATIENT_CHARACTERISTICS
 
 
 class Tally:
@@ -41,6 +45,8 @@ class Tally:
     """
 
     def __init__(self, chosen: Profile) -> None:
+        self._kept_weight = _CHARACTERISTICS in chosen.options
+        self._unweighed = 0
         self._columns = quasi_identifiers(chosen.options, chosen.kept_by_site())
         self._anonymity = KAnonymity(self._columns)
         known = tags_by_keyword()
@@ -62,6 +68,7 @@ class Tally:
             self._anonymity.add(patient, {name: header.get(name) for name in self._columns})
             self._modalities[str(header.get("Modality") or _NONE)] += 1
             self._body_parts[str(header.get("BodyPartExamined") or _NONE)] += 1
+            self._unweighed += header.get("Modality") == _PET and not header.get("PatientWeight")
 
     def add_file(self, data: bytes) -> None:
         """Count a file, of which only what is counted is converted."""
@@ -107,7 +114,14 @@ class Tally:
             faces=faces,
             pattern=pattern,
             media_type=media_type,
+            limits=tuple(self._limits()),
         )
+
+    def _limits(self) -> Iterator[str]:
+        """Yield what a reader of just these files will miss."""
+        if self._unweighed:
+            how = "" if self._kept_weight else f": release with --option {_CHARACTERISTICS.value} to keep it"
+            yield (f"{self._unweighed} PET series have no PatientWeight, so that SUV can't be computed{how}.")
 
     def _digest(self, text: str) -> bytes:
         return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._key).digest()
