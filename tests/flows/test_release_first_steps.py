@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import head_phantom as phantom
 from voxelvault.interfaces.cli.app import main
+from voxelvault.releasing import hands
 from voxelvault.testing import synthetic
 
 
@@ -88,3 +90,42 @@ def test_a_folder_of_links_alone_tells_how_to_follow_them(
     assert release(home) == 2
     assert "1 link_outside" in capsys.readouterr().err
     assert release(home, "--follow-links") == 0
+
+
+def with_a_head(home: Path) -> None:
+    ct(home / "in" / "small")
+    ct(home / "in" / "body", count=9, seed=1)
+    (home / "in" / "head").mkdir()
+    for number, made in enumerate(phantom.head()):
+        (home / "in" / "head" / f"{number}.dcm").write_bytes(phantom.file_of(made))
+
+
+def test_a_key_for_one_run_is_asked_about_faces_before_anything_is_released(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_a_head(home)
+    whole = hands.release
+    monkeypatch.setattr(hands, "release", lambda *given: pytest.fail("released before it asked"))
+    assert release(home) == 2
+    assert "--faces deface" in capsys.readouterr().err
+    monkeypatch.setattr(hands, "release", whole)
+    assert release(home, "--faces", "refuse") == 3
+    assert "11 of 71 files released" in capsys.readouterr().out
+
+
+def test_where_nobody_has_a_face_nothing_is_asked(home: Path) -> None:
+    ct(home / "in" / "small")
+    ct(home / "in" / "body", count=9, seed=1)
+    assert release(home) == 0
+
+
+def test_a_release_of_a_project_goes_on_with_the_answer(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_a_head(home)
+    mine = ["--project", str(home / "project")]
+    assert main(["deidentify", "project", "create", *mine]) == 0
+    assert release(home, *mine) == 2
+    assert "--faces deface" in capsys.readouterr().err
+    assert release(home, *mine, "--faces", "refuse") == 3
+    assert "11 of 71 files released" in capsys.readouterr().out

@@ -28,7 +28,7 @@ from voxelvault.releasing.progress import Progress
 from voxelvault.releasing.projects import PathLike, Using
 from voxelvault.releasing.review import Review, review_of
 from voxelvault.releasing.run import Maps, Report, Steps, run
-from voxelvault.releasing.study import CHOICES, Settings, whose
+from voxelvault.releasing.study import CHOICES, Settings, ask_first, whose
 
 VOLUMES = ("nifti", "ome-zarr")
 FORMATS = ("vault", "dicom", *VOLUMES, "parquet")
@@ -70,7 +70,9 @@ class Rules:
         if self.faces not in (None, *CHOICES):
             raise UsageError(f"faces is one of {', '.join(CHOICES)}; choose one")
         if Option.CLEAN_FACES in self.options and self.faces != "deface":
-            raise UsageError(f"{Option.CLEAN_FACES} is what faces='deface' does; choose that")
+            raise UsageError(
+                f"{Option.CLEAN_FACES} is what --faces deface does (faces='deface'); choose that"
+            )
         return profile(self.preset, self.options, self.site)
 
 
@@ -329,6 +331,8 @@ def _run(
     with DecoderPool() as pool, interruptible() as stop:
         steps = Steps(record, look.take, extras.advance, stop.is_set)
         cleaner = PixelCleaner(pool, pictures=look.wanted)
+        if mine.one_time and rules.faces is None:
+            ask_first(originals, settings, cleaner, stop.is_set)
         hands = extras.hands(settings) if extras.hands else Here(settings, cleaner)
         report = run(originals, place.target, settings, hands, progress, steps)
         maps.add({"paths": {refused: None for refused, _ in originals.refused}})

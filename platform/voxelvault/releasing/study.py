@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from pydicom.dataset import Dataset
 
-from voxelvault.deid.faces.finding import FaceFinder, Faces, reference_of
+from voxelvault.deid.faces.finding import FaceFinder, Faces, may_show, reference_of
 from voxelvault.deid.instance import Result, deidentify
 from voxelvault.deid.leak_check import Searcher
 from voxelvault.deid.model import Context, Option, Person, Pseudonyms, Refused
@@ -24,8 +24,10 @@ from voxelvault.deid.profile import Profile
 from voxelvault.deid.pseudonym import ProjectPseudonyms
 from voxelvault.deid.source import Source, read_source
 from voxelvault.deid.text import TextCleaner
+from voxelvault.dicom.part10 import parse
+from voxelvault.dicom.read import Header
 from voxelvault.errors import DicomError, UsageError
-from voxelvault.releasing.originals import Original, Subject
+from voxelvault.releasing.originals import Original, Originals, Subject
 
 KEPT_BYTES, KEPT_FILES = 16 << 20, 256
 """Of one patient's files that are read once only: more would fill the memory."""
@@ -221,6 +223,34 @@ def release(
             yield Outcome(original, digest, result, "", result.patient_id, recorder.uids)
 
 
+def ask_first(
+    originals: Originals, settings: Settings, pixels: PixelCleaner, stop: Callable[[], bool]
+) -> None:
+    """Look for faces in all studies, before the first is released; parameters as `release` takes them.
+
+    Headers tell where looking is worth it. It is for a key that is gone when the run ends: what such a
+    run had released before it asked could not go on.
+
+    Raises
+    ------
+    UsageError
+        A face can be made out, and nobody said what to do about faces.
+    """
+    for subject in originals.subjects():
+        for study in subject.studies:
+            if stop():
+                return
+            with quiet():
+                if may_show(_headers(study)):
+                    _faces(study, Opened(), settings, pixels)
+
+
+def _headers(study: Sequence[Original]) -> Iterator[Header]:
+    for original in study:
+        with suppress(DicomError):  # refused when its turn comes
+            yield Header.from_part10(parse(original.read()))
+
+
 def _faces(study: Sequence[Original], opened: Opened, settings: Settings, pixels: PixelCleaner) -> Faces:
     if settings.faces == "keep":
         return Faces(searched=False)
@@ -230,8 +260,8 @@ def _faces(study: Sequence[Original], opened: Opened, settings: Settings, pixels
     faces = finder.faces()
     if faces.masks and settings.faces is None:
         raise UsageError(
-            "a face can be made out in some of these images: say what to do about faces,"
-            " faces='deface' (taken off), 'refuse' (left out) or 'keep'"
+            "a face can be made out in some of these images: run it again with --faces deface (taken off),"
+            " refuse (left out) or keep; in Python, faces='deface', 'refuse' or 'keep'"
         )
     return faces
 
@@ -281,4 +311,4 @@ class _Recorder:
         return made
 
 
-__all__ = ["CHOICES", "Outcome", "Settings", "Whose", "context_of", "release", "whose"]
+__all__ = ["CHOICES", "Outcome", "Settings", "Whose", "ask_first", "context_of", "release", "whose"]

@@ -8,7 +8,8 @@ DICOM PS3.3 C.7.4.1 (frame of reference); PS3.15 E.3.2 (clean recognizable visua
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,6 +172,19 @@ class FaceFinder:
                 yield key, [one for places in parts for one in places.values()]
 
 
+def may_show(headers: Iterable[Header]) -> bool:
+    """Say by the headers of one study, taken until it is sure, whether looking for faces is worth it."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for header in headers:
+        key = (reference_of(header), _modality(header))
+        if all(key):
+            several = str(header.get("NumberOfFrames") or 1).strip() != "1"
+            counts[key] += LEAST_SLICES if several else 1
+            if counts[key] >= LEAST_SLICES:
+                return True
+    return False
+
+
 def reference_of(header: Header) -> str:
     """Return what tells a frame of reference: its UID, or the series' where there is none."""
     return str(header.get("FrameOfReferenceUID") or header.get("SeriesInstanceUID") or "")
@@ -230,4 +244,4 @@ def _is_projected(header: Header) -> bool:
     return technique not in ("NONE", "MPR") or any(map(_PROJECTED.fullmatch, kinds))
 
 
-__all__ = ["FaceFinder", "Faces", "plane_of", "reference_of"]
+__all__ = ["FaceFinder", "Faces", "may_show", "plane_of", "reference_of"]
