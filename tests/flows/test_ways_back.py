@@ -87,6 +87,28 @@ def test_map_and_ledger_hold_the_ids_that_the_files_carry(place: Place, site: Si
     assert place.open() == carried
 
 
+@pytest.mark.parametrize(
+    ("site", "said"),
+    [
+        (toml('action = "replace"\nvalue = "STUDY"'), "one PatientID or none to all"),
+        (toml('action = "remove"'), "one PatientID or none to all"),
+        (read_toml('rest = "remove"'), "one PatientID or none to all"),
+        (toml('action = "hash"'), "made PatientID from the source's alone"),
+        (toml('action = "empty"'), ""),
+        (None, ""),
+    ],
+    ids=["replace", "remove", "rest", "hash", "empty", "none"],
+)
+def test_card_and_report_say_where_patients_cannot_be_told_apart(
+    place: Place, site: SiteRules | None, said: str
+) -> None:
+    made = place.release(site)
+    card, for_programs = ((made.path / name).read_text() for name in ("card.md", "croissant.json"))
+    assert ("A site's rule" in card) is ("A site's rule" in for_programs) is bool(said)
+    assert said in card
+    assert ("one PatientID" in str(made)) is made.one_id is ("to all" in said)
+
+
 def test_a_pseudonym_that_the_ledger_lacks_is_refused_before_anybody_approves(place: Place) -> None:
     place.release(toml('action = "hash"'))
     carried = place.carried()

@@ -56,6 +56,9 @@ class _NoRules:
         return b""
 
 
+_PATIENT_ID = 0x00100020
+
+
 @dataclass(frozen=True)
 class Profile:
     """The Basic Profile with options and site rules; made by `profile`."""
@@ -105,6 +108,15 @@ class Profile:
             return site.action is Action.KEEP
         row = tables.listed(tag)
         return row is not None and any(row.options.get(option) == "K" for option in self.options)
+
+    def patient_id_by_site(self) -> Action | None:
+        """Return what a site's rule does with PatientID in place of a pseudonym of each patient's own."""
+        site = self.site.find(_PATIENT_ID, None)
+        return None if site is None or site.action in (Action.ZERO, Action.DUMMY) else site.action
+
+    def one_patient_id(self) -> bool:
+        """Tell whether a site's rule gives one PatientID, or none, to everybody."""
+        return self.patient_id_by_site() in (Action.REPLACE, Action.REMOVE)
 
     def kept_by_site(self) -> tuple[str, ...]:
         """Return the keywords of what a site's rules keep as it came, though the table removes it."""

@@ -94,6 +94,8 @@ class ReleaseReport:
         Of a release that is a vault and was just made: shown once, and kept nowhere.
     interrupted : bool
         Ctrl-C ended it: the same call goes on, if there is a project.
+    one_id : bool
+        By a site's rule all patients have one PatientID, or none.
     """
 
     path: Path
@@ -102,6 +104,7 @@ class ReleaseReport:
     one_time: bool = False
     recovery_code: str | None = field(default=None, repr=False)
     interrupted: bool = False
+    one_id: bool = False
 
     @property
     def complete(self) -> bool:
@@ -109,7 +112,8 @@ class ReleaseReport:
         return self.report.complete and not self.interrupted
 
     def __str__(self) -> str:
-        return str(self.report) + (f", {self._end}" if self.interrupted else "")
+        one = ", with one PatientID or none for all by a site's rule" if self.one_id else ""
+        return str(self.report) + one + (f", {self._end}" if self.interrupted else "")
 
     @property
     def _end(self) -> str:
@@ -306,6 +310,7 @@ def _held(
         mine.one_time,
         place.recovery_code,
         interrupted,
+        chosen.one_patient_id(),
     )
 
 

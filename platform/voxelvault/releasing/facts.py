@@ -49,6 +49,7 @@ class Tally:
         self._unweighed = 0
         self._columns = quasi_identifiers(chosen.options, chosen.kept_by_site())
         self._anonymity = KAnonymity(self._columns)
+        self._of_ids = _limits_of_ids(chosen)
         known = tags_by_keyword()
         self._tags = [_CHARSET, *(known[name] for name in (*_COUNTED, *self._columns) if name in known)]
         self._classes: Counter[str] = Counter()
@@ -119,6 +120,7 @@ class Tally:
 
     def _limits(self) -> Iterator[str]:
         """Yield what a reader of just these files will miss."""
+        yield from self._of_ids
         if self._unweighed:
             how = "" if self._kept_weight else f": release with --option {_CHARACTERISTICS.value} to keep it"
             yield (f"{self._unweighed} PET series have no PatientWeight, so that SUV can't be computed{how}.")
@@ -127,7 +129,21 @@ class Tally:
         return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._key).digest()
 
 
+def _limits_of_ids(chosen: Profile) -> tuple[str, ...]:
+    if chosen.one_patient_id():
+        return (_ONE_ID,)
+    return (_IDS_OF_SITE,) if chosen.patient_id_by_site() else ()
+
+
 _NONE = "not told"
+_ONE_ID = (
+    "A site's rule gives one PatientID or none to all: patients can't be told apart, all count as one in the"
+    " figures above, and the way back from that ID names everybody."
+)
+_IDS_OF_SITE = (
+    "A site's rule made PatientID from the source's alone: people whose IDs come out alike, such as those of"
+    " two issuers, count as one patient in the figures above, and the way back names each of them."
+)
 
 
 def vault_headers(resources: Resources) -> Iterator[Header]:

@@ -253,6 +253,7 @@ def _tell(made: Any, map_file: Path | None, review: Path | None, as_json: bool) 
         "signer": made.signer,
         "complete": made.complete,
         "interrupted": made.interrupted,
+        "one_patient_id": made.one_id,
     }
     emit(document, lines, as_json)
 
