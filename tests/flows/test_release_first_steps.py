@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 
+import pydicom
 import pytest
 
 import head_phantom as phantom
 from voxelvault.interfaces.cli.app import main
-from voxelvault.releasing import hands
+from voxelvault.releasing import deidentify, hands
 from voxelvault.testing import synthetic
 
 
@@ -129,3 +132,44 @@ def test_a_release_of_a_project_goes_on_with_the_answer(
     assert "--faces deface" in capsys.readouterr().err
     assert release(home, *mine, "--faces", "refuse") == 3
     assert "11 of 71 files released" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("way", [[], ["--format", "vault"]])
+def test_what_was_interrupted_is_not_said_to_be_signed(
+    home: Path, way: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ct(home / "in")
+    monkeypatch.setattr(deidentify, "interruptible", lambda: nullcontext(stopped))
+    stopped = threading.Event()
+    stopped.set()
+    assert release(home, *way) == 3
+    told = capsys.readouterr().out
+    assert "interrupted" in told
+    assert "signed by" not in told
+    assert "no release yet" in told
+    assert "name a --project" in told
+
+
+def test_what_not_even_resampling_makes_a_volume_is_told_so(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        made = phantom.dataset(number, ImagePositionPatient=None)
+        (home / "in" / f"{number}.dcm").write_bytes(phantom.file_of(made))
+    assert release(home, "--format", "nifti") == 3
+    assert "or resample it" in capsys.readouterr().out
+    (home / "out").rename(home / "first")
+    assert release(home, "--format", "nifti", "--resample") == 3
+    told = capsys.readouterr().out
+    assert "or resample it" not in told
+    assert "not_a_volume: the series fits the format not even resampled" in told
+
+
+def test_no_warning_quotes_a_value(home: Path, recwarn: pytest.WarningsRecorder) -> None:
+    for path in ct(home / "in").iterdir():
+        with pydicom.config.disable_value_validation():
+            header = pydicom.dcmread(path)
+            header.StudyTime, header.StudyDate = "12:33:44", "2001.01.02"
+            header.save_as(path)
+    assert release(home) == 0
+    assert not [one for one in recwarn if issubclass(one.category, UserWarning)]

@@ -32,6 +32,7 @@ from voxelvault.releasing.media_directory import NAME as DIRECTORY
 from voxelvault.releasing.media_directory import MediaDirectory
 from voxelvault.releasing.progress import STUDIES, Progress
 from voxelvault.releasing.projects import Using
+from voxelvault.releasing.study import quiet
 from voxelvault.releasing.targets import (
     FILES,
     STOPPED,
@@ -130,8 +131,9 @@ class FolderPlace:
         """Write directory, card and receipts; take the traces of the making away."""
         tally, directory = Tally(chosen), MediaDirectory()
         for path, data in self._files(progress):
-            tally.add_file(data)
-            directory.add(path, data)
+            with quiet():
+                tally.add_file(data)
+                directory.add(path, data)
         told = tally.facts(progress.terms, refused=progress.refused, faces=faces, pattern=f"{FILES}/**")
         made = [
             Made(DIRECTORY, replace_file(self.path / DIRECTORY, directory.parts())),

@@ -159,7 +159,7 @@ def release(
         form = {"format": format_ or "vault", "resample": resample}
         wanted = {**form, "project": project, "map_file": map_file, "review": review, **cluster}
         made = _of_vault(session, out, chosen, cohort, study, wanted)
-    _tell(made, map_file, review, as_json)
+    _tell(made, map_file, review, as_json, resampled=resample)
     return 0 if made.complete else PARTLY
 
 
@@ -220,17 +220,21 @@ def _site_rules(path: Path | None) -> Any:
     return None if path is None else site_rules(path)
 
 
-def _why(reason: str) -> str:
+def _why(reason: str, *, resampled: bool) -> str:
     from voxelvault.deid.model import REASONS
+    from voxelvault.releasing.made_place import NO_VOLUME
     from voxelvault.releasing.originals import LINK_OUTSIDE
 
     if reason == LINK_OUTSIDE:
         return f"{reason}: a link that leads out of the folder; --follow-links takes in what it names"
+    if reason == NO_VOLUME and resampled:
+        return f"{reason}: the series fits the format not even resampled; release it as dicom"
     return f"{reason}: {REASONS[reason]}" if reason in REASONS else reason
 
 
-def _tell(made: Any, map_file: Path | None, review: Path | None, as_json: bool) -> None:
-    lines = [str(made), f"in {made.path}; signed by {made.signer}"]
+def _tell(made: Any, map_file: Path | None, review: Path | None, as_json: bool, *, resampled: bool) -> None:
+    end = "not signed for, and no release yet" if made.interrupted else f"signed by {made.signer}"
+    lines = [str(made), f"in {made.path}; {end}"]
     if made.recovery_code:
         lines.append(f"recovery code of the release, shown once: {made.recovery_code}")
     if made.one_time:
@@ -240,7 +244,7 @@ def _tell(made: Any, map_file: Path | None, review: Path | None, as_json: bool) 
     if review is not None:
         lines.append("the page of pictures shows patients' own values: look at it, then delete it")
     for place, reason in made.report.places[:SHOWN]:
-        lines.append(f"  left out: {shown(place)}: {_why(reason)}")
+        lines.append(f"  left out: {shown(place)}: {_why(reason, resampled=resampled)}")
     if len(made.report.places) > SHOWN:
         lines.append(f"  and {len(made.report.places) - SHOWN} more")
     document = {
