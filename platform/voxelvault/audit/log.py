@@ -120,6 +120,10 @@ class AuditLog:
         """Return the newest signed checkpoint; keep it elsewhere to verify against later."""
         return self._sequencer.head().note
 
+    def names(self) -> set[str]:
+        """Return the names of the objects that the log is made of, but for its texts."""
+        return self._shelf.names(self._sequencer.head())
+
     def append(self, events: Sequence[Event]) -> range:
         """Enter events; when this returns they are durable and signed.
 

@@ -26,7 +26,7 @@ from voxelvault.audit.checkpoint import Checkpoint, NoteKey, open_checkpoint
 from voxelvault.audit.envelope import LogKeys, open_bundle, open_text, seal_bundle
 from voxelvault.audit.leaf import TextRef
 from voxelvault.audit.merkle import HASH_SIZE, consistency_path, leaf_hash, range_root, verify_consistency
-from voxelvault.audit.tiles import WIDTH, Tile, TileReader, Tree, index_path
+from voxelvault.audit.tiles import WIDTH, Tile, TileReader, Tree, index_path, last_tile
 from voxelvault.errors import IntegrityError, ObjectExists, ObjectMissing, RollbackDetected, StorageError
 from voxelvault.model import ObjectStore
 
@@ -206,6 +206,14 @@ class Shelf:
             return _unpack(self.objects.get(_full_parts(root)))
         except ObjectMissing:
             return {}
+
+    def names(self, head: Head) -> set[str]:
+        """Return the names of the objects that make up a state of the log, but for its texts."""
+        found = {CHECKPOINT, *([_edge(head.checkpoint.root)] if head.size else [])}
+        for level, _ in enumerate(head.tree.edge):
+            full = range(last_tile(level, head.size).index)
+            found |= {f"audit/tile/{Tile(level, index, WIDTH).path}" for index in full}
+        return found | {_bundle_name(number) for number in range(head.size // WIDTH)}
 
     def leaves(self, head: Head, number: int) -> list[bytes]:
         """Return the leaves of one bundle as of `head`, each compared with the tree.

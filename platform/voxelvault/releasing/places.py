@@ -47,7 +47,9 @@ from voxelvault.releasing.targets import (
 from voxelvault.resources import Resources
 from voxelvault.storage.layout import PROJECTS, VAULT_TOML
 from voxelvault.storage.objects import LocalObjects
+from voxelvault.upkeep.ledger import read_ledger
 from voxelvault.upkeep.removal import delete_study
+from voxelvault.upkeep.repair import repair
 
 UNFINISHED = ".release"
 """Folder of what a release that isn't whole yet has come to."""
@@ -290,6 +292,8 @@ class VaultPlace:
         self, progress: Progress, mine: Using, chosen: Profile, faces: str
     ) -> Sequence[tuple[str, str]]:
         """Seal card and receipts in the release, and enter it in its log."""
+        # What a killed run left would be found in the release, and nothing would account for it.
+        repair(self._resources, read_ledger(self._resources.log.entries()), grace=0.0, readers=0.0)
         require_whole(self._resources, progress)
         tally = Tally(chosen)
         for header in vault_headers(self._resources):

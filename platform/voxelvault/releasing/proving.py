@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from voxelvault.crypto.ways import Ways
@@ -16,6 +17,7 @@ from voxelvault.model import Buffer
 from voxelvault.opening import close_vault, open_vault
 from voxelvault.releasing.originals import VaultOriginals
 from voxelvault.releasing.places import CARD, CROISSANT
+from voxelvault.releasing.strangers import strangers
 from voxelvault.releasing.targets import lying
 from voxelvault.resources import Resources
 
@@ -70,8 +72,12 @@ def received(
 
 
 def verify_vault(resources: Resources, signer: bytes | None = None) -> Verification:
-    """Hold an open release against the receipts sealed in it; parameters as `verify_folder`."""
-    return verify_release(io.BytesIO(_told(resources, RECEIPTS)), _vault_files(resources), signer)
+    """Hold an open release against the receipts sealed in it; parameters as `verify_folder`.
+
+    Everything that lies in the vault counts; what is not its own is told by the object's name.
+    """
+    found = verify_release(io.BytesIO(_told(resources, RECEIPTS)), _vault_files(resources), signer)
+    return replace(found, extra=(*found.extra, *strangers(resources)))
 
 
 def vault_card(resources: Resources, name: str = CARD) -> str:
@@ -97,12 +103,15 @@ def folder_card(folder: Path, name: str = CARD) -> str:
 
 def _told(resources: Resources, name: str) -> bytes:
     """Return a document of a release, wherever else projects lie in its vault."""
+    damaged: IntegrityError | None = None
     for place in shelves_in(resources.objects):
         try:
             return SealedShelf(resources.objects, resources.keys, place).get(name)[0]
         except ObjectMissing:
             continue
-    raise IntegrityError("this vault holds no receipts: it is no release, or an unfinished one")
+        except IntegrityError as error:
+            damaged = error  # a stranger's, if another place has it whole
+    raise damaged or IntegrityError("this vault holds no receipts: it is no release, or an unfinished one")
 
 
 def _vault_files(resources: Resources) -> Iterator[tuple[str, Buffer]]:
