@@ -26,6 +26,9 @@ class Masks:
     def text(self, value: str) -> str:
         return " ".join(word if word in self.known else "XXX" for word in value.split())
 
+    def machine(self, value: str) -> str:
+        return self.text(value)
+
     def harmless(self, text: str) -> bool:
         return text in self.known
 

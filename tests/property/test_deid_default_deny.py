@@ -17,7 +17,8 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 
 from deid_support import image, rewritten
-from voxelvault.deid.model import Option
+from voxelvault.deid.model import Option, Person
+from voxelvault.deid.text import TextCleaner
 from voxelvault.deid.writing import file_bytes
 
 NEEDLE = "Zqxvk"
@@ -143,3 +144,15 @@ def test_outside_the_data_set_neither(needle: str, where: str) -> None:
         for options in ([], set(Option) - {Option.RETAIN_FULL_DATES}):
             data = file_bytes(rewritten(source, preset="basic", options=options))
             assert needle.encode() not in data
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    needle=st.text("ABCDEFGHJKLMNPQRSTUVWXYZ0123456789", min_size=4, max_size=12),
+    before=st.sampled_from(["", "SSD-", "syngo CT ", "CT_", "V", "12 "]),
+    after=st.sampled_from(["", "-4000", " VA48A", "_R01", "/CT"]),
+)
+def test_no_name_of_a_machine_hides_a_value(needle: str, before: str, after: str) -> None:
+    unique = NEEDLE[:4].upper() + needle
+    made = TextCleaner(Person("subject"), uid=str).machine(before + unique + after)
+    assert unique not in made

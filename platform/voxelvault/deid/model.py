@@ -196,6 +196,9 @@ class Cleaner(Protocol):
     def text(self, value: str) -> str:
         """Return the descriptor cleaned: own values masked, UIDs mapped, dates moved."""
 
+    def machine(self, value: str) -> str:
+        """Return what a machine or its software is called, cleaned, where short designations stay."""
+
     def harmless(self, text: str) -> bool:
         """Say whether a string read from pixels may stay."""
 

@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from string import ascii_lowercase
 
-from voxelvault.deid.folding import fold, fold_with_places, readable
+from voxelvault.deid.folding import fold, fold_with_places, readable, words
 from voxelvault.deid.identifying import UID, identifying_spans
 from voxelvault.deid.model import Person
 from voxelvault.deid.own_values import OwnValues
 from voxelvault.deid.text_dates import TextDate, cap_ages, find_dates
-from voxelvault.deid.words import is_known, may_stay, may_stay_in_pixels
+from voxelvault.deid.words import designation, is_known, is_model_number, may_stay, may_stay_in_pixels
 
 MASK = "XXX"
 """Stands for whatever was taken out; valid in every text VR, and survives a second cleaning."""
@@ -78,7 +78,11 @@ class TextCleaner:
         self._births = person.dates
         self._uid = uid
         self._days = 0 if keep_dates else days
-        self._known: dict[str, str] = {}
+        self._initials = frozenset(word[0] for name in person.names for word in words(fold(name)) if word)
+        self._birthdays = frozenset(
+            day for born in person.dates for day in (born[4:8], born[6:8] + born[4:6])
+        )
+        self._known: dict[tuple[str, bool], str] = {}
 
     def text(self, value: str) -> str:
         """Clean a descriptor.
@@ -94,16 +98,36 @@ class TextCleaner:
             With `MASK` for what was taken out, UIDs mapped, dates moved, ages above 89 told as 90.
             It may be longer.
         """
+        return self._remembered(value, machine=False)
+
+    def machine(self, value: str) -> str:
+        """Clean what a machine or its software is called: VA48A and SSD-4000 stay, too.
+
+        Parameters
+        ----------
+        value : str
+            A model's name or a version.
+
+        Returns
+        -------
+        str
+            As `text` has it, with designations of its maker, unless they are of the patient's
+            initials or birthday.
+        """
+        return self._remembered(value, machine=True)
+
+    def _remembered(self, value: str, *, machine: bool) -> str:
         if not value.strip():
             return value
-        if value not in self._known:
+        key = (value, machine)
+        if key not in self._known:
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             plain = readable(value)
-            self._known[value] = MASK if plain is None else self._cleaned(cap_ages(plain))
-        return self._known[value]
+            self._known[key] = MASK if plain is None else self._cleaned(cap_ages(plain), machine)
+        return self._known[key]
 
-    def _cleaned(self, value: str) -> str:
+    def _cleaned(self, value: str, machine: bool) -> str:
         settled = _without_overlaps(
             [
                 *self._uids(value),
@@ -113,7 +137,7 @@ class TextCleaner:
                 *self._spelled_out(value),
             ]
         )
-        pieces = self._with_neighbours(value, settled, self._tokens(value, settled))
+        pieces = self._with_neighbours(value, settled, self._tokens(value, settled, machine))
         return _JOINABLE.sub(MASK, _rewritten(value, pieces))
 
     def harmless(self, text: str) -> bool:
@@ -171,19 +195,30 @@ class TextCleaner:
             if self._own.is_own(word) or not harmless:
                 yield _Piece(*match.span(), MASK, True)
 
-    def _tokens(self, value: str, settled: list[_Piece]) -> list[_Piece]:
+    def _tokens(self, value: str, settled: list[_Piece], machine: bool) -> list[_Piece]:
         """Judge the tokens between what is settled; those that stay are pieces too."""
         tokens = [token for start, stop in _gaps(value, settled) for token in _tokens_of(value, start, stop)]
-        words = ["", *(token for _, _, token in tokens), ""]
-        pieces = []
+        beside = ["", *(token for _, _, token in tokens), ""]
+        pieces: list[_Piece] = []
         for number, (start, stop, token) in enumerate(tokens, 1):
             written = value[start:stop]
-            said = may_stay(token, written, words[number + 1], words[number - 1])
+            said = may_stay(token, written, beside[number + 1], beside[number - 1])
+            if machine and not said:
+                said = self._designates(written, value[:start], pieces[-1:])
             stays = said and not self._is_own(token, written)
             pieces.append(
                 _Piece(start, stop, written if stays else MASK, name=not stays and len(written) > 1)
             )
         return pieces
+
+    def _designates(self, written: str, before: str, last: list[_Piece]) -> bool:
+        """Say whether a maker may have called a machine so, or have numbered it after a word that stays."""
+        letters = designation(written)
+        if letters is not None:
+            return not self._initials.issuperset(letters.casefold())
+        word = bool(last) and last[0].stop == len(before) - 1 and last[0].instead.isalpha()
+        after = word and last[0].instead != MASK and before[-1] in "-_"
+        return after and is_model_number(written) and written not in self._birthdays
 
     def _is_own(self, token: str, written: str) -> bool:
         humps = [hump.casefold() for hump in _HUMP.findall(written)]

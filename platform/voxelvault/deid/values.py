@@ -55,6 +55,9 @@ _NUMBERING = frozenset([0x00200011, 0x00200012, 0x00200013])
 _OWN_DIGITS = 4
 """Identifiers of fewer digits are counts, too."""
 
+_MACHINES = frozenset([0x00081090, 0x00181020])
+"""What a machine and its software are called."""
+
 _ONE_NUMBER = frozenset([0x54000110, 0x54000112])
 """Least and greatest sample of a channel, as bytes."""
 
@@ -211,7 +214,8 @@ class Values:
             return self._keep(value, vr, tag, encodings)
         if vr == "AE":
             return self._each(value, vr, encodings, self._context.pseudonyms.device)
-        return dummy(vr, value) if vr in ("PN", "UR") else self._each(value, vr, encodings, self.text)
+        how = self._context.cleaner.machine if tag in _MACHINES else self.text
+        return dummy(vr, value) if vr in ("PN", "UR") else self._each(value, vr, encodings, how)
 
     def text(self, value: str) -> str:
         """Return one text cleaned; the same text is cleaned once."""

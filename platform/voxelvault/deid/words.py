@@ -20,6 +20,8 @@ NAMED = frozenset([("jpeg", "2000")])
 
 _NUMBER = re.compile(r"(\d+)(?:[.,](\d+))?")
 _CODE = re.compile(r"[a-z]\d{1,3}[a-z]?|\d{1,3}[a-z]")
+_DESIGNATION = re.compile(r"([A-Z]{1,3})\d{1,3}[A-Z]?")
+_MODEL = re.compile(r"(?!19|20)\d{4}")
 _MATRIX = re.compile(r"\d{1,4}(?:x\d{1,4}){1,3}")
 _RUNS = re.compile(r"\d+|[^\W\d_]+")
 _HUMPS = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+")
@@ -101,6 +103,23 @@ def _mixed_may_stay(token: str) -> bool:
     )
 
 
+def designation(written: str) -> str | None:
+    """Return the letters that a maker's designation begins with, such as VA of VA48A; None for what is none.
+
+    Parameters
+    ----------
+    written : str
+        A token as it was written: one to three capitals, as many digits at most, maybe a letter.
+    """
+    match = _DESIGNATION.fullmatch(written)
+    return match[1] if match else None
+
+
+def is_model_number(written: str) -> bool:
+    """Say whether a number of four digits may be a model's, as in SSD-4000: those of years are none."""
+    return bool(_MODEL.fullmatch(written))
+
+
 _STAMP = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}|\d:\d|\d[-/]\d{3}|\d{4}[-/]\d")
 _NUMBERED = re.compile(r"(?<![^\W\d_])(?!(?:w|l|ww|wl|wc|te|tr)\d)[^\W\d_]+\d{3}")
 """A word with a number of three digits right behind it, as identifiers have; windows and times may."""
@@ -132,4 +151,13 @@ def may_stay_in_pixels(folded: str) -> bool:
     )
 
 
-__all__ = ["ROUND", "UNITS", "clinical", "is_known", "may_stay", "may_stay_in_pixels"]
+__all__ = [
+    "ROUND",
+    "UNITS",
+    "clinical",
+    "designation",
+    "is_known",
+    "is_model_number",
+    "may_stay",
+    "may_stay_in_pixels",
+]

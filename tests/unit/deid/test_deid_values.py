@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import pytest
 from pydicom.dataelem import RawDataElement
@@ -10,8 +11,10 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
 
-from deid_support import Hashes, image, reread, rewritten
+from deid_support import Hashes, context, image, reread, rewritten
+from voxelvault.deid.apply import rewrite
 from voxelvault.deid.model import Option, Person
+from voxelvault.deid.text import TextCleaner
 from voxelvault.deid.values import is_term
 
 
@@ -247,3 +250,16 @@ def test_colour_profiles_are_one_and_the_same() -> None:
     assert isinstance(first, bytes)
     assert first == value_of(0x00282000, "OB", b"other")
     assert first[36:40] == b"acsp"
+
+
+def test_machines_are_called_what_their_maker_calls_them() -> None:
+    person = Person("subject", names=frozenset(["Smith^John"]))
+    cleaner = TextCleaner(person, uid=str)
+    rules = replace(context(person=person), cleaner=cleaner)
+    source = image()
+    source.ManufacturerModelName, source.SoftwareVersions = "SSD-4000", ["syngo CT VA48A", "Smith JS57"]
+    source.StudyDescription = "SSD-4000 VA48A"
+    made = rewrite(reread(source), rules).dataset
+    assert made.ManufacturerModelName == "SSD-4000"
+    assert list(made.SoftwareVersions) == ["syngo CT VA48A", "XXX"]
+    assert made.StudyDescription == "SSD-XXX"

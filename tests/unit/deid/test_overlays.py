@@ -26,6 +26,9 @@ class _Cleaner:
     def text(self, value: str) -> str:
         return value
 
+    def machine(self, value: str) -> str:
+        return self.text(value)
+
     def harmless(self, text: str) -> bool:
         return text == "L"
 
