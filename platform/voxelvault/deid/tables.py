@@ -251,7 +251,7 @@ def schemes() -> dict[str, tuple[re.Pattern[str] | None, str]]:
 
 @cache
 def meanings() -> dict[tuple[str, str], str]:
-    """Return the meaning of codes of languages and places, by scheme and code."""
+    """Return the meaning of codes of languages, places and leads, by scheme and code."""
     return {(row["scheme"], row["code"]): row["meaning"] for row in _rows("meanings.csv", ";")}
 
 

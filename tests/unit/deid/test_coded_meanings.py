@@ -30,6 +30,7 @@ def released(value: str, scheme: str, text: str = "Secret") -> Dataset:
         ("en-US", "RFC5646", "English (United States)"),
         ("de", "RFC3066", "German"),
         ("AT", "ISO3166_1", "Austria"),
+        ("5.6.3-9-2", "SCPECG", "Lead II"),
     ],
 )
 @pytest.mark.parametrize("text", ["Secret", "Person Observer Name", "milliseconds", "Secret" * 10])
