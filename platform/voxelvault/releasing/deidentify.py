@@ -302,7 +302,9 @@ def _held(
     with map_of(place.path, extras.map_file, goes_on=goes_on) as maps, review as look:
         report, interrupted = _run(originals, place, chosen, rules, mine, progress, extras, maps, look)
     if not interrupted:
-        report.leave_out(place.finish(progress, mine, chosen, faces))
+        ending = place.finish(progress, mine, chosen, faces)
+        report.leave_out(ending.left_out)
+        report.patients, report.blanked = ending.patients, progress.blanked
     return ReleaseReport(
         place.path,
         report,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,6 +28,7 @@ from voxelvault.releasing.places import (
     CROISSANT,
     MAKER,
     UNDER_WAY,
+    Ending,
     begun,
     end_folder,
     put_card,
@@ -112,9 +113,7 @@ class MadePlace:
         sweep_folder(self.path, (CARD, CROISSANT), ())
         sweep_vault(self._resources, progress)
 
-    def finish(
-        self, progress: Progress, mine: Using, chosen: Profile, faces: str
-    ) -> Sequence[tuple[str, str]]:
+    def finish(self, progress: Progress, mine: Using, chosen: Profile, faces: str) -> Ending:
         """Write what the release is, search it, sign for it, and describe it."""
         require_whole(self._resources, progress)
         refused = dict.fromkeys(self._form.write(self._resources, self.path), NO_VOLUME)
@@ -134,7 +133,7 @@ class MadePlace:
         made += [Made(path, _sha256(self.path / path)) for path in self._made()]
         lines = signed(progress, mine, made, apart=True)
         self._end = partial(self._whole, lines)
-        return left_out
+        return Ending(told.counts["patients"], left_out)
 
     def _made(self) -> Iterator[str]:
         for name in (VOLUMES, TABLES):

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from heapq import merge
 from pathlib import Path
 from types import TracebackType
@@ -65,6 +66,14 @@ UNDER_WAY = "release"
 _TOLD = (CARD, CROISSANT, DIRECTORY)
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How many patients a whole release holds, and which of its files are left out after all, and why."""
+
+    patients: int
+    left_out: Sequence[tuple[str, str]] = ()
+
+
 class ReleasePlace(Protocol):
     """Where a release is made."""
 
@@ -85,10 +94,8 @@ class ReleasePlace(Protocol):
     def sweep(self, progress: Progress) -> None:
         """Take away what a killed run left, but for what it finished."""
 
-    def finish(
-        self, progress: Progress, mine: Using, chosen: Profile, faces: str
-    ) -> Sequence[tuple[str, str]]:
-        """Sign for what was released, and describe it; return what is left out after all, and why."""
+    def finish(self, progress: Progress, mine: Using, chosen: Profile, faces: str) -> Ending:
+        """Sign for what was released, and describe it."""
 
 
 class FolderPlace:
@@ -127,9 +134,7 @@ class FolderPlace:
                 (self.path / FILES / path).unlink(missing_ok=True)
         prune(self.path / FILES)
 
-    def finish(
-        self, progress: Progress, mine: Using, chosen: Profile, faces: str
-    ) -> Sequence[tuple[str, str]]:
+    def finish(self, progress: Progress, mine: Using, chosen: Profile, faces: str) -> Ending:
         """Write directory, card and receipts; take the traces of the making away."""
         tally, directory = Tally(chosen), MediaDirectory()
         for path, data in self._files(progress):
@@ -142,7 +147,7 @@ class FolderPlace:
             *put_card(told, lambda name, data: replace_file(self.path / name, [data])),
         ]
         end_folder(self.path, signed(progress, mine, made))
-        return ()
+        return Ending(told.counts["patients"])
 
     def _files(self, progress: Progress) -> Iterator[tuple[str, bytes]]:
         """Yield the files as they lie there, each held against its receipt."""
@@ -288,9 +293,7 @@ class VaultPlace:
         """Take away what a killed run sealed and did not finish."""
         sweep_vault(self._resources, progress)
 
-    def finish(
-        self, progress: Progress, mine: Using, chosen: Profile, faces: str
-    ) -> Sequence[tuple[str, str]]:
+    def finish(self, progress: Progress, mine: Using, chosen: Profile, faces: str) -> Ending:
         """Seal card and receipts in the release, and enter it in its log."""
         # What a killed run left would be found in the release, and nothing would account for it.
         repair(self._resources, read_ledger(self._resources.log.entries()), grace=0.0, readers=0.0)
@@ -311,7 +314,7 @@ class VaultPlace:
         )
         self._resources.audit.append([entry])
         self.shelf.write(RECEIPTS, lines())
-        return ()
+        return Ending(told.counts["patients"])
 
 
 def signed(
@@ -373,6 +376,7 @@ __all__ = [
     "MAKER",
     "UNDER_WAY",
     "UNFINISHED",
+    "Ending",
     "FolderPlace",
     "ReleasePlace",
     "VaultPlace",

@@ -33,8 +33,10 @@ class Report:
     ----------
     found, released, blanked : int
         Files to do; released, in this run and before; of those, with something blanked.
-    studies, patients : int
+    studies : int
         That were done in this run.
+    patients : int or None
+        Of whom files are in the release, as its card counts them; None until it is whole.
     refused : Counter
         Files by the code of the reason (`voxelvault.deid.model.REASONS`).
     places : list of (str, str)
@@ -45,7 +47,7 @@ class Report:
     released: int = 0
     blanked: int = 0
     studies: int = 0
-    patients: int = 0
+    patients: int | None = None
     refused: Counter[str] = field(default_factory=Counter)
     places: list[tuple[str, str]] = field(default_factory=list, repr=False)
 
@@ -61,7 +63,8 @@ class Report:
         self.places += files
 
     def __str__(self) -> str:
-        parts = [f"{self.released} of {self.found} files released, {self.patients} patients"]
+        parts = [f"{self.released} of {self.found} files released"]
+        parts += [] if self.patients is None else [f"{self.patients} patients"]
         parts += [f"{self.blanked} with something blanked"] if self.blanked else []
         parts += [f"{count} {reason}" for reason, count in sorted(self.refused.items())]
         return ", ".join(parts)
@@ -158,7 +161,6 @@ class _Run:
                     continue
                 known = known or whose(subject, self.settings)
                 yield Task(subject, study, known)
-            self.report.patients += known is not None
 
     def _is_done(self, study: Sequence[Original]) -> bool:
         if not self.progress.goes_on:
