@@ -46,6 +46,11 @@ class Plugin:
     package: str
     problem: str = ""
 
+    @property
+    def ours(self) -> bool:
+        """True for what comes with voxelvault itself, such as triage."""
+        return self.package == "voxelvault"
+
     def __str__(self) -> str:
         what = f"{self.group.removeprefix('voxelvault.')} {self.name} ({self.package})"
         return f"{what}: {self.problem}" if self.problem else what

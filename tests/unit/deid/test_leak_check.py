@@ -25,7 +25,7 @@ from voxelvault.deid.model import Context
 from voxelvault.deid.needles import Kind, Needle, Needles, collect
 from voxelvault.deid.person import collect as collect_person
 from voxelvault.deid.profile import profile
-from voxelvault.deid.pseudonym import ProjectPseudonyms, folder_subject
+from voxelvault.deid.pseudonym import ProjectPseudonyms
 from voxelvault.deid.text import TextCleaner
 from voxelvault.deid.writing import file_bytes
 from voxelvault.dicom.part10 import parse
@@ -306,9 +306,7 @@ def test_real_files_that_were_rewritten_hold_nothing_of_their_own(shared_dicom: 
             needles, source = collect(parse(data)), dcmread(io.BytesIO(data), force=True)
         except DicomError:
             continue
-        subject = folder_subject(
-            str(source.get("PatientID", "")), "", str(source.get("StudyInstanceUID", ""))
-        )
+        subject = f"{source.get('PatientID', '')}|{source.get('StudyInstanceUID', '')}"
         person, days = collect_person([source], subject), pseudonyms.days(subject)
         cleaner = TextCleaner(person, uid=pseudonyms.uid, days=days)
         rewritten = rewrite(source, Context(policy, pseudonyms, person, cleaner))

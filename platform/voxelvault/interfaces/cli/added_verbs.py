@@ -22,12 +22,19 @@ class Root(click.Group):
         """
         return super().get_command(ctx, cmd_name) or _added(cmd_name, self)
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of our verbs, those of pipelines that come with the package among them."""
+        from voxelvault import plugins
+
+        ours = [plugin.name for plugin in plugins.listed(plugins.VERBS, self.commands) if plugin.ours]
+        return sorted([*super().list_commands(ctx), *ours])
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write our verbs, then what packages add; nothing of theirs is loaded for it."""
         from voxelvault import plugins
 
         super().format_commands(ctx, formatter)
-        found = plugins.listed(plugins.VERBS, self.commands)
+        found = [plugin for plugin in plugins.listed(plugins.VERBS, self.commands) if not plugin.ours]
         if found:
             with formatter.section("Added by other packages"):
                 formatter.write_dl(

@@ -92,7 +92,8 @@ def _plugins() -> list[Plugin]:
         plugins.KEY_PROVIDERS: own_kinds(),
         plugins.VERBS: frozenset(cli.commands),
     }
-    return [plugin for group, names in ours.items() for plugin in plugins.listed(group, names)]
+    found = [plugin for group, names in ours.items() for plugin in plugins.listed(group, names)]
+    return [plugin for plugin in found if not plugin.ours]
 
 
 def _cache(cache: Mapping[str, Any]) -> str:
