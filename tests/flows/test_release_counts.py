@@ -65,3 +65,29 @@ def test_whose_files_all_drop_out_is_not_counted(tmp_path: Path, mine: Using) ->
     made = release(tmp_path, mine, "nifti")
     assert (made.report.released, made.report.patients) == (3, 1)
     assert "3 of 6 files released, 1 patients, 3 not_a_volume" in str(made)
+
+
+@pytest.mark.parametrize("form", ["dicom", "nifti"])
+def test_what_an_earlier_run_refused_is_told_again(
+    tmp_path: Path, mine: Using, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    for number in range(2):
+        put(tmp_path / "in", number)
+    odd = pydicom.dcmread(tmp_path / "in" / "0-2.dcm")
+    odd.SOPClassUID = odd.file_meta.MediaStorageSOPClassUID = "1.2.3.4"
+    odd.save_as(tmp_path / "in" / "0-2.dcm")
+    whole, calls = hands.release, iter(range(9))
+
+    def stopping(*given: object) -> object:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return whole(*given)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hands, "release", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            release(tmp_path, mine, form)
+    report = release(tmp_path, mine, form).report
+    assert (report.released, report.refused) == (5, {"class_unknown": 1})
+    assert report.places == [("0-2.dcm", "class_unknown")]
+    assert not report.complete

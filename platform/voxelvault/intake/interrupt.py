@@ -9,12 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_heeded = threading.Lock()
+"""Held while somebody heeds Ctrl-C."""
+
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a wish to stop after the series at hand; the second one insists."""
+    """Turn the first Ctrl-C into a wish to stop after the series at hand; the second one insists.
+
+    Within another one it wishes nothing: what is a step of something larger is done whole, and the
+    larger one stops after it.
+    """
     stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or not _heeded.acquire(blocking=False):
         yield stop
         return
     before = signal.getsignal(signal.SIGINT)
@@ -29,3 +36,4 @@ def interruptible() -> Iterator[threading.Event]:
         yield stop
     finally:
         signal.signal(signal.SIGINT, before)
+        _heeded.release()

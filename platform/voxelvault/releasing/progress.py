@@ -70,6 +70,10 @@ class Progress:
         """Tell whether a source is done, and keep in mind that it is still there."""
         return self._entries.meet(source)
 
+    def reasons(self, source: str) -> list[str]:
+        """Return why files of a source were refused, a reason a file."""
+        return self._entries.reasons(source)
+
     def holds(self, path: str) -> bool:
         """Tell whether a released file lies there."""
         return self._entries.holds(path)

@@ -56,6 +56,11 @@ class Report:
         """True when nothing that is, or may lead to, a patient's object was refused."""
         return not any(reason in REASONS or reason == LINK_OUTSIDE for reason in self.refused)
 
+    def refuse(self, place: str, reason: str) -> None:
+        """Count a file that is not released."""
+        self.refused[reason] += 1
+        self.places.append((place, reason))
+
     def leave_out(self, files: Collection[tuple[str, str]]) -> None:
         """Count files, by their place in the release, that could not stay in it."""
         self.released -= len(files)
@@ -129,8 +134,7 @@ def run(
     report = one.report
     report.found = len(originals) + len(originals.refused)
     for place, reason in originals.refused:
-        report.refused[reason] += 1
-        report.places.append((place, reason))
+        report.refuse(place, reason)
     for task, outcomes in hands.studies(one.tasks(originals)):
         one.study(task, outcomes)
     if not one.steps.stop():
@@ -165,14 +169,26 @@ class _Run:
     def _is_done(self, study: Sequence[Original]) -> bool:
         if not self.progress.goes_on:
             return False
-        digest = self.settings.pseudonyms.digest
-        done = [self.progress.meet(digest(original.read())) for original in study]
+        sources = [self.settings.pseudonyms.digest(original.read()) for original in study]
+        done = [self.progress.meet(source) for source in sources]
         if any(done) and not all(done):
             raise UsageError(
                 "a study has more files than when this release was begun: take them away to go on, or delete"
                 " the release and begin anew"
             )
+        if all(done):
+            self._tell_refused(study, sources)
         return all(done)
+
+    def _tell_refused(self, study: Sequence[Original], sources: Sequence[str]) -> None:
+        """Report what an earlier run refused of a study that is done."""
+        alike: dict[str, list[Original]] = {}
+        for original, source in zip(study, sources, strict=True):
+            alike.setdefault(source, []).append(original)
+        for source, same in alike.items():
+            # Of files that are alike the first was taken.
+            for original, reason in zip(reversed(same), self.progress.reasons(source), strict=False):
+                self.report.refuse(original.place, reason)
 
     def study(self, task: Task, outcomes: Iterable[Outcome]) -> None:
         """Put one study in its place, whole."""
@@ -192,8 +208,7 @@ class _Run:
         self.report.studies += 1
         for original, entry in study.done:
             if isinstance(entry, Refusal):
-                self.report.refused[entry.reason] += 1
-                self.report.places.append((original.place, entry.reason))
+                self.report.refuse(original.place, entry.reason)
 
 
 class _Study:

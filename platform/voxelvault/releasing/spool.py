@@ -40,6 +40,13 @@ class Spool:
         """Tell whether there is an entry of a source, and keep in mind that the source is there."""
         return bool(self._rows.execute("update entries set met = 1 where source = ?", (source,)).rowcount)
 
+    def reasons(self, source: str) -> list[str]:
+        """Return why files of a source were refused, a reason a file."""
+        found = self._rows.execute(
+            "select reason from entries where source = ? and reason is not null", (source,)
+        )
+        return [str(reason) for (reason,) in found]
+
     def holds(self, path: str) -> bool:
         """Tell whether a receipt is of this path."""
         found = self._rows.execute("select 1 from entries where place = ? and reason is null", (order(path),))
