@@ -54,9 +54,9 @@ $(VENV)/.train: $(INPUTS) | $(BIN)/python
 	@touch $@ $(VENV)/.setup
 
 $(VENV)/.dev: $(INPUTS) | $(BIN)/python
-	$(PIP) --editable '.[notebook,triage,train,dev]'
+	$(PIP) --editable '.[notebook,triage,train,federated,dev]'
 	@touch $@ $(VENV)/.train $(VENV)/.setup
 
 $(VENV)/.bench: $(INPUTS) | $(BIN)/python
-	$(PIP) --editable '.[notebook,triage,train,dev,bench]'
+	$(PIP) --editable '.[notebook,triage,train,federated,dev,bench]'
 	@touch $@ $(VENV)/.dev $(VENV)/.train $(VENV)/.setup

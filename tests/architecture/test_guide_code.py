@@ -48,7 +48,9 @@ def test_the_training_guide_runs(folder: Path) -> None:
     names = run(
         ROOT / "docs/guide/training.md", {'"/data/dicom"': '"dicom"', '"labels.csv"': '"dicom/labels.csv"'}
     )
-    assert names["batch"]["image"].shape == (1, 1, 32, 32, 32) or len(names["batch"]["image"]) == 4
+    # The last batch holds what is left, and the split is by chance of this vault's subjects.
+    assert 1 <= len(names["batch"]["image"]) <= 4
+    assert names["batch"]["image"].shape[1:] == (1, 32, 32, 32)
     names["loader"].close()
     names["vault"].close()
 

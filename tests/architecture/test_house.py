@@ -9,7 +9,11 @@ from pathlib import Path
 import voxelvault
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = (ROOT / "platform" / "voxelvault", ROOT / "pipelines" / "voxelvault_triage")
+SOURCES = (
+    ROOT / "platform" / "voxelvault",
+    ROOT / "pipelines" / "voxelvault_triage",
+    ROOT / "federated" / "voxelvault_fl",
+)
 LONGEST = 450
 
 

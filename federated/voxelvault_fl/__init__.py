@@ -1,0 +1,1 @@
+"""voxelvault_fl: training across hospitals; no image, header or free text leaves a site."""
