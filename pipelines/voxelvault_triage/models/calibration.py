@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from voxelvault.errors import UsageError
+from voxelvault_triage.merit import Figure, Proportion, auc_interval, brier, drawn_again
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -30,15 +31,6 @@ FOLDS, DRAWS = 5, 1000
 
 _WRONG = "the bundle's calibration isn't one; ask its maker for another copy, or calibrate anew"
 _TINY = 1e-6
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A figure with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +47,9 @@ class Calibrated:
         95 % of the thresholds that other studies of this kind would have given (bootstrap).
     positives, negatives : int
         Studies that it rests on.
-    auc : Share
+    auc : Figure
         Of the scores; bootstrap, each class by itself.
-    sensitivity, specificity : Share
+    sensitivity, specificity : Figure
         At the threshold, each study judged by a fit that hasn't seen it (five-fold); Wilson.
     brier_before, brier_after : float
         Mean squared error of the score as it came, and of the probability, five-fold.
@@ -69,9 +61,9 @@ class Calibrated:
     threshold_high: float
     positives: int
     negatives: int
-    auc: Share
-    sensitivity: Share
-    specificity: Share
+    auc: Figure
+    sensitivity: Figure
+    specificity: Figure
     brier_before: float
     brier_after: float
 
@@ -186,13 +178,10 @@ def calibrate(
     made = fit(values, flags, kind)
     threshold = threshold_for(curve_of(made)(values), flags, sensitivity)
     held, flagged = _held_out(values, flags, kind, sensitivity, rng)
-    thresholds, areas = [], []
+    thresholds = []
     for _ in range(DRAWS):
-        drawn = np.concatenate(
-            [rng.choice(np.flatnonzero(flags == one), (flags == one).sum()) for one in (True, False)]
-        )
+        drawn = drawn_again(flags, rng)
         thresholds.append(threshold_for(curve_of(made)(values[drawn]), flags[drawn], sensitivity))
-        areas.append(_area(values[drawn], flags[drawn]))
     low, high = np.quantile(thresholds, [0.025, 0.975])
     return Calibrated(
         calibration=made,
@@ -201,11 +190,11 @@ def calibrate(
         threshold_high=float(high),
         positives=int(flags.sum()),
         negatives=int((~flags).sum()),
-        auc=Share(_area(values, flags), *map(float, np.quantile(areas, [0.025, 0.975]))),
-        sensitivity=_share(flagged[flags]),
-        specificity=_share(~flagged[~flags]),
-        brier_before=float(np.mean((values - flags) ** 2)),
-        brier_after=float(np.mean((held - flags) ** 2)),
+        auc=auc_interval(values, flags, seed, DRAWS),
+        sensitivity=Proportion.of(flagged[flags]).figure,
+        specificity=Proportion.of(~flagged[~flags]).figure,
+        brier_before=brier(values, flags),
+        brier_after=brier(held, flags),
     )
 
 
@@ -269,20 +258,6 @@ def _isotonic(scores: Floats, positive: Flags) -> dict[str, Any]:
     return {"kind": ISOTONIC, "x": x[corner].tolist(), "y": np.clip(y[corner], 0, 1).tolist()}
 
 
-def _area(values: Floats, flags: Flags) -> float:
-    from scipy.stats import rankdata
-
-    ranks, ones = rankdata(values), int(flags.sum())
-    return float((ranks[flags].sum() - ones * (ones + 1) / 2) / (ones * (len(flags) - ones)))
-
-
-def _share(hits: Flags) -> Share:
-    from scipy.stats import binomtest
-
-    found = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
-    return Share(float(hits.mean()), float(found.low), float(found.high))
-
-
 def _logit(scores: Floats) -> Floats:
     kept = np.clip(scores, _TINY, 1 - _TINY)
     return np.log(kept / (1 - kept))
@@ -297,7 +272,6 @@ __all__ = [
     "FEWEST",
     "ISOTONIC",
     "PLATT",
-    "Share",
     "calibrate",
     "calibrator",
     "curve_of",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from voxelvault_triage.monitoring.measures import Proportion
+from voxelvault_triage.merit import Proportion
 from voxelvault_triage.monitoring.summary import EVERY, Summary
 
 _ONCE_IN_A_HUNDRED = 0.01

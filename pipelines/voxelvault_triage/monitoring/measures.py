@@ -6,54 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 from voxelvault.errors import UsageError
+from voxelvault_triage.merit import Bin, Proportion, brier, expected_error, predictive_value, reliability
 from voxelvault_triage.monitoring.rows import Input
-
-Z = NormalDist().inv_cdf(0.975)
-
-
-@dataclass(frozen=True, slots=True)
-class Proportion:
-    """Hits of a number of cases, with Wilson's 95 % interval; nan without cases.
-
-    Parameters
-    ----------
-    hits, cases : int
-        Counts.
-    """
-
-    hits: int
-    cases: int
-
-    @property
-    def rate(self) -> float:
-        """Share of hits."""
-        return self.hits / self.cases if self.cases else math.nan
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Both ends.
-
-        References
-        ----------
-        Wilson, JASA 22 (1927) 209.
-        """
-        if not self.cases:
-            return math.nan, math.nan
-        n, rate = self.cases, self.rate
-        middle = (rate + Z**2 / (2 * n)) / (1 + Z**2 / n)
-        half = Z / (1 + Z**2 / n) * math.sqrt(rate * (1 - rate) / n + Z**2 / (4 * n**2))
-        return max(0.0, middle - half), min(1.0, middle + half)
-
-    def apart(self, other: Proportion) -> bool:
-        """Tell whether both are known and their intervals don't meet."""
-        (low, high), (low_other, high_other) = self.interval, other.interval
-        return low > high_other or high < low_other
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,23 +84,15 @@ def _binned(
 
 
 @dataclass(frozen=True, slots=True)
-class Bin:
-    """Cases of about one score: their mean score, and how many were positive."""
-
-    score: float
-    positive: Proportion
-
-
-@dataclass(frozen=True, slots=True)
 class Calibration:
     """How far scores can be taken as probabilities.
 
     Parameters
     ----------
     brier : float
-        Mean squared distance of score and outcome; 0 is perfect, always the prevalence p gives p (1 - p).
+        Mean squared distance of score and outcome.
     ece : float
-        Expected calibration error: mean distance of score and observed share over the bins.
+        Expected calibration error.
     z : float
         Spiegelhalter's; beyond 2.58 either way, chance explains it once in a hundred times.
     bins : tuple of Bin
@@ -180,15 +131,8 @@ def calibration(scores: Sequence[float], labels: Sequence[bool], bins: int = 10)
         return None
     if np.min(score) < 0 or np.max(score) > 1:
         raise UsageError("calibration needs scores between 0 and 1; calibrate the model first")
-    place = np.minimum((score * bins).astype(int), bins - 1)
-    told = tuple(
-        Bin(float(np.mean(score[here])), Proportion(int(np.sum(label[here])), int(np.sum(here))))
-        for one in np.unique(place)
-        for here in (place == one,)
-    )
-    gap = sum(abs(one.score - one.positive.rate) * one.positive.cases for one in told)
-    brier = float(np.mean((score - label) ** 2))
-    return Calibration(brier, gap / len(score), _spiegelhalter(score, label), told)
+    told = reliability(score, label, bins)
+    return Calibration(brier(score, label), expected_error(told), _spiegelhalter(score, label), told)
 
 
 def _spiegelhalter(score: npt.NDArray[np.float64], label: npt.NDArray[np.float64]) -> float:
@@ -235,9 +179,7 @@ class Agreement:
         prevalence : float
             0 to 1.
         """
-        true = self.sensitivity.rate * prevalence
-        flagged = true + (1 - self.specificity.rate) * (1 - prevalence)
-        return true / flagged if flagged else math.nan
+        return predictive_value(self.sensitivity.rate, self.specificity.rate, prevalence)
 
 
 def agreement(flagged: Sequence[bool], labels: Sequence[bool]) -> Agreement | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from voxelvault.display.html import table
-from voxelvault_triage.monitoring.measures import Proportion
+from voxelvault_triage.merit import Proportion
 from voxelvault_triage.monitoring.plots import pictures
 from voxelvault_triage.monitoring.report import Report
 from voxelvault_triage.monitoring.summary import SCORE, Period, Summary

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from voxelvault_triage.figures import figure, saved
-from voxelvault_triage.monitoring.measures import Calibration, Proportion
+from voxelvault_triage.merit import Proportion
+from voxelvault_triage.monitoring.measures import Calibration
 from voxelvault_triage.monitoring.report import Report
 from voxelvault_triage.monitoring.rows import Row, scores
 from voxelvault_triage.monitoring.summary import Summary

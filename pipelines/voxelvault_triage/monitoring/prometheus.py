@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
 
+from voxelvault_triage.merit import Proportion
 from voxelvault_triage.monitoring.alerts import Alert
-from voxelvault_triage.monitoring.measures import Proportion
 from voxelvault_triage.monitoring.report import Report
 from voxelvault_triage.monitoring.summary import Summary
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from voxelvault.errors import UsageError
+from voxelvault_triage.merit import Proportion
 from voxelvault_triage.monitoring.alerts import Alert, Limits, alerts
-from voxelvault_triage.monitoring.measures import Proportion
 from voxelvault_triage.monitoring.rows import Row
 from voxelvault_triage.monitoring.summary import Period, Summary, summarise
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from voxelvault.errors import UsageError
+from voxelvault_triage.merit import Proportion
 from voxelvault_triage.monitoring.measures import (
     Agreement,
     Calibration,
     Latency,
-    Proportion,
     Stability,
     agreement,
     calibration,

@@ -15,12 +15,21 @@ import numpy.typing as npt
 from voxelvault_triage.hemorrhage.brightness import brightness
 from voxelvault_triage.hemorrhage.preprocess import prepare_volume
 from voxelvault_triage.hemorrhage.scoring import evidence, logits, sigmoid
+from voxelvault_triage.merit import (
+    Figure,
+    Proportion,
+    auc,
+    auc_interval,
+    brier,
+    expected_error,
+    predictive_value,
+    reliability,
+)
 from voxelvault_triage.models.calibration import PLATT, calibrator, curve_of, fit, threshold_for
 from voxelvault_triage.phantom.bleeds import KINDS
 from voxelvault_triage.phantom.implant import Host, implant
 from voxelvault_triage.phantom.study import SHIFTED
 from voxelvault_triage.pipeline import Arrays
-from voxelvault_triage.training import metrics
 from voxelvault_triage.training.dataset import Sample
 
 Run = Callable[[Arrays], Arrays]
@@ -122,23 +131,21 @@ def report(scored: Sequence[Scored], operating: Operating) -> dict[str, Any]:
     said = np.array([operating.probability(one.logit) for one in scored])
     bright = np.array([one.bright for one in scored])
     flagged = said >= operating.threshold
-    table = metrics.calibration(said, positive)
+    table = reliability(said, positive, bins=5)
     whole = _rates(flagged, positive)
     return {
         "studies": len(scored),
         "positives": int(positive.sum()),
-        "auc": asdict(metrics.auc_interval(said, positive)),
+        "auc": asdict(auc_interval(said, positive)),
         "threshold": operating.threshold,
         **whole,
         "ppv": {
-            str(share): metrics.predictive(
-                whole["sensitivity"]["value"], whole["specificity"]["value"], share
-            )
+            str(share): predictive_value(whole["sensitivity"]["value"], whole["specificity"]["value"], share)
             for share in PREVALENCES
         },
         "calibration": {
-            "brier": metrics.brier(said, positive),
-            "expected_error": metrics.calibration_error(table),
+            "brier": brier(said, positive),
+            "expected_error": expected_error(table),
             "bins": [asdict(one) for one in table],
         },
         "by": {
@@ -149,7 +156,7 @@ def report(scored: Sequence[Scored], operating: Operating) -> dict[str, Any]:
             "tilt_deg": _groups(scored, said, flagged, lambda one: _between(abs(one.truth["tilt"]), TILTS)),
         },
         "brightness_rule": {
-            "auc": asdict(metrics.auc_interval(bright, positive)),
+            "auc": asdict(auc_interval(bright, positive)),
             "threshold_ml": operating.bright,
             **_rates(bright >= operating.bright, positive),
         },
@@ -159,13 +166,13 @@ def report(scored: Sequence[Scored], operating: Operating) -> dict[str, Any]:
 
 def _rates(flagged: npt.NDArray[np.bool_], positive: npt.NDArray[np.bool_]) -> dict[str, Any]:
     return {
-        "sensitivity": asdict(metrics.wilson(int(flagged[positive].sum()), int(positive.sum()))),
-        "specificity": asdict(metrics.wilson(int((~flagged[~positive]).sum()), int((~positive).sum()))),
+        "sensitivity": asdict(Proportion.of(flagged[positive]).figure),
+        "specificity": asdict(Proportion.of(~flagged[~positive]).figure),
     }
 
 
 def _sensitivity(flagged: npt.NDArray[np.bool_], members: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    return asdict(metrics.wilson(int(flagged[members].sum()), int(members.sum())))
+    return asdict(Proportion.of(flagged[members]).figure)
 
 
 def _has(scored: Sequence[Scored], kind: str) -> npt.NDArray[np.bool_]:
@@ -193,7 +200,7 @@ def _groups(
     for group in sorted(set(names.tolist())):
         members = names == group
         found[group] = {
-            "auc": metrics.auc(said[members], positive[members]),
+            "auc": auc(said[members], positive[members]),
             **_rates(flagged[members], positive[members]),
         }
     return found
@@ -251,14 +258,14 @@ def held_out(
         },
         "implanted": {
             "studies": count,
-            "auc": asdict(metrics.auc_interval([one.logit for one in every], positive)),
+            "auc": asdict(auc_interval([one.logit for one in every], positive)),
             **_rates(
                 np.array([operating.probability(one.logit) >= operating.threshold for one in every]),
                 np.array(positive),
             ),
             "by_type": {str(kind): _sensitivity(flags, _has(bleeding, str(kind))) for kind in KINDS},
             "brightness_rule": {
-                "auc": asdict(metrics.auc_interval([one.bright for one in every], positive)),
+                "auc": asdict(auc_interval([one.bright for one in every], positive)),
                 **_rates(np.array([one.bright >= operating.bright for one in every]), np.array(positive)),
             },
         },
@@ -279,7 +286,7 @@ def _score_volume(hu: npt.NDArray[np.float32], host: Host, run: Run, truth: Mapp
 
 def shown(one: Mapping[str, Any]) -> str:
     """Return a figure with its interval, for people."""
-    return str(metrics.Figure(**one))
+    return str(Figure(**one))
 
 
 def _line(one: Mapping[str, Any]) -> str:

@@ -6,31 +6,15 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
 from voxelvault.errors import UsageError
+from voxelvault_triage.merit import Proportion
 from voxelvault_triage.monitoring.measures import (
-    Proportion,
     agreement,
     calibration,
     latency,
     stability,
 )
-
-
-@pytest.mark.parametrize(("hits", "cases"), [(0, 10), (1, 10), (15, 148), (81, 263), (10, 10)])
-def test_wilson_as_scipy_has_it(hits: int, cases: int) -> None:
-    expected = binomtest(hits, cases).proportion_ci(method="wilson")
-    assert Proportion(hits, cases).interval == pytest.approx((expected.low, expected.high), abs=1e-12)
-
-
-def test_wilson_of_newcombes_table() -> None:
-    # Newcombe, Statistics in Medicine 17 (1998) 857, table I, method 3.
-    assert Proportion(81, 263).interval == pytest.approx((0.2553, 0.3662), abs=5e-5)
-    assert math.isnan(Proportion(0, 0).rate)
-    assert not Proportion(0, 0).apart(Proportion(5, 10))
-    assert Proportion(10, 100).apart(Proportion(40, 100))
-    assert not Proportion(10, 100).apart(Proportion(15, 100))
 
 
 def test_stability_by_hand() -> None:
