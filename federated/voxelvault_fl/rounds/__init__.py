@@ -1,0 +1,1 @@
+"""The rounds of a run: rules for server and site that open no socket."""

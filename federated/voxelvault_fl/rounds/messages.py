@@ -1,0 +1,158 @@
+"""Messages between server and site: a signed JSON head and weights as safetensors; no pickle.
+
+::
+
+    "vvfl1" and a newline | length of the head (4 bytes, big-endian) | head | Ed25519 signature (64) | safetensors
+
+The head is canonical JSON and holds the SHA-256 of the weights' bytes, so one signature covers both. It
+names job, round, site and turn. The server's turns of one job and site only grow, and a site answers a turn
+once; the site's answer names the digest of the request it answers, and so fits no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from voxelvault_fl.errors import MessageRefused
+from voxelvault_fl.jobs.strict import canonical
+from voxelvault_fl.jobs.task import Weights
+
+SERVER = "server"
+"""The sender's name where the server speaks; no site has it."""
+KINDS = ("offer", "train", "evaluate", "personalise", "finish")
+HEAD_BYTES = 1 << 20
+"""No head is larger."""
+
+_MAGIC = b"vvfl1\n"
+_DOMAIN = b"voxelvault federated message v1\n"
+_SIGNATURE = 64
+_FIELDS = {
+    "kind": str, "job": str, "round": int, "site": str, "turn": int, "sender": str, "answers": str,
+    "said": dict, "body": str,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Message:
+    """One message.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`, in both directions.
+    job : str
+        Digest of the job.
+    round, turn : int
+        Which round, and the server's count of messages to this site in this job.
+    site, sender : str
+        The site it is to or from; `SERVER` or the site again.
+    said : mapping
+        Plain data: counts, metrics, records.
+    weights : mapping of str to array
+        May be empty.
+    answers : str
+        Digest of the request that a site answers; empty for the server's.
+    """
+
+    kind: str
+    job: str
+    round: int
+    site: str
+    turn: int
+    sender: str
+    said: Mapping[str, Any] = field(default_factory=dict)
+    weights: Weights = field(default_factory=dict)
+    answers: str = ""
+
+
+def message_digest(data: bytes) -> str:
+    """Return the SHA-256 of a packed message, hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def pack(message: Message, key: Ed25519PrivateKey) -> bytes:
+    """Return a message as signed bytes."""
+    body = save(message.weights) if message.weights else b""
+    head = canonical(
+        {
+            "kind": message.kind,
+            "job": message.job,
+            "round": message.round,
+            "site": message.site,
+            "turn": message.turn,
+            "sender": message.sender,
+            "answers": message.answers,
+            "said": dict(message.said),
+            "body": hashlib.sha256(body).hexdigest(),
+        }
+    )
+    return _MAGIC + len(head).to_bytes(4, "big") + head + key.sign(_DOMAIN + head) + body
+
+
+def unpack(data: bytes, key: Ed25519PublicKey, most: int) -> Message:
+    """Check a message's size, signature and weights, in this order, and return it.
+
+    Parameters
+    ----------
+    data : bytes
+        As it came.
+    key : Ed25519PublicKey
+        Of who should have sent it.
+    most : int
+        Bytes that weights may have.
+
+    Raises
+    ------
+    MessageRefused
+        It is too large, malformed, or not signed with that key.
+    """
+    head, signature, body = _cut(data, most)
+    try:
+        key.verify(signature, _DOMAIN + head)
+    except InvalidSignature:
+        raise MessageRefused("signature", "the message isn't signed by who should have sent it") from None
+    said = _head(head)
+    if hashlib.sha256(body).hexdigest() != said.pop("body"):
+        raise MessageRefused("digest", "the weights aren't those that were signed")
+    return Message(weights=_weights(body), **said)
+
+
+def _cut(data: bytes, most: int) -> tuple[bytes, bytes, bytes]:
+    start = len(_MAGIC) + 4
+    length = int.from_bytes(data[len(_MAGIC) : start], "big")
+    if not data.startswith(_MAGIC) or length > HEAD_BYTES or len(data) < start + length + _SIGNATURE:
+        raise MessageRefused("malformed", "this is no message of a federated round")
+    end = start + length + _SIGNATURE
+    if len(data) - end > most:
+        raise MessageRefused("size", "the message is larger than the job's model allows")
+    return data[start : start + length], data[start + length : end], data[end:]
+
+
+def _head(head: bytes) -> dict[str, Any]:
+    try:
+        said = json.loads(head)
+        fits = set(said) == set(_FIELDS) and all(type(said[name]) is kind for name, kind in _FIELDS.items())
+    except (ValueError, TypeError):
+        fits = False
+    if not fits or said["kind"] not in KINDS:
+        raise MessageRefused("malformed", "the message's head isn't one of ours")
+    return dict(said)
+
+
+def _weights(body: bytes) -> Weights:
+    try:
+        return load(body) if body else {}
+    except (SafetensorError, ValueError, KeyError, TypeError):
+        raise MessageRefused("malformed", "the weights are no safetensors") from None
+
+
+__all__ = ["HEAD_BYTES", "KINDS", "SERVER", "Message", "message_digest", "pack", "unpack"]

@@ -1,0 +1,55 @@
+"""How rounds reach sites, and how updates are made smaller: seams, no more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from voxelvault_fl.jobs.task import Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """No answer: `rule` is a fixed word such as ``timeout``, ``disconnected``, ``failed``."""
+
+    rule: str
+
+
+class Sites(Protocol):
+    """The sites that can be reached now. Messages are opaque bytes, signed inside."""
+
+    def ready(self) -> tuple[str, ...]:
+        """Return the names of the sites that are connected and not revoked, in order."""
+        ...
+
+    def ask(self, round: int, requests: Mapping[str, bytes]) -> Mapping[str, bytes | Fault]:
+        """Send each site its request and return what came back in time; a site may be missing."""
+        ...
+
+
+class Compression(Protocol):
+    """Makes updates smaller, with loss, and whole again."""
+
+    def encode(self, update: Weights) -> Weights:
+        """Return what is sent instead of an update."""
+        ...
+
+    def decode(self, sent: Weights, like: Weights) -> Weights:
+        """Return the update; names, shapes and dtypes as `like` has them."""
+        ...
+
+
+class Plain:
+    """No compression."""
+
+    def encode(self, update: Weights) -> Weights:
+        """Return the update."""
+        return update
+
+    def decode(self, sent: Weights, like: Weights) -> Weights:
+        """Return what was sent."""
+        return sent
+
+
+__all__ = ["Compression", "Fault", "Plain", "Sites"]
