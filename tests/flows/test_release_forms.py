@@ -142,6 +142,8 @@ def test_what_is_no_volume_is_told(vault: vv.Vault, tmp_path: Path) -> None:
     made = vault.select().deidentify(tmp_path / "out", faces="keep", format="nifti", progress=False)
     assert (made.complete, made.report.released, made.report.refused) == (False, 6, {"not_a_volume": 3})
     assert len(list((tmp_path / "out").rglob("*.nii.gz"))) == 2
+    rows = vault.resources.catalog.query("select instance_id from instances where not superseded").to_pylist()
+    assert {place for place, _ in made.report.places} < {row["instance_id"] for row in rows}
     again = released(vault, tmp_path / "even", format="nifti", resample=True)
     assert sum(name.endswith(".nii.gz") for name in again) == 3
     assert b'"resampled"' in again["receipts.jsonl"]

@@ -195,6 +195,47 @@ def test_the_card_of_a_release_is_shown(
     assert json.loads(capsys.readouterr().out)["@type"] == "sc:Dataset"
     assert main(["deidentify", "card", str(home / "in")]) == 1
     assert main(["deidentify", "card", str(home / "nowhere")]) == 2
+    for verb in ("card", "verify"):
+        capsys.readouterr()
+        assert main(["--accept-restore", "deidentify", verb, str(home / "out")]) == 2
+        assert "leave it out" in capsys.readouterr().err
+
+
+def test_a_card_that_was_changed_is_not_shown(
+    home: Path, mine: Using, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = go(home, mine) / "card.md"
+    assert main(["deidentify", "card", str(home / "out")]) == 0
+    assert "says whether the images are" in capsys.readouterr().err
+    card.write_text(card.read_text().replace("| studies | 2 |", "| studies | 9 |"))
+    assert main(["deidentify", "card", str(home / "out")]) == 1
+    told = capsys.readouterr()
+    assert (told.out, "not the one that was signed for" in told.err) == ("", True)
+    (home / "out" / "receipts.jsonl").unlink()
+    assert main(["deidentify", "card", str(home / "out")]) == 1
+
+
+def test_a_vault_that_another_run_began_tells_how_to_get_a_recovery_code(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["deidentify", str(home / "in"), "--to", str(home / "out"), "--format", "vault"]
+    given += ["--project", str(home / "project")]
+    create(home / "project")
+    whole, calls = hands.release, iter(range(9))
+
+    def stopping(*given: object) -> Iterator[object]:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return whole(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hands, "release", stopping)
+    assert main(given) == 1
+    assert "recovery code" not in capsys.readouterr().out
+    assert main(given) == 0
+    told = capsys.readouterr().out
+    assert "`voxelvault --vault RELEASE keys add recovery` makes a new one" in told
+    assert main(["--vault", str(home / "out"), "keys", "add", "recovery", "--yes"]) == 0
+    assert main(["deidentify", "verify", str(home / "out")]) == 0
 
 
 def test_a_release_that_is_released_again_still_verifies(home: Path) -> None:

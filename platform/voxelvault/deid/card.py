@@ -128,6 +128,11 @@ class Facts:
     limits: Sequence[str] = ()
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, such as 1 file and 2 files."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def markdown(facts: Facts) -> str:
     """Return the card for people."""
     terms = facts.terms
@@ -208,7 +213,7 @@ def _file_set(name: str, pattern: str, media_type: str) -> list[dict[str, Any]]:
 def _anonymity(report: Report) -> list[str]:
     names = ", ".join(f"`{name}`" for name in report.columns) or "none"
     return [
-        f"Quasi-identifiers that stayed: {names}. {report.people} patients, {report.rows} series.",
+        f"Quasi-identifiers that stayed: {names}. {counted(report.people, 'patient')}, {report.rows} series.",
         "| what somebody knows | smallest class (k) | of one patient alone | patients with one |\n"
         "|---|---|---|---|\n"
         + "\n".join(
@@ -247,4 +252,4 @@ def _inline(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-__all__ = ["LIMITS", "RECEIPTS", "Facts", "croissant", "markdown"]
+__all__ = ["LIMITS", "RECEIPTS", "Facts", "counted", "croissant", "markdown"]

@@ -62,16 +62,15 @@ FIRST_OPTION = 113101
 """Codes of the options follow each other in the order of `Option`."""
 
 REASONS = {
-    "class_unknown": "this SOP class has content that no handler can clean; leave it out of the release",
-    "content_unclean": "the content of this object can't be cleaned; leave it out of the release",
-    "uid_missing": "the file has no Study, Series or SOP Instance UID; leave it out of the release",
-    "uid_twice": "another file of the study has the same SOP Instance UID; release one of them",
-    "data_set_malformed": "the data set can't be read to its end; repair the file and try again",
-    "pixels_undecodable": "the pixels can't be decoded, so what is burned in can't be seen; leave it out",
-    "pixels_unclean": "text stayed readable in the pixels after blanking; blank it by hand, or leave it out",
-    "face_choice_needed": "a face can be made out; choose faces=deface, refuse or keep",
+    "class_unknown": "nothing here can clean what an object of this SOP class holds, so it stays out",
+    "content_unclean": "the content of this object can't be cleaned, so it stays out",
+    "uid_missing": "the file has no Study, Series or SOP Instance UID, so it stays out",
+    "uid_twice": "another file of the study has the same SOP Instance UID; one of them is released",
+    "data_set_malformed": "the data set can't be read to its end; repair the file to release it",
+    "pixels_undecodable": "the pixels can't be decoded, so nobody sees what is burned in; it stays out",
+    "pixels_unclean": "text stayed readable in the pixels after blanking; blank it by hand to release it",
     "face_refused": "a face can be made out, and faces=refuse was chosen",
-    "face_unmapped": "the mask of the face can't be mapped onto this object; leave it out or keep faces",
+    "face_unmapped": "the mask of the face can't be mapped onto this object; only faces=keep lets it through",
     "not_a_volume": "not every image of the series fits the format; release it as dicom, or resample it",
     "leak_found": "a value of the patient was found in the written file; the whole study is left out",
 }

@@ -221,8 +221,8 @@ def release_form(
     def patients() -> Iterator[Patient]:
         for subject in originals.subjects():
             every = [original for study in subject.studies for original in study]
-            sources = {pseudonyms.digest(original.read()) for original in every}
-            yield Patient(sources, whose(subject, settings).searcher)
+            places = {pseudonyms.digest(original.read()): original.place for original in every}
+            yield Patient(places, whose(subject, settings).searcher)
 
     with MadePlace(Path(out).expanduser(), form_of(format, resample=resample), patients) as place:
         notes = [format, *([RESAMPLED] if resample else [])]

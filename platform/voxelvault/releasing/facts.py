@@ -123,7 +123,8 @@ class Tally:
         yield from self._of_ids
         if self._unweighed:
             how = "" if self._kept_weight else f": release with --option {_CHARACTERISTICS.value} to keep it"
-            yield (f"{self._unweighed} PET series have no PatientWeight, so that SUV can't be computed{how}.")
+            count = f"{self._unweighed} PET series {'has' if self._unweighed == 1 else 'have'}"
+            yield f"{count} no PatientWeight, so that SUV can't be computed{how}."
 
     def _digest(self, text: str) -> bytes:
         return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16, key=self._key).digest()

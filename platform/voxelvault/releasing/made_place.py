@@ -50,9 +50,17 @@ NO_VOLUME = "not_a_volume"
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """Keyed digests of a patient's originals, and what must not be found of the patient."""
+    """A patient's originals, and what must not be found of the patient.
 
-    sources: Collection[str] = field(repr=False)
+    Parameters
+    ----------
+    places : mapping of str to str
+        Where each original lies, by its keyed digest; may name the patient.
+    searcher : Searcher
+        Of the patient's values.
+    """
+
+    places: Mapping[str, str] = field(repr=False)
     searcher: Searcher
 
 
@@ -117,11 +125,10 @@ class MadePlace:
         """Write what the release is, search it, sign for it, and describe it."""
         require_whole(self._resources, progress)
         refused = dict.fromkeys(self._form.write(self._resources, self.path), NO_VOLUME)
-        leaks = self._leaks(progress)
+        leaks, left_out = self._searched(progress, refused)
         if leaks:
             self._form.drop(self.path, leaks)
-        left_out = [(one.path, why) for one in progress.receipts() if (why := _why(one, refused, leaks))]
-        for path, reason in left_out:
+        for path, _, reason in left_out:
             progress.leave_out(path, reason)
         tally = Tally(chosen)
         for header in vault_headers(self._resources):
@@ -133,7 +140,7 @@ class MadePlace:
         made += [Made(path, _sha256(self.path / path)) for path in self._made()]
         lines = signed(progress, mine, made, apart=True)
         self._end = partial(self._whole, lines)
-        return Ending(told.counts["patients"], left_out)
+        return Ending(told.counts["patients"], [(original, reason) for _, original, reason in left_out])
 
     def _made(self) -> Iterator[str]:
         for name in (VOLUMES, TABLES):
@@ -144,13 +151,29 @@ class MadePlace:
         Pins().forget(self._resources.settings.vault_id)
         end_folder(self.path, lines)
 
-    def _leaks(self, progress: Progress) -> set[str]:
-        """Return the studies of which a value of the patient was found in what was written."""
-        found: set[str] = set()
+    def _searched(
+        self, progress: Progress, refused: Mapping[str, str]
+    ) -> tuple[set[str], list[tuple[str, str, str]]]:
+        """Search what was written for the patients' own values.
+
+        Returns
+        -------
+        set of str
+            The studies of which something was found.
+        list of (str, str, str)
+            What is left out, of those or of `refused` series: its path in the receipts, the place of the
+            original, which alone says something to whoever has that, and why.
+        """
+        found, left_out = set[str](), list[tuple[str, str, str]]()
         for patient in self._patients():
-            own = {_uids(one)[0] for source in patient.sources for one in progress.of_source(source)}
-            found |= {study for study in own if self._is_found(study, patient.searcher)}
-        return found
+            own = [
+                (place, one) for source, place in patient.places.items() for one in progress.of_source(source)
+            ]
+            studies = {_uids(one)[0] for _, one in own}
+            leaks = {study for study in studies if self._is_found(study, patient.searcher)}
+            left_out += [(one.path, place, why) for place, one in own if (why := _why(one, refused, leaks))]
+            found |= leaks
+        return found, left_out
 
     def _is_found(self, study: str, searcher: Searcher) -> bool:
         try:

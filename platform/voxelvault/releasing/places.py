@@ -37,6 +37,7 @@ from voxelvault.releasing.study import quiet
 from voxelvault.releasing.targets import (
     FILES,
     STOPPED,
+    UNFINISHED,
     FolderTarget,
     Target,
     VaultTarget,
@@ -52,9 +53,6 @@ from voxelvault.upkeep.ledger import read_ledger
 from voxelvault.upkeep.removal import delete_study
 from voxelvault.upkeep.repair import repair
 
-UNFINISHED = ".release"
-"""Folder of what a release that isn't whole yet has come to."""
-
 CARD, CROISSANT = "card.md", "croissant.json"
 
 MAKER = "release"
@@ -68,7 +66,7 @@ _TOLD = (CARD, CROISSANT, DIRECTORY)
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How many patients a whole release holds, and which of its files are left out after all, and why."""
+    """How many patients a whole release holds, and which originals are left out after all, and why."""
 
     patients: int
     left_out: Sequence[tuple[str, str]] = ()
@@ -375,7 +373,6 @@ __all__ = [
     "CROISSANT",
     "MAKER",
     "UNDER_WAY",
-    "UNFINISHED",
     "Ending",
     "FolderPlace",
     "ReleasePlace",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -83,22 +83,33 @@ def verify_vault(resources: Resources, signer: bytes | None = None) -> Verificat
 def vault_card(resources: Resources, name: str = CARD) -> str:
     """Return the card sealed in an open release: Markdown, or JSON-LD where `name` is `CROISSANT`.
 
+    It is held against the receipts; the images that it counts are not, which is what `verify_vault` does.
+
     Raises
     ------
     IntegrityError
-        The vault is no release.
+        The vault is no release, or the card is not the one that was signed for.
     """
-    return _told(resources, name).decode("utf-8")
+    return _signed_for(io.BytesIO(_told(resources, RECEIPTS)), name, _told(resources, name))
 
 
 def folder_card(folder: Path, name: str = CARD) -> str:
     """Return the card in a folder; as `vault_card`."""
     try:
-        return (folder / name).read_text("utf-8")
+        data = (folder / name).read_bytes()
+        with (folder / RECEIPTS).open("rb") as document:
+            return _signed_for(document, name, data)
     except OSError:
         raise IntegrityError(
-            "the folder holds no card: it is no release, or was cut; ask for it again"
+            "the folder holds no card and receipts: it is no release, or was cut; ask for it again"
         ) from None
+
+
+def _signed_for(document: Iterable[bytes], name: str, data: bytes) -> str:
+    found = verify_release(document, [(name, data)])
+    if name in (*found.changed, *found.extra):
+        raise IntegrityError("the card is not the one that was signed for; run `deidentify verify`")
+    return data.decode("utf-8")
 
 
 def _told(resources: Resources, name: str) -> bytes:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from voxelvault.deid.card import counted
 from voxelvault.deid.model import REASONS
 from voxelvault.deid.receipt import Receipt, Refusal
 from voxelvault.errors import IntegrityError, UsageError
@@ -62,14 +63,14 @@ class Report:
         self.places.append((place, reason))
 
     def leave_out(self, files: Collection[tuple[str, str]]) -> None:
-        """Count files, by their place in the release, that could not stay in it."""
+        """Count files, by where the originals lie, that could not stay in the release."""
         self.released -= len(files)
         self.refused.update(reason for _, reason in files)
         self.places += files
 
     def __str__(self) -> str:
-        parts = [f"{self.released} of {self.found} files released"]
-        parts += [] if self.patients is None else [f"{self.patients} patients"]
+        parts = [f"{self.released} of {counted(self.found, 'file')} released"]
+        parts += [] if self.patients is None else [counted(self.patients, "patient")]
         parts += [f"{self.blanked} with something blanked"] if self.blanked else []
         parts += [f"{count} {reason}" for reason, count in sorted(self.refused.items())]
         return ", ".join(parts)

@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Protocol
 
+from voxelvault.deid.card import RECEIPTS
 from voxelvault.dicom.sources import Source
 from voxelvault.errors import IntegrityError, StorageError, UsageError
 from voxelvault.files import disk_error, write_new
@@ -32,6 +33,9 @@ TIME = 315532800
 
 FILES = "DICOM"
 """Folder of the files of a release that is a folder."""
+
+UNFINISHED = ".release"
+"""Folder of what a release that isn't whole yet has come to."""
 
 STOPPED = "the release was stopped"
 
@@ -254,7 +258,7 @@ def one_time(folder: Path, *, alone: bool = False) -> None:
 
 
 def require_empty(folder: Path) -> None:
-    """Refuse a folder that holds something else, or lies inside a vault.
+    """Refuse a folder that holds something else, or lies inside a vault or another release.
 
     Raises
     ------
@@ -263,8 +267,14 @@ def require_empty(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError("the place for a release must be a new or empty folder; choose another")
-    if any((parent / VAULT_TOML).exists() for parent in folder.resolve().parents):
-        raise UsageError("the place for a release lies inside a vault; choose another")
+    for parent in folder.resolve().parents:
+        if (parent / VAULT_TOML).exists():
+            raise UsageError("the place for a release lies inside a vault; choose another")
+        if (parent / RECEIPTS).exists() or (parent / UNFINISHED).exists():
+            raise UsageError(
+                "the place for a release lies inside another release, which would be no more what was signed"
+                " for; choose another"
+            )
 
 
 def lying(folder: Path) -> Iterator[tuple[str, bool]]:
@@ -302,6 +312,7 @@ def prune(folder: Path) -> None:
 __all__ = [
     "FILES",
     "STOPPED",
+    "UNFINISHED",
     "FolderTarget",
     "Released",
     "Target",

@@ -73,6 +73,7 @@ def test_a_project_in_a_folder_says_that_it_has_no_log(
     made = run("deidentify", "project", "create", *place, *approvers)
     assert made.code == 0
     assert "no audit log" in made.err
+    assert run("deidentify", "project", "show", *place).err == ""
     again = run("deidentify", "project", "create", *place, "--json")
     assert (again.code, again.json["exit_code"]) == (1, 1)
     assert run("deidentify", incoming, "--to", tmp_path / "out", "--faces", "keep", *place).code == 0

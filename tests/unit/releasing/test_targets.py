@@ -101,3 +101,11 @@ def test_a_release_wants_a_place_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "something").touch()
     with pytest.raises(UsageError, match="choose another"):
         require_empty(tmp_path)
+
+
+@pytest.mark.parametrize("sign", [".release", "receipts.jsonl"])
+def test_a_release_lies_in_no_other_one(tmp_path: Path, sign: str) -> None:
+    (tmp_path / "whole" / "sub").mkdir(parents=True)
+    (tmp_path / "whole" / sign).touch()
+    with pytest.raises(UsageError, match="inside another release"):
+        require_empty(tmp_path / "whole" / "sub" / "deeper")

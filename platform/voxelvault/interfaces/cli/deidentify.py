@@ -13,7 +13,8 @@ from voxelvault.errors import UsageError
 from voxelvault.interfaces.cli.command import PARTLY, Session, pass_session, scheduling, verb
 from voxelvault.interfaces.cli.deidentify_ledger import ledger
 from voxelvault.interfaces.cli.deidentify_projects import approver, custodian, project
-from voxelvault.interfaces.cli.output import emit, shown
+from voxelvault.interfaces.cli.deidentify_telling import tell_release, tell_verified
+from voxelvault.interfaces.cli.output import emit, say
 
 OPTIONS = (
     *("clean_pixels", "clean_visual_features", "clean_graphics", "clean_structured", "clean_descriptors"),
@@ -23,9 +24,6 @@ OPTIONS = (
 """Values of `voxelvault.deid.model.Option`, which is not imported for a `--help`."""
 
 _FILE = click.Path(path_type=Path)
-
-SHOWN = 20
-"""Refused files that are listed."""
 
 
 class _Releases(click.Group):
@@ -159,7 +157,7 @@ def release(
         form = {"format": format_ or "vault", "resample": resample}
         wanted = {**form, "project": project, "map_file": map_file, "review": review, **cluster}
         made = _of_vault(session, out, chosen, cohort, study, wanted)
-    _tell(made, map_file, review, as_json, resampled=resample)
+    tell_release(made, map_file, review, as_json, resampled=resample)
     return 0 if made.complete else PARTLY
 
 
@@ -220,48 +218,6 @@ def _site_rules(path: Path | None) -> Any:
     return None if path is None else site_rules(path)
 
 
-def _why(reason: str, *, resampled: bool) -> str:
-    from voxelvault.deid.model import REASONS
-    from voxelvault.releasing.made_place import NO_VOLUME
-    from voxelvault.releasing.originals import LINK_OUTSIDE
-
-    if reason == LINK_OUTSIDE:
-        return f"{reason}: a link that leads out of the folder; --follow-links takes in what it names"
-    if reason == NO_VOLUME and resampled:
-        return f"{reason}: the series fits the format not even resampled; release it as dicom"
-    return f"{reason}: {REASONS[reason]}" if reason in REASONS else reason
-
-
-def _tell(made: Any, map_file: Path | None, review: Path | None, as_json: bool, *, resampled: bool) -> None:
-    end = "not signed for, and no release yet" if made.interrupted else f"signed by {made.signer}"
-    lines = [str(made), f"in {made.path}; {end}"]
-    if made.recovery_code:
-        lines.append(f"recovery code of the release, shown once: {made.recovery_code}")
-    if made.one_time:
-        lines.append("the pseudonyms' key was for this run alone: name a --project to make the same again")
-    if map_file is not None:
-        lines.append("the map re-identifies everybody in the release: keep it apart, or delete it")
-    if review is not None:
-        lines.append("the page of pictures shows patients' own values: look at it, then delete it")
-    for place, reason in made.report.places[:SHOWN]:
-        lines.append(f"  left out: {shown(place)}: {_why(reason, resampled=resampled)}")
-    if len(made.report.places) > SHOWN:
-        lines.append(f"  and {len(made.report.places) - SHOWN} more")
-    document = {
-        "path": made.path,
-        "files": made.report.found,
-        "released": made.report.released,
-        "blanked": made.report.blanked,
-        "refused": dict(made.report.refused),
-        "left_out": [{"file": place, "reason": reason} for place, reason in made.report.places],
-        "signer": made.signer,
-        "complete": made.complete,
-        "interrupted": made.interrupted,
-        "one_patient_id": made.one_id,
-    }
-    emit(document, lines, as_json)
-
-
 @verb(
     "verify",
     "voxelvault deidentify verify /data/released",
@@ -277,36 +233,27 @@ def verify(session: Session, place: Path, signer: str | None, as_json: bool) -> 
     written into either.
     """
     found = _verified(session, place, _signer(signer))
-    lines = [
-        f"{found.files} files as signed for{_from(found)}, {found.refused} were left out,"
-        f" profile {found.terms.profile}"
-        if found.ok
-        else "NOT as signed for",
-        f"signed by {found.signer.hex()}"
-        + ("" if signer else ": compare it with what its custodian told you"),
-    ]
-    for name in ("changed", "missing", "extra", "reordered"):
-        lines += [f"  {name}: {shown(path)}" for path in getattr(found, name)[:SHOWN]]
-    emit({"ok": found.ok, **_plain(found)}, lines, as_json)
+    tell_verified(found, as_json, asked=signer is not None)
     return 0 if found.ok else 1
-
-
-def _from(found: Any) -> str:
-    return f" and {found.made} made from many" if found.made else ""
 
 
 def _verified(session: Session, place: Path, signer: bytes | None) -> Any:
     from voxelvault.releasing.proving import verify_folder, verify_vault
 
-    if not _is_vault(place):
+    if not _is_vault(session, place):
         return verify_folder(place, signer)
     with _received(session, place) as resources:
         return verify_vault(resources, signer)
 
 
-def _is_vault(place: Path) -> bool:
+def _is_vault(session: Session, place: Path) -> bool:
     from voxelvault.storage.layout import VAULT_TOML
 
+    if session.accept_restore:
+        raise UsageError(
+            "--accept-restore is for a vault of your own: no copy of a release counts as older than another;"
+            " leave it out"
+        )
     if not place.is_dir():
         raise UsageError("there is no folder of that name; check the path of the release")
     return (place / VAULT_TOML).exists()
@@ -326,17 +273,20 @@ def _received(session: Session, place: Path) -> Any:
 def card(session: Session, place: Path, as_json: bool) -> int:
     """Print what is in a release, how it was made, and what it can't promise.
 
-    With --json, the card is JSON-LD of Croissant 1.0.
+    The card is the one that was signed for, or this is an error; whether the images still are, `verify`
+    says. With --json, the card is JSON-LD of Croissant 1.0.
     """
     from voxelvault.releasing.places import CROISSANT
     from voxelvault.releasing.proving import folder_card, vault_card
 
     name = (CROISSANT,) if as_json else ()
-    if not _is_vault(place):
-        click.echo(folder_card(place, *name))
-        return 0
-    with _received(session, place) as resources:
-        click.echo(vault_card(resources, *name))
+    if _is_vault(session, place):
+        with _received(session, place) as resources:
+            text = vault_card(resources, *name)
+    else:
+        text = folder_card(place, *name)
+    click.echo(text)
+    say("the card is as signed for; `voxelvault deidentify verify` says whether the images are")
     return 0
 
 
@@ -345,15 +295,6 @@ def _signer(text: str | None) -> bytes | None:
         return None if text is None else bytes.fromhex(text)
     except ValueError:
         raise UsageError("a signer is a public key in hexadecimal; copy it whole") from None
-
-
-def _plain(found: Any) -> dict[str, Any]:
-    names = ("files", "refused", "made", "changed", "missing", "extra", "reordered")
-    return {
-        **{name: getattr(found, name) for name in names},
-        "signer": found.signer.hex(),
-        "profile": found.terms.profile,
-    }
 
 
 @verb(

@@ -91,7 +91,7 @@ def approve(
     """
     from voxelvault.releasing import ledgers
 
-    with found_project(session, project) as (found, resources):
+    with found_project(session, project, reading=dry_run) as (found, resources):
         digest = None
         if not dry_run:
             public = labelled(approvers)

@@ -32,12 +32,13 @@ as_custodian = click.option(
 
 
 @contextmanager
-def opened_vault(session: Session) -> Iterator[Resources | None]:
-    """Open the vault that gets the entries, if one was named."""
+def opened_vault(session: Session, *, reading: bool = False) -> Iterator[Resources | None]:
+    """Open the vault that gets the entries, if one was named; say where none is, and something is done."""
     from voxelvault.config import default_vault
 
     if (session.vault or default_vault()) is None:
-        say(NO_LOG)
+        if not reading:
+            say(NO_LOG)
         yield None
         return
     with session.open() as vault:
@@ -45,11 +46,13 @@ def opened_vault(session: Session) -> Iterator[Resources | None]:
 
 
 @contextmanager
-def found_project(session: Session, project: str | None) -> Iterator[tuple[StoredProject, Resources | None]]:
-    """Find a project where it lies, and the vault that gets the entries."""
+def found_project(
+    session: Session, project: str | None, *, reading: bool = False
+) -> Iterator[tuple[StoredProject, Resources | None]]:
+    """Find a project where it lies, and the vault that gets the entries of what is done."""
     from voxelvault.releasing.projects import stored
 
-    with opened_vault(session) as resources:
+    with opened_vault(session, reading=reading) as resources:
         yield stored(project, resources), resources
 
 
@@ -107,7 +110,7 @@ def create(
 @pass_session
 def show(session: Session, project: str | None, as_json: bool) -> None:
     """Print who is enrolled, and what was asked of the ledger."""
-    with found_project(session, project) as (found, resources):
+    with found_project(session, project, reading=True) as (found, resources):
         _tell(found, as_json, resources)
 
 
