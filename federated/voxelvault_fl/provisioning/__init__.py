@@ -1,0 +1,1 @@
+"""A consortium's own certificates: authority, kits, the signed roster, rotation and revocation."""
