@@ -18,10 +18,10 @@ from pathlib import Path
 from benchmarks.heads import Heads, make_heads
 from benchmarks.measure import Measured, Place, pin
 
-CLAIMS = ("ingest", "load", "sealing", "size", "frame", "start", "loaders", "deid_headers")
+CLAIMS = ("ingest", "load", "sealing", "size", "frame", "start", "loaders", "deid_headers", "deid_chain")
 TEAM = ("cluster", "orthanc", "object_store", "catalog", "writers", "memory", "log")
 """What a team asks about; a million rows and ten thousand files take their time."""
-AT_ONE_CORE_ONLY = ("size", "start", "deid_headers")
+AT_ONE_CORE_ONLY = ("size", "start", "deid_headers", "deid_chain")
 AT_TWO_CORES_ONLY = ("cluster", "object_store", "catalog", "writers", "memory", "log")
 
 

@@ -12,6 +12,7 @@ from time import perf_counter
 from benchmarks.heads import Heads
 
 Work = Callable[[], object]
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +88,14 @@ def pin(cores: int) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
 
 
-def seconds(work: Work) -> float:
+def seconds(work: Work, clock: Clock = perf_counter) -> float:
     """Return how long it takes."""
-    start = perf_counter()
+    start = clock()
     work()
-    return perf_counter() - start
+    return clock() - start
 
 
-def compare(ours: Work, peers: Mapping[str, Work], repeats: int) -> Pair:
+def compare(ours: Work, peers: Mapping[str, Work], repeats: int, clock: Clock = perf_counter) -> Pair:
     """Run ours and the peers in turn, once unmeasured, and compare ours with the fastest of them.
 
     The order is turned round each time: nobody always comes first.
@@ -105,7 +106,7 @@ def compare(ours: Work, peers: Mapping[str, Work], repeats: int) -> Pair:
         work()
     for turn in range(repeats):
         for name in list(sides) if turn % 2 else reversed(sides):
-            times[name].append(seconds(sides[name]))
+            times[name].append(seconds(sides[name], clock))
     best = min(peers, key=lambda name: median(times[name]))
     ratios = [theirs / own for own, theirs in zip(times[""], times[best], strict=True)]
     return Pair(median(ratios), median(times[""]), median(times[best]), best)

@@ -16,7 +16,7 @@ from voxelvault.deid.model import Option
 from voxelvault.deid.profile import Profile
 from voxelvault.deid.receipt import Terms
 from voxelvault.deid.scratch import temporary
-from voxelvault.dicom.part10 import parse
+from voxelvault.dicom.part10 import Part10
 from voxelvault.dicom.read import Header
 from voxelvault.dicom.vr import tags_by_keyword
 from voxelvault.resources import Resources
@@ -71,11 +71,10 @@ class Tally:
             self._body_parts[str(header.get("BodyPartExamined") or _NONE)] += 1
             self._unweighed += header.get("Modality") == _PET and not header.get("PatientWeight")
 
-    def add_file(self, data: bytes) -> None:
+    def add_file(self, file: Part10) -> None:
         """Count a file, of which only what is counted is converted."""
-        part10 = parse(data)
-        few = {tag: part10.dataset[tag] for tag in self._tags if tag in part10.dataset}
-        self.add(Header.from_part10(replace(part10, dataset=few)))
+        few = {tag: file.dataset[tag] for tag in self._tags if tag in file.dataset}
+        self.add(Header.from_part10(replace(file, dataset=few)))
 
     def facts(
         self, terms: Terms, *, refused: int, faces: str, pattern: str, media_type: str = "application/dicom"

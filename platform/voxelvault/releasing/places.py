@@ -24,6 +24,7 @@ from voxelvault.deid.card import RECEIPTS, Facts
 from voxelvault.deid.profile import Profile
 from voxelvault.deid.project_shelf import FolderShelf, SealedShelf, Shelf, projects_in, shelves_in
 from voxelvault.deid.receipt import Made, Receipt, issue, order
+from voxelvault.dicom.part10 import parse
 from voxelvault.errors import IntegrityError, UsageError
 from voxelvault.files import replace_file
 from voxelvault.model import new_id
@@ -33,7 +34,6 @@ from voxelvault.releasing.media_directory import NAME as DIRECTORY
 from voxelvault.releasing.media_directory import MediaDirectory
 from voxelvault.releasing.progress import STUDIES, Progress
 from voxelvault.releasing.projects import Using
-from voxelvault.releasing.study import quiet
 from voxelvault.releasing.targets import (
     FILES,
     STOPPED,
@@ -136,9 +136,9 @@ class FolderPlace:
         """Write directory, card and receipts; take the traces of the making away."""
         tally, directory = Tally(chosen), MediaDirectory()
         for path, data in self._files(progress):
-            with quiet():
-                tally.add_file(data)
-                directory.add(path, data)
+            file = parse(data)
+            tally.add_file(file)
+            directory.add(path, file)
         told = tally.facts(progress.terms, refused=progress.refused, faces=faces, pattern=f"{FILES}/**")
         made = [
             Made(DIRECTORY, replace_file(self.path / DIRECTORY, directory.parts())),

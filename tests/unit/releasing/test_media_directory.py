@@ -14,14 +14,16 @@ import pydicom
 import pytest
 from pydicom.fileset import FileSet
 
-from voxelvault.releasing.media_directory import MediaDirectory, record_type
+from voxelvault.dicom.part10 import parse
+from voxelvault.releasing.directory_records import record_type
+from voxelvault.releasing.media_directory import MediaDirectory
 from voxelvault.testing import synthetic
 
 
 def media_directory(files: Iterable[tuple[str, bytes]]) -> bytes:
     made = MediaDirectory()
     for path, data in files:
-        made.add(path, data)
+        made.add(path, parse(data))
     return b"".join(made.parts())
 
 
