@@ -18,8 +18,8 @@ from typing import Literal, NamedTuple
 from ahocorasick_rs import BytesAhoCorasick
 
 from voxelvault.deid import leak_views
+from voxelvault.deid.leak_charset import codecs_of
 from voxelvault.deid.needles import Kind, Needle, Needles, fold, variants
-from voxelvault.dicom import charset
 from voxelvault.dicom.part10 import Element, Part10, parse
 from voxelvault.errors import MalformedDicom
 from voxelvault.model import Buffer
@@ -176,7 +176,7 @@ class Searcher:
 
     def _texts(self, part10: Part10) -> Iterator[Hit]:
         """Search the text of the data set as it reads: folded, squeezed, and by whole words."""
-        for element, text in leak_views.texts(part10.data, part10.dataset, charset.encodings_of(b"")):
+        for element, text in leak_views.texts(part10.data, part10.dataset, codecs_of(b"")):
             if not text.isascii():
                 yield from self._folded(text, "text", element.tag)
             yield from self._squeezed(text, element.tag)
@@ -230,17 +230,6 @@ class Searcher:
                 for data, wide in _encoded(text, codecs if _WIDE.search(text) else codecs[:1]):
                     patterns.setdefault(data.lower(), _Pattern(needle, wide))
         return patterns
-
-
-def search(data: Buffer, needles: Needles) -> tuple[Hit, ...]:
-    """Search one DICOM file once; for many files of one patient keep a `Searcher`.
-
-    Raises
-    ------
-    MalformedDicom, NotDicom
-        The file can't be read to its end, so it can't be vouched for.
-    """
-    return Searcher(needles).file(data)
 
 
 class _Places:
@@ -344,4 +333,4 @@ def _is_pixels(part10: Part10, region: leak_views.Region) -> bool:
     return span is not None and span.start <= region.start and region.stop <= span.stop
 
 
-__all__ = ["DEEPEST", "Hit", "Searcher", "search"]
+__all__ = ["DEEPEST", "Hit", "Searcher"]

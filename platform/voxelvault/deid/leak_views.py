@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
-from voxelvault.dicom import charset
+from voxelvault.deid import leak_charset
 from voxelvault.dicom.part10 import Dataset, Element, Part10
 from voxelvault.dicom.pixel_span import PixelSpan
 from voxelvault.errors import MalformedDicom
@@ -286,7 +286,7 @@ def leaves(dataset: Dataset) -> Iterator[Element]:
 def texts(data: Buffer, dataset: Dataset, encodings: tuple[str, ...]) -> Iterator[tuple[Element, str]]:
     """Yield each text of a data set, decoded as declared where it stands."""
     if (named := dataset.get(_CHARACTER_SET)) is not None:
-        encodings = charset.encodings_of(bytes(data[named.start : named.stop]))
+        encodings = leak_charset.codecs_of(bytes(data[named.start : named.stop]))
     for element in dataset.values():
         for item in element.items or ():
             yield from texts(data, item, encodings)
@@ -295,7 +295,7 @@ def texts(data: Buffer, dataset: Dataset, encodings: tuple[str, ...]) -> Iterato
             raw = b"" if element.vr == "UN" and large else bytes(data[element.start : element.stop])
             if element.vr == "UN" and raw.translate(None, _PRINTABLE + b"\0\x1b"):
                 continue
-            yield element, charset.decode(raw, encodings, name=element.vr == "PN")
+            yield element, leak_charset.decoded(raw, encodings, name=element.vr == "PN")
 
 
 __all__ = [

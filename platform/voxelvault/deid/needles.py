@@ -20,8 +20,8 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import NamedTuple
 
+from voxelvault.deid.leak_charset import codecs_of, decoded
 from voxelvault.deid.model import Option
-from voxelvault.dicom import charset
 from voxelvault.dicom.part10 import Dataset, Element, Part10
 from voxelvault.dicom.vr import public_vrs
 from voxelvault.model import Buffer
@@ -179,7 +179,7 @@ def collect(source: Part10) -> Needles:
         Of this file alone; join those of one patient's files with `|`.
     """
     walk = _Walk(source.data)
-    walk.dataset(source.dataset, charset.encodings_of(b""))
+    walk.dataset(source.dataset, codecs_of(b""))
     values = {needle for needle in walk.values if not _is_public(needle, walk.public)}
     return Needles(frozenset(values), frozenset(walk.short), frozenset(walk.charsets))
 
@@ -237,7 +237,7 @@ class _Walk:
 
     def dataset(self, dataset: Dataset, encodings: tuple[str, ...]) -> None:
         if (named := dataset.get(_CHARACTER_SET)) is not None:
-            encodings = charset.encodings_of(self._raw(named))
+            encodings = codecs_of(self._raw(named))
         self.charsets.update(encodings)
         for element in dataset.values():
             for item in element.items or ():
@@ -257,7 +257,7 @@ class _Walk:
             kind = Kind.DATE
         if kind is None and tag not in _PUBLIC_TEXTS:
             return
-        text = charset.decode(self._raw(element), encodings, name=vr == "PN")
+        text = decoded(self._raw(element), encodings, name=vr == "PN")
         for value in text.split("\\"):
             value = value.strip("\0 \r\n\t")
             if kind is None:

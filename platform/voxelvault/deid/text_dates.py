@@ -13,8 +13,6 @@ from datetime import date
 
 from voxelvault.deid.dates import OLDEST, calendar_date, move
 
-MASK = "[date]"
-
 _NAMES = """
 january february march april may june july august september october november december
 jan feb mar apr may jun jul aug sep oct nov dec
@@ -134,30 +132,6 @@ def find_dates(text: str) -> tuple[TextDate, ...]:
     return tuple(sorted(found, key=lambda one: one.start))
 
 
-def shift_text(text: str, days: int, mask: str = MASK) -> str:
-    """Move every date in a text.
-
-    Parameters
-    ----------
-    text : str
-        Any text.
-    days : int
-        Whole days; negative goes back.
-    mask : str
-        Stands for each date that can't be moved.
-
-    Returns
-    -------
-    str
-        Everything else as it was.
-    """
-    pieces, end = [], 0
-    for one in find_dates(text):
-        pieces += [text[end : one.start], one.moved(days) or mask]
-        end = one.stop
-    return "".join([*pieces, text[end:]])
-
-
 def cap_ages(text: str) -> str:
     """Return the text with ages over 89 years told as 90."""
     return _AGE.sub(_capped, text)
@@ -234,4 +208,4 @@ def _named(name: str, month: int) -> str:
     return other.upper() if name.isupper() else other.capitalize() if name[0].isupper() else other
 
 
-__all__ = ["MASK", "TextDate", "cap_ages", "find_dates", "shift_text"]
+__all__ = ["TextDate", "cap_ages", "find_dates"]

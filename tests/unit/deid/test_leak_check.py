@@ -20,7 +20,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 from voxelvault.deid.apply import rewrite
-from voxelvault.deid.leak_check import DEEPEST, Hit, Searcher, search
+from voxelvault.deid.leak_check import DEEPEST, Hit, Searcher
 from voxelvault.deid.model import Context
 from voxelvault.deid.needles import Kind, Needle, Needles, collect
 from voxelvault.deid.person import collect as collect_person
@@ -49,6 +49,10 @@ NEEDLES = Needles(
     frozenset(["wu", "li", "j"]),
     frozenset(["iso8859", "euc_kr"]),
 )
+
+
+def search(data: bytes, needles: Needles) -> tuple[Hit, ...]:
+    return Searcher(needles).file(data)
 
 
 def file_with(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voxelvault.deid.text_dates import cap_ages, find_dates, shift_text
+from voxelvault.deid.text_dates import cap_ages, find_dates
 
 MOVED = [
     ("20040119", "20031210"),
@@ -44,14 +44,21 @@ MOVED = [
 ]
 
 
+def shifted(text: str, days: int) -> str:
+    """Move every date in a text; ``[date]`` stands for those that can't be moved."""
+    for one in reversed(find_dates(text)):
+        text = text[: one.start] + (one.moved(days) or "[date]") + text[one.stop :]
+    return text
+
+
 @pytest.mark.parametrize(("text", "moved"), MOVED)
 def test_a_date_in_text_moves_and_keeps_its_form(text: str, moved: str) -> None:
-    assert shift_text(f"seen {text}, again", -40) == f"seen {moved}, again"
+    assert shifted(f"seen {text}, again", -40) == f"seen {moved}, again"
 
 
 @pytest.mark.parametrize("text", ["99/99/2004", "2004-13-45", "30.02.2004", "31 June 2004", "03/04/2021"])
 def test_what_the_calendar_lacks_or_nobody_can_tell_is_masked(text: str) -> None:
-    assert shift_text(f"on {text}.", -40) == "on [date]."
+    assert shifted(f"on {text}.", -40) == "on [date]."
     assert find_dates(text)[0].moved(-40) is None
 
 
@@ -72,11 +79,11 @@ def test_both_readings_are_known() -> None:
     ],
 )
 def test_what_is_no_date_stays(text: str) -> None:
-    assert shift_text(text, -40) == text
+    assert shifted(text, -40) == text
 
 
 def test_every_date_moves() -> None:
-    assert shift_text("20040119-20040131 and 8/2004", -40) == "20031210-20031222 and 7/2004"
+    assert shifted("20040119-20040131 and 8/2004", -40) == "20031210-20031222 and 7/2004"
 
 
 @given(
@@ -89,12 +96,12 @@ def test_any_day_in_any_form(day: date, form: str, days: int) -> None:
     if to.year < 1900 or (day.month == 5 and "%b" in form):  # "May" is its own abbreviation
         return
     expected = to.strftime(form)
-    assert shift_text(f"DATE {day.strftime(form)} x", days) == f"DATE {expected} x"
+    assert shifted(f"DATE {day.strftime(form)} x", days) == f"DATE {expected} x"
 
 
 @given(st.text(max_size=40))
 def test_no_text_makes_it_fail(text: str) -> None:
-    shift_text(cap_ages(text), -365)
+    shifted(cap_ages(text), -365)
 
 
 @pytest.mark.parametrize(
