@@ -30,8 +30,9 @@ from voxelvault.catalog.ducklake_sql import (
     create_tables,
     flush,
     head,
+    most_rows,
 )
-from voxelvault.catalog.engine import Connection, connect, one_thread, translated
+from voxelvault.catalog.engine import Connection, connect, one_thread, threads_for, translated
 from voxelvault.catalog.lease import CatalogKeys, DuckLakeLease, sweep
 from voxelvault.catalog.readers import RENEWED, Params, Readers
 from voxelvault.catalog.remote_document import RemoteDocument
@@ -329,6 +330,7 @@ class DuckLakeCatalog:
 
     def _attach_copy(self, connection: Connection, alias: str, path: Path) -> None:
         self._with_known_key(lambda password: attach(connection, alias, path, password, read_only=True))
+        threads_for(connection, most_rows(connection, alias))
 
     def _read(self, use: Callable[[Readers], T]) -> T:
         with translated("answer a query", self._files.failures.take):

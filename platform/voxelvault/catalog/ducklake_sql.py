@@ -98,6 +98,14 @@ def head(connection: Connection, alias: str) -> CommitInfo:
     return CommitInfo(*found[0])
 
 
+def most_rows(connection: Connection, alias: str) -> int:
+    """Return how many rows the largest table under an attached catalog has had."""
+    found = connection.execute(
+        f"SELECT coalesce(max(record_count), 0) FROM {metadata(alias)}.ducklake_table_stats"  # noqa: S608 - our own alias
+    ).fetchall()
+    return int(found[0][0])
+
+
 def column_types(connection: Connection, alias: str) -> dict[str, dict[str, str]]:
     """Return the columns of each table under an attached catalog, with their SQL types, in order."""
     found: dict[str, dict[str, str]] = {}
@@ -195,5 +203,6 @@ __all__ = [
     "expirations",
     "head",
     "metadata",
+    "most_rows",
     "set_digest",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from catalog_support import TYPED, MemoryKeys, pack, patient
+from voxelvault.catalog import engine
 from voxelvault.catalog.ducklake import LEASE, DuckLakeCatalog
 from voxelvault.catalog.schema import TABLES
 from voxelvault.crypto.key_tree import Role
@@ -143,3 +145,16 @@ def test_neither_catalog_nor_files_pickle(catalog: DuckLakeCatalog) -> None:
 def test_the_lease_is_named_like_the_lock(catalog: DuckLakeCatalog, objects: LocalObjects) -> None:
     with objects.lock(LEASE, 1), pytest.raises(LockTimeout), catalog.lease(timeout=0.05):
         pass
+
+
+def test_queries_take_threads_where_tables_are_large(
+    catalog: DuckLakeCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def threads() -> int:
+        return int(catalog.query("SELECT current_setting('threads') AS n")["n"][0].as_py())
+
+    monkeypatch.setattr(engine, "SMALL", 40)
+    catalog.commit(pack(new_id(), 39))
+    assert threads() == 1
+    catalog.commit(pack(new_id(), 39))
+    assert threads() == os.cpu_count()
