@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import stat
 from collections.abc import Iterator
+from multiprocessing import get_context
 from pathlib import Path
 
+import pydicom
 import pytest
 
 import voxelvault as vv
@@ -16,6 +20,7 @@ from voxelvault.errors import UsageError
 from voxelvault.interfaces.cli.app import main
 from voxelvault.releasing import hands
 from voxelvault.releasing.deidentify import Extras, Rules, release_folder
+from voxelvault.releasing.map_file import MapFile
 from voxelvault.releasing.originals import FolderOriginals
 from voxelvault.releasing.projects import Using, create, using
 from voxelvault.releasing.proving import verify_folder, verify_vault
@@ -70,6 +75,59 @@ def test_the_map_of_a_release_that_went_on_has_all_of_it(home: Path, mine: Using
     assert len(found["paths"]) == 4
     assert all((out / new).is_file() for new in found["paths"].values())
     assert list(place.parent.iterdir()) == [place]
+
+
+def killed(home: Path, mine: Using, place: Path, after: int = 1) -> None:
+    """Do it in a child that is killed when it has done so many studies."""
+    whole, calls = hands.release, iter(range(9))
+
+    def killing(*given: object) -> Iterator[object]:
+        if next(calls) == after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(*given)  # type: ignore[arg-type]
+
+    def work() -> None:
+        hands.release = killing  # type: ignore[assignment]
+        go(home, mine, map_file=place)
+
+    process = get_context("fork").Process(target=work)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_what_a_killed_run_did_is_in_the_map_of_the_next(home: Path, mine: Using) -> None:
+    place = home / "keys" / "map.json"
+    killed(home, mine, place)
+    (lines,) = place.parent.iterdir()
+    assert stat.S_IMODE(lines.stat().st_mode) == 0o600
+    with lines.open("a") as file:
+        file.write('\n{"paths": {"torn')
+    killed(home, mine, place, after=0)
+    out = go(home, mine, map_file=place)
+    found = json.loads(place.read_text())
+    assert len(found["paths"]) == 4
+    assert all((out / new).is_file() for new in found["paths"].values())
+    assert set(found["patients"].values()) == {
+        pydicom.dcmread(path).PatientID for path in (out / "DICOM").rglob("*") if path.is_file()
+    }
+    assert list(place.parent.iterdir()) == [place]
+
+
+def test_what_a_killed_run_left_of_another_map_is_kept(home: Path, mine: Using) -> None:
+    place = home / "keys" / "map.json"
+    killed(home, mine, place)
+    with pytest.raises(UsageError, match="another release's map"):
+        release_folder(FolderOriginals(home / "in"), home / "other", Rules(faces="keep"), mine, Extras(place))
+    go(home, mine, map_file=place)
+    assert len(json.loads(place.read_text())["paths"]) == 4
+
+
+def test_a_path_that_is_no_text_is_in_the_map(home: Path) -> None:
+    maps = MapFile(home / "map.json", {})
+    maps.add({"paths": {"caf\udce9\u2028.dcm": "DICOM/1"}})
+    maps.write()
+    assert json.loads((home / "map.json").read_text("utf-8"))["paths"] == {"caf\udce9\u2028.dcm": "DICOM/1"}
 
 
 @pytest.mark.usefixtures("stops")
