@@ -47,7 +47,7 @@ def test_a_trial_has_a_whole_kit_for_each_party_and_all_know_the_same_roster(
     assert len({kit.roster for kit in kits}) == 1
     assert [party.name for party in kits[0].roster.sites()] == ["north", "south"]
     names = kits[0].certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert names.get_values_for_type(x509.DNSName) == ["localhost"]
+    assert names.get_values_for_type(x509.DNSName) == ["localhost", "server"]
 
 
 def test_a_request_without_the_keys_it_names_is_refused(

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from gate_support import Running
+
+from voxelvault_fl.errors import ProcessFailed
+from voxelvault_fl.gate import haproxy
+from voxelvault_fl.gate.configuration import FLEET_CALLS, LARGEST_BODY
+from voxelvault_fl.gate.running import connections, replace_revoked, shut_out
+from voxelvault_fl.provisioning.authority import revoke
+
+PULL = "/v1/fleet/pull-messages"
+
+
+def test_a_site_with_its_certificate_and_its_key_reaches_the_fleet_api(running: Running) -> None:
+    with running.client("north") as north:
+        for call in FLEET_CALLS:
+            answer = north.post(f"/v1/fleet/{call}", content=b"x", headers=running.key("north"))
+            assert (answer.status_code, answer.text) == (200, f"/v1/fleet/{call}")
+
+
+def test_a_certificate_with_the_key_of_another_site_is_refused(running: Running) -> None:
+    with running.client("north") as north:
+        assert north.post(PULL, content=b"x", headers=running.key("south")).status_code == 403
+        assert north.post(PULL, content=b"x").status_code == 403
+        both = [*running.key("north").items(), *running.key("south").items()]
+        assert north.post(PULL, content=b"x", headers=both).status_code == 403
+    assert running.arrived == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/control/start-run",
+        "/v1/runtime/acquire-task",
+        "/v1/fleet/register-node",
+        "/v1/fleet/../control/start-run",
+        "/v1/fleet/pull-messages/",
+        "/V1/FLEET/pull-messages",
+        "//v1/fleet/pull-messages",
+        "/v1/fleet/%70ull-messages",
+        "/docs",
+        "/",
+    ],
+)
+def test_nothing_but_the_fleet_api_is_behind_it(running: Running, path: str) -> None:
+    with running.client("north") as north:
+        request = north.build_request("POST", PULL, content=b"x", headers=running.key("north"))
+        request.url = request.url.copy_with(raw_path=path.encode())
+        assert north.send(request).status_code == 404
+        assert north.get(PULL, headers=running.key("north")).status_code == 405
+    assert running.arrived == []
+
+
+def test_a_body_that_is_too_large_or_of_no_known_size_is_refused(running: Running) -> None:
+    with running.client("north") as north:
+        fits = north.post(PULL, content=bytes(LARGEST_BODY), headers=running.key("north"))
+        assert fits.status_code == 200
+        large = north.post(PULL, content=bytes(LARGEST_BODY + 1), headers=running.key("north"))
+        assert large.status_code == 413
+    with running.client("north") as north:
+        unsized = north.post(PULL, content=iter([b"x"]), headers=running.key("north"))
+        assert unsized.status_code == 411
+    assert running.arrived == [PULL]
+
+
+def test_without_a_certificate_of_a_site_nobody_comes_in(running: Running) -> None:
+    for context in (_anonymous(running), _self_signed(running)):
+        with pytest.raises(httpx.TransportError), _with(running, context) as stranger:
+            stranger.post(PULL, content=b"x", headers=running.key("north"))
+    # The lead's certificate is from the authority, but no site's.
+    with pytest.raises(httpx.TransportError), running.client("lead") as lead:
+        lead.post(PULL, content=b"x", headers=running.key("lead"))
+    assert running.arrived == []
+
+
+def test_the_revoked_is_out_at_once_and_its_open_connections_end(own_gate: Running) -> None:
+    with own_gate.client("north") as north, own_gate.client("south") as south:
+        assert north.post(PULL, content=b"x", headers=own_gate.key("north")).status_code == 200
+        assert south.post(PULL, content=b"x", headers=own_gate.key("south")).status_code == 200
+        with _open(own_gate, "north") as idle:
+            assert connections(own_gate.gate, "north") == 2
+            roster = revoke(own_gate.authority, "north", datetime.now(UTC))
+            started = time.monotonic()
+            replace_revoked(own_gate.gate, own_gate.authority.revocation_list())
+            shut_out(own_gate.gate, roster.revoked[0], "north")
+            assert idle.recv(1) == b""
+            assert time.monotonic() - started < 1
+        assert connections(own_gate.gate, "north") == 0
+        with pytest.raises(httpx.TransportError):
+            north.post(PULL, content=b"x", headers=own_gate.key("north"))
+        assert south.post(PULL, content=b"x", headers=own_gate.key("south")).status_code == 200
+    assert own_gate.arrived == [PULL] * 3
+
+
+def test_the_list_of_the_revoked_alone_refuses_in_the_handshake(own_gate: Running) -> None:
+    revoke(own_gate.authority, "north", datetime.now(UTC))
+    replace_revoked(own_gate.gate, own_gate.authority.revocation_list())
+    with pytest.raises(httpx.TransportError, match="revoked"), own_gate.client("north") as north:
+        north.post(PULL, content=b"x", headers=own_gate.key("north"))
+
+
+def test_a_gate_that_is_gone_says_so(running: Running) -> None:
+    gone = replace(running.gate, sockets=running.gate.folder)
+    with pytest.raises(ProcessFailed, match="does not answer"):
+        shut_out(gone, "00", "north")
+
+
+def test_a_missing_or_unhappy_haproxy_says_what_to_do(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = running.gate.folder / "broken.cfg"
+    broken.write_text("frontend of nothing\n")
+    with pytest.raises(ProcessFailed, match="refuses its configuration"):
+        haproxy.command(broken)
+    monkeypatch.setattr(shutil, "which", lambda *said, **more: None)
+    with pytest.raises(ProcessFailed, match="apt-get install haproxy"):
+        haproxy.haproxy()
+
+
+def _open(running: Running, party: str) -> ssl.SSLSocket:
+    folder = running.kits[party].path
+    context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    context.load_cert_chain(folder / "tls.pem", folder / "tls.key")
+    plain = socket.create_connection(("127.0.0.1", running.gate.port), timeout=5)
+    made = context.wrap_socket(plain, server_hostname="localhost")
+    until = time.monotonic() + 5
+    while connections(running.gate, party) < 2 and time.monotonic() < until:
+        time.sleep(0.02)
+    return made
+
+
+def _anonymous(running: Running) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(running.kits["north"].path / "ca.pem"))
+
+
+def _self_signed(running: Running) -> ssl.SSLContext:
+    made = running.gate.folder / "own"
+    made.mkdir()
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
+         "/O=heads/CN=north", "-keyout", str(made / "key"), "-out", str(made / "pem")],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = _anonymous(running)
+    context.load_cert_chain(made / "pem", made / "key")
+    return context
+
+
+def _with(running: Running, context: ssl.SSLContext) -> httpx.Client:
+    address = f"https://localhost:{running.gate.port}"
+    return httpx.Client(base_url=address, verify=context, trust_env=False, timeout=10)
