@@ -89,3 +89,39 @@ def test_nobody_is_told_that_there_are_no_faces_where_they_are_kept(tmp_path: Pa
 def test_without_a_choice_it_is_asked_for(tmp_path: Path, mine: Using) -> None:
     with pytest.raises(UsageError, match="faces='deface'"):
         released(tmp_path, mine, None)
+
+
+def few(uid: str, **more: object) -> list[Dataset]:
+    """Return three slices through the nose in another study: too few to tell a head by."""
+    levels = range(18, 21)
+    values = {"StudyInstanceUID": uid, "SeriesInstanceUID": uid + ".1", **more}
+    return [phantom.dataset(level, SOPInstanceUID=f"{uid}.2.{level}", **values) for level in levels]
+
+
+def across_studies(folder: Path, mine: Using, choice: str) -> tuple[Report, str]:
+    """Release a head, the same frame of reference in another study, and a third study that has its own."""
+    outline = contour()
+    outline.StudyInstanceUID, outline.SeriesInstanceUID = "2.25.94", "2.25.95"
+    frame = Dataset()
+    frame.FrameOfReferenceUID = "2.25.4"
+    outline.ReferencedFrameOfReferenceSequence = Sequence([frame])
+    every = [*phantom.head(), *few("2.25.91"), *few("2.25.92", FrameOfReferenceUID="2.25.93"), outline]
+    (folder / "in").mkdir()
+    for number, made in enumerate(every):
+        (folder / "in" / f"{number}.dcm").write_bytes(phantom.file_of(made))
+    originals = FolderOriginals(folder / "in")
+    report = release_folder(originals, folder / "out", Rules(faces=choice), mine).report
+    return report, (folder / "out" / "receipts.jsonl").read_text().replace('\\"', '"')
+
+
+def test_a_face_is_masked_in_every_study_of_its_frame_of_reference(tmp_path: Path, mine: Using) -> None:
+    report, text = across_studies(tmp_path, mine, "deface")
+    assert text.count('"faces":"removed"') == phantom.LEVELS + 3
+    assert report.refused == {"face_unmapped": 1}  # the outline of the nose
+    assert report.released == phantom.LEVELS + 6
+
+
+def test_who_refuses_faces_gets_none_of_another_study_either(tmp_path: Path, mine: Using) -> None:
+    report, _ = across_studies(tmp_path, mine, "refuse")
+    assert report.refused == {"face_refused": phantom.LEVELS + 3, "face_unmapped": 1}
+    assert report.released == 3

@@ -26,11 +26,12 @@ from voxelvault.resources import Resources
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One study of one patient."""
+    """One study of one patient, and the files of others that may show the same face."""
 
     subject: Subject
     study: Sequence[Original]
     known: Whose
+    beside: Sequence[Original] = ()
 
 
 class Hands(Protocol):
@@ -50,7 +51,7 @@ class Here:
     def studies(self, tasks: Iterator[Task]) -> Iterator[tuple[Task, Iterable[Outcome]]]:
         """Yield each study with its outcomes, made as they are taken."""
         for task in tasks:
-            yield task, release(task.study, task.known, self.settings, self.pixels)
+            yield task, release(task.study, task.known, self.settings, self.pixels, task.beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class StudyJob:
 
     files: tuple[tuple[str, str], ...] = field(repr=False)
     """Pack and instance id of each."""
+    beside: tuple[tuple[str, str], ...] = field(repr=False)
+    """The same of `Task.beside`."""
     settings: Settings = field(repr=False)
     person: Person = field(repr=False)
     needles: Needles = field(repr=False)
@@ -67,8 +70,8 @@ class StudyJob:
 def do_study(bench: Bench, job: StudyJob) -> list[Outcome]:
     """De-identify one study in a worker; originals come back without the way to read them."""
     known = Whose(context_of(job.person, job.settings), Searcher(job.needles))
-    study = [_lent(bench, pack_id, instance_id) for pack_id, instance_id in job.files]
-    outcomes = release(study, known, job.settings, PixelCleaner(bench.pool))
+    study, beside = ([_lent(bench, *one) for one in files] for files in (job.files, job.beside))
+    outcomes = release(study, known, job.settings, PixelCleaner(bench.pool), beside)
     return [replace(outcome, original=Original(outcome.original.place)) for outcome in outcomes]
 
 
@@ -118,13 +121,16 @@ class There:
             yield task, [replace(one, original=by_place[one.original.place]) for one in done.result]
 
     def _unit(self, task: Task) -> Unit:
-        packs = sorted({original.pack for original in task.study})
+        packs = sorted({original.pack for original in (*task.study, *task.beside)})
         rows = self._resources.catalog.query(
             "select * from packs where pack_id in (select unnest($ids))", {"ids": packs}
         ).to_pylist()
-        files = tuple((original.pack, original.place) for original in task.study)
+        files, beside = (
+            tuple((original.pack, original.place) for original in originals)
+            for originals in (task.study, task.beside)
+        )
         known = task.known
-        job = StudyJob(files, self._settings, known.context.person, known.searcher.needles)
+        job = StudyJob(files, beside, self._settings, known.context.person, known.searcher.needles)
         return Unit("release-study", do_study, job, packs=rows)
 
 

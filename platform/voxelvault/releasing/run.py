@@ -158,14 +158,15 @@ class _Run:
         """Yield the studies that aren't done, until it is time to stop."""
         for subject in originals.subjects():
             known: Whose | None = None
-            for study in subject.studies:
+            for number, study in enumerate(subject.studies):
                 if self.steps.stop():
                     return
                 if self._is_done(study):
                     self.steps.advance(len(study))
                     continue
                 known = known or whose(subject, self.settings)
-                yield Task(subject, study, known)
+                faces = self.settings.faces != "keep"
+                yield Task(subject, study, known, known.beside(subject, number) if faces else ())
 
     def _is_done(self, study: Sequence[Original]) -> bool:
         if not self.progress.goes_on:

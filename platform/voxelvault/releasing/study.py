@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
@@ -118,11 +118,30 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Whose:
-    """All that is known of one patient: to be cleaned away, and to be searched for."""
+    """All that is known of one patient: to be cleaned away, and to be searched for.
+
+    Parameters
+    ----------
+    context, searcher : Context, Searcher
+        The rules and the patient's values.
+    opened : Opened
+        Files that were read already.
+    frames : sequence of set of str
+        The frames of reference of each study, in the order of `Subject.studies`.
+    """
 
     context: Context
     searcher: Searcher
     opened: Opened = field(default_factory=Opened, repr=False)
+    frames: Sequence[Set[str]] = field(default=(), repr=False)
+
+    def beside(self, subject: Subject, number: int) -> Sequence[Original]:
+        """Return the files of the other studies that lie in a frame of reference of this one.
+
+        A face is one in all of them: what a study alone has too little of to tell is masked as there.
+        """
+        others = (other for other, theirs in enumerate(self.frames) if theirs & self.frames[number])
+        return [original for other in others if other != number for original in subject.studies[other]]
 
 
 def whose(subject: Subject, settings: Settings) -> Whose:
@@ -136,23 +155,33 @@ def whose(subject: Subject, settings: Settings) -> Whose:
         How the release is made.
     """
     needles, opened = Needles(), Opened()
+    frames: list[set[str]] = [set() for _ in subject.studies]
 
     def headers() -> Iterator[Dataset]:
         nonlocal needles
-        for original in (original for study in subject.studies for original in study):
+        for number, original in (
+            (number, one) for number, study in enumerate(subject.studies) for one in study
+        ):
             try:
                 source = read_source(original.read())
             except Refused:
                 continue  # and again when its turn comes
             needles |= collect(source.part10)
             yield source.dataset
+            frames[number] |= _frames_of(source.dataset)
             opened.keep(original, source)
 
     with quiet():
         person = collect_person(headers(), subject.subject)
     days = settings.pseudonyms.days(person.subject)
     wanted = searched(needles, settings.profile.options, days)
-    return Whose(context_of(person, settings), Searcher(wanted), opened)
+    return Whose(context_of(person, settings), Searcher(wanted), opened, frames)
+
+
+def _frames_of(dataset: Dataset) -> set[str]:
+    """Return the frames of reference that an object lies in, or outlines something in."""
+    named = [dataset, *dataset.get("ReferencedFrameOfReferenceSequence", ())]
+    return {str(uid) for one in named if (uid := one.get("FrameOfReferenceUID"))}
 
 
 @contextmanager
@@ -183,7 +212,11 @@ def context_of(person: Person, settings: Settings) -> Context:
 
 
 def release(
-    study: Sequence[Original], known: Whose, settings: Settings, pixels: PixelCleaner
+    study: Sequence[Original],
+    known: Whose,
+    settings: Settings,
+    pixels: PixelCleaner,
+    beside: Sequence[Original] = (),
 ) -> Iterator[Outcome]:
     """De-identify the files of one study.
 
@@ -197,6 +230,8 @@ def release(
         How the release is made.
     pixels : PixelCleaner
         Looks for text in pictures.
+    beside : sequence of Original
+        From `Whose.beside`: where else the patient's face may show.
 
     Raises
     ------
@@ -205,7 +240,7 @@ def release(
     """
     opened = known.opened
     with quiet():
-        faces = _faces(study, opened, settings, pixels)
+        faces = _faces(study, opened, settings, pixels, beside)
     for original in study:
         data = opened.read(original)
         digest = settings.pseudonyms.digest(data)
@@ -251,12 +286,23 @@ def _headers(study: Sequence[Original]) -> Iterator[Header]:
             yield Header.from_part10(parse(original.read()))
 
 
-def _faces(study: Sequence[Original], opened: Opened, settings: Settings, pixels: PixelCleaner) -> Faces:
+def _faces(
+    study: Sequence[Original],
+    opened: Opened,
+    settings: Settings,
+    pixels: PixelCleaner,
+    beside: Sequence[Original] = (),
+) -> Faces:
     if settings.faces == "keep":
         return Faces(searched=False)
-    finder = FaceFinder()
+    finder, frames = FaceFinder(), set[str]()
     for original in study:
         _show(finder, original, opened, pixels)
+        if beside:
+            frames |= _opened_frames(original, opened)
+    for original in beside:
+        if _opened_frames(original, opened) & frames:
+            _show(finder, original, opened, pixels)
     faces = finder.faces()
     if faces.masks and settings.faces is None:
         raise UsageError(
@@ -264,6 +310,13 @@ def _faces(study: Sequence[Original], opened: Opened, settings: Settings, pixels
             " refuse (left out) or keep; in Python, faces='deface', 'refuse' or 'keep'"
         )
     return faces
+
+
+def _opened_frames(original: Original, opened: Opened) -> set[str]:
+    try:
+        return _frames_of(opened.source(original).dataset)
+    except Refused:
+        return set()
 
 
 def _show(finder: FaceFinder, original: Original, opened: Opened, pixels: PixelCleaner) -> None:
