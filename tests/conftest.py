@@ -1,10 +1,12 @@
-"""Where the real files are, and what happens when they are not there."""
+"""Where the real files are, and what happens when they are not there; the command, run in this process."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 
 from postgres_support import Cluster
 from s3_servers import Server, moto, seaweedfs
+from voxelvault.interfaces.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data" / "dicom"
@@ -49,6 +52,43 @@ def weed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Give SeaweedFS, for long tests: what a small team may run."""
     with seaweedfs(tmp_path_factory.mktemp("weed")) as server:
         yield server
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What one command line gave."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one document on stdout."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a configuration of the test's own, where the command finds it."""
+    for name in ("VOXELVAULT", "VOXELVAULT_KEY", "VOXELVAULT_PASSPHRASE", "VOXELVAULT_CHECKPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path / "configuration"
+    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(home))
+    return home
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], configuration: Path) -> Callable[..., Ran]:
+    """Give what runs a command line in this process, with a configuration of its own."""
+
+    def run(*words: object) -> Ran:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return Ran(code, out, err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

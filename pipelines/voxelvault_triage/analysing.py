@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from voxelvault import Vault
 from voxelvault.errors import LockTimeout, UsageError
+from voxelvault_triage.notice import GENERAL
 from voxelvault_triage.running.runner import Limits, Report, Runner
 from voxelvault_triage.running.session import Hands, work_through
 from voxelvault_triage.studies import changed, read_studies, selected, with_uids
@@ -28,11 +29,14 @@ class Analysed:
         What was done; also of studies that others had scheduled.
     elsewhere : bool
         Another process works on this pipeline: it does what was scheduled.
+    notice : str
+        What must be said of its results.
     """
 
     scheduled: int
     report: Report
     elsewhere: bool = False
+    notice: str = GENERAL
 
     def __str__(self) -> str:
         return f"{self.scheduled} studies scheduled; {self.report}"
@@ -79,9 +83,10 @@ def analyse(
     by = pipeline, version, runner.digest
     scheduled = _schedule(vault, _chosen(vault, by, studies, cohort), by, again=bool(studies))
     try:
-        return Analysed(scheduled, work_through(vault, runner, hands or Hands()))
+        report, elsewhere = work_through(vault, runner, hands or Hands()), False
     except LockTimeout:
-        return Analysed(scheduled, runner.report, elsewhere=True)
+        report, elsewhere = runner.report, True
+    return Analysed(scheduled, report, elsewhere, runner.notice)
 
 
 def runner_for(vault: Vault, pipeline: str, model: str | None, limits: Limits) -> tuple[Runner, str]:
@@ -109,8 +114,8 @@ def runner_for(vault: Vault, pipeline: str, model: str | None, limits: Limits) -
     made = pipeline_named(pipeline)
     name = model or made.model
     loaded = bundled(vault, name) if name else None
-    ours = loaded is not None and not loaded.confined
-    return Runner(vault, made, loaded, limits, demonstration=ours), made.version
+    demonstration = loaded is not None and loaded.demonstration
+    return Runner(vault, made, loaded, limits, demonstration=demonstration), made.version
 
 
 def _chosen(

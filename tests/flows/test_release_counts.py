@@ -37,12 +37,8 @@ def release(tmp_path: Path, mine: Using, form: str) -> ReleaseReport:
     return release_as(originals, tmp_path / "out", Rules(faces="keep"), mine, format=form)
 
 
-@pytest.mark.parametrize("form", ["dicom", "vault", "parquet"])
-def test_a_release_that_goes_on_counts_those_of_before(
-    tmp_path: Path, mine: Using, monkeypatch: pytest.MonkeyPatch, form: str
-) -> None:
-    for number in range(3):
-        put(tmp_path / "in", number)
+def interrupted(tmp_path: Path, mine: Using, form: str) -> None:
+    """Begin a release that is stopped at its second step."""
     whole, calls = hands.release, iter(range(9))
 
     def stopping(*given: object) -> object:
@@ -50,10 +46,17 @@ def test_a_release_that_goes_on_counts_those_of_before(
             raise KeyboardInterrupt
         return whole(*given)  # type: ignore[arg-type]
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hands, "release", stopping)
         with pytest.raises(KeyboardInterrupt):
             release(tmp_path, mine, form)
+
+
+@pytest.mark.parametrize("form", ["dicom", "vault", "parquet"])
+def test_a_release_that_goes_on_counts_those_of_before(tmp_path: Path, mine: Using, form: str) -> None:
+    for number in range(3):
+        put(tmp_path / "in", number)
+    interrupted(tmp_path, mine, form)
     made = release(tmp_path, mine, form)
     assert (made.report.released, made.report.patients) == (9, 3)
     assert "9 of 9 files released, 3 patients" in str(made)
@@ -71,25 +74,13 @@ def test_whose_files_all_drop_out_is_not_counted(tmp_path: Path, mine: Using) ->
 
 
 @pytest.mark.parametrize("form", ["dicom", "nifti"])
-def test_what_an_earlier_run_refused_is_told_again(
-    tmp_path: Path, mine: Using, monkeypatch: pytest.MonkeyPatch, form: str
-) -> None:
+def test_what_an_earlier_run_refused_is_told_again(tmp_path: Path, mine: Using, form: str) -> None:
     for number in range(2):
         put(tmp_path / "in", number)
     odd = pydicom.dcmread(tmp_path / "in" / "0-2.dcm")
     odd.SOPClassUID = odd.file_meta.MediaStorageSOPClassUID = "1.2.3.4"
     odd.save_as(tmp_path / "in" / "0-2.dcm")
-    whole, calls = hands.release, iter(range(9))
-
-    def stopping(*given: object) -> object:
-        if next(calls) == 1:
-            raise KeyboardInterrupt
-        return whole(*given)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(hands, "release", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            release(tmp_path, mine, form)
+    interrupted(tmp_path, mine, form)
     report = release(tmp_path, mine, form).report
     assert (report.released, report.refused) == (5, {"class_unknown": 1})
     assert report.places == [("0-2.dcm", "class_unknown")]

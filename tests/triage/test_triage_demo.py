@@ -20,7 +20,7 @@ def test_the_list_is_reordered_and_the_result_shown(run: Any, tmp_path: Path, co
     assert told["result"]["verdict"] == "positive"
     with Image.open(told["result"]["picture"]) as picture:
         assert min(picture.size) > 100
-    for words in ("Not a medical device", "SEG", "SR", "triage worklist"):
+    for words in ("not a medical device", "SEG", "SR", "triage worklist"):
         assert words in found.err
     # Nothing of the tour reaches the user's own configuration.
     assert not configuration.exists()

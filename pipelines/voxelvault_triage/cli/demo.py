@@ -100,7 +100,7 @@ def _analysed(vault: Vault, workers: int | None, truth: Truth, tell: Any) -> lis
     from voxelvault.tasks import now
     from voxelvault_triage.analysing import analyse
     from voxelvault_triage.running.session import Hands
-    from voxelvault_triage.worklist.listing import NOTICE, listing
+    from voxelvault_triage.worklist.listing import listing, notices
 
     tell("\n== Gate, model, results, list: worker processes that are lent one study at a time")
     tell(str(analyse(vault, hands=Hands(workers=workers))))
@@ -123,7 +123,7 @@ def _analysed(vault: Vault, workers: int | None, truth: Truth, tell: Any) -> lis
     tell("\n== The list, re-ordered")
     for line in table(("", "priority", "score", "mL", "study", "what was drawn"), lines):
         tell(line)
-    tell(NOTICE)
+    tell(notices(items))
     return items
 
 

@@ -103,7 +103,7 @@ def _write(report: Report, out: Path | None, prometheus: Path | None) -> None:
 
 
 def _lines(report: Report) -> list[str]:
-    from voxelvault_triage.monitoring.page import NOTICE
+    from voxelvault_triage.notice import GENERAL
 
     heads = ("scanner", "studies", "flagged", "before", "not analysed", "failed", "p50 s", "p95 s", "PSI")
     alerts = [f"alert: {one.code}, {shown(one.scanner)}: {_why(one)}" for one in report.alerts]
@@ -113,7 +113,7 @@ def _lines(report: Report) -> list[str]:
         *table(heads, [_cells(one) for one in report.summaries]),
         "",
         *(alerts or ["No alerts."]),
-        NOTICE,
+        GENERAL,
     ]
 
 

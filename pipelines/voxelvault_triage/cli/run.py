@@ -9,7 +9,7 @@ import click
 from voxelvault.errors import UsageError
 from voxelvault.interfaces.cli.command import PARTLY, Session, pass_session, verb
 from voxelvault.interfaces.cli.output import emit, say
-from voxelvault_triage.running.asked import DEFAULT, analysing
+from voxelvault_triage.running.asked import analysing
 
 
 @verb(
@@ -55,5 +55,5 @@ def command(
         "priorities": {str(priority): count for priority, count in report.ranked.items()},
         "given_up": report.given_up,
     }
-    emit(document, [str(found), DEFAULT.notice], as_json)
+    emit(document, [str(found), found.notice], as_json)
     return PARTLY if report.given_up else 0

@@ -9,6 +9,7 @@ import click
 from voxelvault.errors import MissingExtra
 from voxelvault.interfaces.cli.command import verb
 from voxelvault.interfaces.cli.output import emit
+from voxelvault_triage.notice import DEMONSTRATION
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -72,7 +73,7 @@ def command(
     seen = own["training"]["validation"]
     document = {"bundle": str(made.bundle), "threshold": own["threshold"], "validation": seen}
     lines = [
-        "Demonstration model trained on synthetic data; not a medical device.",
+        DEMONSTRATION,
         f"validation AUC {seen['auc']['value']:.3f} (brightness rule {seen['brightness_auc']['value']:.3f}),"
         f" threshold {own['threshold']:.3f}",
         f"bundle: {made.bundle}",

@@ -9,7 +9,7 @@ import click
 
 from voxelvault.interfaces.cli.command import Session, pass_session, verb
 from voxelvault.interfaces.cli.output import emit, say
-from voxelvault_triage.running.asked import DEFAULT, analysing
+from voxelvault_triage.running.asked import analysing
 
 
 @verb(
@@ -56,7 +56,7 @@ def command(
         watcher = Watcher(vault, pipeline, version, runner.digest, patience, every)
         if once:
             watcher.stop = lambda: watcher.idle and not unfinished(vault, pipeline)
-        say(f"watching for {pipeline}; {DEFAULT.notice}")
+        say(f"watching for {pipeline}; {runner.notice}")
         try:
             work_through(vault, runner, hands, watcher.tick)
         except KeyboardInterrupt:

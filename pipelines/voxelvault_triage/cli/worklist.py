@@ -84,7 +84,7 @@ def _change(vault: Vault, asked: dict[str, Any]) -> None:
 
 def _show(vault: Vault, rules: Rules, as_json: bool, asked: dict[str, Any], *, clear: bool) -> None:
     from voxelvault.tasks import now
-    from voxelvault_triage.worklist.listing import NOTICE, listing
+    from voxelvault_triage.worklist.listing import listing, notices
 
     at = now()
     items = listing(vault, at, rules, completed=asked["completed"], pipeline=asked["pipeline"])
@@ -94,7 +94,7 @@ def _show(vault: Vault, rules: Rules, as_json: bool, asked: dict[str, Any], *, c
         lines += [line for place, item in enumerate(items, 1) for line in _priors(place, item)]
     if clear:
         click.clear()
-    emit([item.document(at, rules) for item in items], [*lines, "", NOTICE], as_json)
+    emit([item.document(at, rules) for item in items], [*lines, "", notices(items)], as_json)
 
 
 def _row(place: int, item: Item, now: datetime, rules: Rules) -> list[str]:

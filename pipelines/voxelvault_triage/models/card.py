@@ -23,10 +23,8 @@ import numpy as np
 
 from voxelvault.errors import UsageError
 from voxelvault_triage.models.bundle import CALIBRATION, Bundle
+from voxelvault_triage.notice import DEMONSTRATION, FOREIGN
 from voxelvault_triage.pipeline import Arrays
-
-NOT_A_DEVICE = "demonstration model trained on synthetic data; not a medical device"
-FOREIGN = "not a medical device by itself: whoever installed it answers for its use"
 
 _WORD = re.compile(r"[^a-z0-9]+")
 _LARGEST = 1024
@@ -99,7 +97,7 @@ class Card:
             "threshold": self.threshold,
             "calibration": self.calibration,
             "demonstration": self.demonstration,
-            "notice": NOT_A_DEVICE if self.demonstration else FOREIGN,
+            "notice": DEMONSTRATION if self.demonstration else FOREIGN,
         }
 
 
@@ -265,4 +263,4 @@ def _listed(names: Any) -> str:
     return ", ".join(names) or "nothing"
 
 
-__all__ = ["Card", "FOREIGN", "NOT_A_DEVICE", "Tensor", "card_of", "check_inputs", "shape_fits"]
+__all__ = ["Card", "Tensor", "card_of", "check_inputs", "shape_fits"]

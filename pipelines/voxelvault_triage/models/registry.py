@@ -56,6 +56,8 @@ class Installed:
         Digest of the model that it was calibrated from; else empty.
     files, size : int
         How many, and bytes of all.
+    demonstration : bool
+        Its maker says that it is one.
     """
 
     digest: str
@@ -67,6 +69,7 @@ class Installed:
     based_on: str
     files: int
     size: int
+    demonstration: bool = False
 
 
 def install(
@@ -101,7 +104,16 @@ def install(
     sizes = [len(data) for data in bundle.files.values()]
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     about = Installed(
-        bundle.digest, name, card.version, card.title, vouched, now, based_on, len(sizes), sum(sizes)
+        digest=bundle.digest,
+        name=name,
+        version=card.version,
+        title=card.title,
+        vouched=vouched,
+        installed=now,
+        based_on=based_on,
+        files=len(sizes),
+        size=sum(sizes),
+        demonstration=card.demonstration,
     )
     kept = vault.documents(AREA)
     try:
@@ -120,6 +132,11 @@ def installed(vault: Vault) -> list[Installed]:
     names = [name for name in kept.names() if name.endswith(f"/{ABOUT}")]
     found = [_about(kept.get(name)) for name in names]
     return [*sorted(found, key=lambda one: one.installed, reverse=True), *shipped()]
+
+
+def demonstrations(vault: Vault) -> frozenset[str]:
+    """Return the digests of a vault's models that are demonstrations."""
+    return frozenset(one.digest for one in installed(vault) if one.demonstration)
 
 
 def find(vault: Vault, wanted: str) -> Installed:
@@ -258,9 +275,18 @@ def shipped_bundle(name: str) -> Bundle:
 def _shipped(name: str) -> Installed:
     bundle = shipped_bundle(name)
     card: Card = card_of(bundle)
-    size = sum(map(len, bundle.files.values()))
-    vouched = Vouched(SHIPPED)
-    return Installed(bundle.digest, name, card.version, card.title, vouched, "", "", len(bundle.files), size)
+    return Installed(
+        digest=bundle.digest,
+        name=name,
+        version=card.version,
+        title=card.title,
+        vouched=Vouched(SHIPPED),
+        installed="",
+        based_on="",
+        files=len(bundle.files),
+        size=sum(map(len, bundle.files.values())),
+        demonstration=card.demonstration,
+    )
 
 
 def _folder(name: str) -> Path:
@@ -285,6 +311,7 @@ def _about(data: bytes) -> Installed:
 __all__ = [
     "Installed",
     "bundle_of",
+    "demonstrations",
     "find",
     "install",
     "installed",

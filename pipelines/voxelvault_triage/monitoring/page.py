@@ -12,11 +12,8 @@ from voxelvault_triage.merit import Proportion
 from voxelvault_triage.monitoring.plots import pictures
 from voxelvault_triage.monitoring.report import Report
 from voxelvault_triage.monitoring.summary import SCORE, Period, Summary
+from voxelvault_triage.notice import GENERAL
 
-NOTICE = (
-    "Not a medical device; nothing here may decide about a patient. The model that ships is a demonstration "
-    "model trained on synthetic data."
-)
 _STYLE = """
 body{font:14px/1.5 system-ui,sans-serif;margin:2em auto;max-width:70em;padding:0 1em;color:#222}
 img{max-width:100%;display:block} h1{font-size:1.5em} h2{font-size:1.15em;margin-top:1.8em}
@@ -49,7 +46,7 @@ def page(report: Report) -> bytes:
 
 
 def _body(report: Report) -> Iterator[str]:
-    yield f'<h1>Triage report: {escape(report.pipeline)}</h1><p class="notice">{escape(NOTICE)}</p>'
+    yield f'<h1>Triage report: {escape(report.pipeline)}</h1><p class="notice">{escape(GENERAL)}</p>'
     when = f"{_dates(report.period)}, against {_dates(report.reference)}"
     yield f"<p>{when}. Model {_short(report.model)}.{_left(report)}</p>"
     yield "<h2>Alerts</h2>" + _alerts(report)

@@ -21,13 +21,14 @@ from voxelvault.display.image import annotate, edge_letters
 from voxelvault.display.window import choose_window, to_uint8
 from voxelvault.series import Series
 from voxelvault_triage.model import Analysis
+from voxelvault_triage.notice import DEMONSTRATION
 from voxelvault_triage.results.segmentation import MAKER
 from voxelvault_triage.results.source import Source, put_identity, quietly
 from voxelvault_triage.results.uids import ResultUIDs
-from voxelvault_triage.results.vocabulary import NOTICE, Vocabulary
+from voxelvault_triage.results.vocabulary import Vocabulary
 
 BURNED_IN = "NOT A MEDICAL DEVICE"
-DEMONSTRATION = f"DEMONSTRATION - {BURNED_IN}"
+BURNED_IN_OF_DEMONSTRATIONS = f"DEMONSTRATION - {BURNED_IN}"
 COLOUR = (255, 64, 64)
 
 SMALLEST = 192
@@ -94,7 +95,7 @@ def key_image(
     number, frame = source.places[finding.key_frame]
     orientation = series.geometry(analysis.gated.stack).orientation
     letters = edge_letters(None if orientation is None else [float(value) for value in np.ravel(orientation)])
-    text = DEMONSTRATION if notice == NOTICE else BURNED_IN
+    text = BURNED_IN_OF_DEMONSTRATIONS if notice == DEMONSTRATION else BURNED_IN
     with quietly():
         made = _capture(drawn(values, mask, words.window, letters, text), analysis, source, uids)
         # Right edge, bottom edge; the standard's words for head and foot (PS3.3 C.7.6.1.1.1).

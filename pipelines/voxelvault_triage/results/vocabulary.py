@@ -17,12 +17,6 @@ from voxelvault_triage.pipeline import pipeline_named
 SCHEME = "99VOXELVAULT"
 """Coding scheme of what no standard has a code for."""
 
-NOTICE = "Demonstration model trained on synthetic data; not a medical device."
-"""What every result says that a demonstration model made."""
-
-SITE_NOTICE = "Made by software for research; not a medical device."
-"""What a result says that a site's own model made."""
-
 
 @dataclass(frozen=True, slots=True)
 class Code:
@@ -128,4 +122,4 @@ def vocabulary_of(pipeline: str) -> Vocabulary:
     return found if isinstance(found, Vocabulary) else GENERIC
 
 
-__all__ = ["GENERIC", "HEMORRHAGE", "NOTICE", "SCHEME", "SITE_NOTICE", "Code", "Vocabulary", "vocabulary_of"]
+__all__ = ["GENERIC", "HEMORRHAGE", "SCHEME", "Code", "Vocabulary", "vocabulary_of"]

@@ -19,10 +19,11 @@ from voxelvault.intake.memory import Parcel, store_each
 from voxelvault.reading.packs import issuer_of_study
 from voxelvault.series import Series
 from voxelvault_triage.model import Analysis, Finding
+from voxelvault_triage.notice import notice
 from voxelvault_triage.results.reading import Recorded, reports
 from voxelvault_triage.results.source import Source, file_of, named_only, source_of
 from voxelvault_triage.results.uids import ResultUIDs
-from voxelvault_triage.results.vocabulary import NOTICE, SITE_NOTICE, Vocabulary, vocabulary_of
+from voxelvault_triage.results.vocabulary import Vocabulary, vocabulary_of
 
 UNPLACED = "The mask has no place in the patient that a segmentation could name: see the key image."
 
@@ -186,8 +187,7 @@ def _made(
     previous: Sequence[Dataset],
 ) -> Made:
     words = vocabulary or vocabulary_of(analysis.pipeline)
-    notice = NOTICE if demonstration else SITE_NOTICE
-    objects = _objects(series, analysis, uids, words, notice, previous)
+    objects = _objects(series, analysis, uids, words, notice(demonstration), previous)
     return Made(tuple(file_of(one) for one in objects), tuple(str(one.Modality) for one in objects))
 
 

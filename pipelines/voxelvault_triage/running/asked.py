@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +16,8 @@ if TYPE_CHECKING:
     from voxelvault_triage.running.session import Hands
 
 
-@dataclass(frozen=True, slots=True)
-class _Default:
-    pipeline: str = "head-ct-hemorrhage"
-    notice: str = "Demonstration model trained on synthetic data. Not a medical device."
-
-
-DEFAULT = _Default()
+PIPELINE = "head-ct-hemorrhage"
+"""That is meant where none is named."""
 
 
 def analysing(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -34,7 +28,7 @@ def analysing(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*given, **cluster, **more)
 
     options = [
-        click.option("--pipeline", default=DEFAULT.pipeline, show_default=True, metavar="NAME"),
+        click.option("--pipeline", default=PIPELINE, show_default=True, metavar="NAME"),
         click.option("--model", metavar="NAME", help="Instead of the pipeline's: a name or digest."),
         click.option("--workers", type=click.IntRange(1), help="Of our own; one a core by default."),
         click.option("--memory", default="auto", show_default=True, help="Most of each, such as 4GiB."),

@@ -25,6 +25,8 @@ class Bundled:
         Its files.
     confined : bool
         It is run in a child process without network: somebody else made it.
+    demonstration : bool
+        Its card says so, and so must every result.
     runtime : str or None
         As of `models.loaded.load`.
     """
@@ -32,6 +34,7 @@ class Bundled:
     digest: str
     bundle: Bundle = field(repr=False)
     confined: bool = True
+    demonstration: bool = False
     runtime: str | None = None
 
     def load(self) -> Model:
@@ -53,7 +56,8 @@ def bundled(vault: Vault, name: str) -> Bundled:
     """
     model = find(vault, name)
     bundle = bundle_of(vault, model)
-    return Bundled(model.digest, bundle, not is_ours(bundle), os.environ.get(RUNTIME) or None)
+    runtime = os.environ.get(RUNTIME) or None
+    return Bundled(model.digest, bundle, not is_ours(bundle), model.demonstration, runtime)
 
 
 __all__ = ["Bundled", "bundled"]

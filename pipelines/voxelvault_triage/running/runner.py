@@ -17,6 +17,7 @@ from voxelvault import Vault
 from voxelvault.crew import Crew, Done, Unit
 from voxelvault.errors import UsageError, VoxelVaultError
 from voxelvault_triage.model import Analysis, Reason
+from voxelvault_triage.notice import notice
 from voxelvault_triage.pipeline import Pipeline
 from voxelvault_triage.results.writing import with_results, write_first
 from voxelvault_triage.running.one import InHand, analysis_of, current, take_in_hand, unit_of, write
@@ -109,6 +110,11 @@ class Runner:
     def digest(self) -> str:
         """Of the model; empty where the pipeline has none."""
         return self._model.digest if self._model else ""
+
+    @property
+    def notice(self) -> str:
+        """What is said of its results."""
+        return notice(self._demonstration)
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the pipeline's queue: there is one runner at a time; `LockTimeout` where there is another."""

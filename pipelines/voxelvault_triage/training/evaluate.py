@@ -26,6 +26,7 @@ from voxelvault_triage.merit import (
     reliability,
 )
 from voxelvault_triage.models.calibration import PLATT, calibrator, curve_of, fit, threshold_for
+from voxelvault_triage.notice import DEMONSTRATION
 from voxelvault_triage.phantom.bleeds import KINDS
 from voxelvault_triage.phantom.implant import Host, implant
 from voxelvault_triage.phantom.study import SHIFTED
@@ -300,7 +301,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     """Return a report for people."""
     rule, exact = found["brightness_rule"], found["calibration"]
     made = [
-        "Demonstration model trained on synthetic data; not a medical device.",
+        DEMONSTRATION,
         f"{found['studies']} studies, {found['positives']} with bleeding; 95 % intervals",
         f"{'':22}{'model':34}brightness rule",
         *(

@@ -17,6 +17,7 @@ from torch import nn
 from voxelvault.errors import IntegrityError
 from voxelvault_triage.hemorrhage.preprocess import CHANNELS, COLUMNS, HIGH_VALUE, LOW_VALUE, ROWS
 from voxelvault_triage.hemorrhage.scoring import INPUT, OUTPUT
+from voxelvault_triage.notice import DEMONSTRATION
 from voxelvault_triage.phantom.bleeds import KINDS
 from voxelvault_triage.pipeline import Arrays
 
@@ -24,7 +25,6 @@ OPSET = 17
 PARITY = 1e-3
 """Largest difference of logits between PyTorch and ONNX Runtime."""
 
-NOTICE = "Demonstration model trained on synthetic data; not a medical device."
 NAME = "Head CT hemorrhage"
 VERSION = "1.0.0"
 
@@ -123,8 +123,8 @@ def metadata(threshold: float, calibration: Mapping[str, Any], training: Mapping
         "numpy_version": np.__version__,
         "required_packages_version": {"onnxruntime": version("onnxruntime")},
         "task": "Bleeding in the head on non-contrast CT, for ordering a reading list",
-        "description": f"2.5D U-Net that marks five types of blood. {NOTICE}",
-        "intended_use": f"Trying out the way from a scan to the reading list. {NOTICE}",
+        "description": f"2.5D U-Net that marks five types of blood. {DEMONSTRATION}",
+        "intended_use": f"Trying out the way from a scan to the reading list. {DEMONSTRATION}",
         "authors": "voxelvault",
         "copyright": "Apache-2.0",
         "data_source": "Synthetic head CTs made by voxelvault_triage.phantom; no patient",

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from voxelvault.display.progress import Progress
+from voxelvault_triage.notice import DEMONSTRATION
 from voxelvault_triage.phantom.bleeds import KINDS
 from voxelvault_triage.training import evaluate
 from voxelvault_triage.training.dataset import Plan, Sample, atlases, generate, load, plans
-from voxelvault_triage.training.export import NOTICE, metadata, runner, to_onnx, write_bundle
+from voxelvault_triage.training.export import metadata, runner, to_onnx, write_bundle
 from voxelvault_triage.training.train import Settings, train
 
 
@@ -144,7 +145,7 @@ def card(said: dict[str, Any], tested: Iterable[str] = ()) -> str:
     figures = "\n".join(tested) or "Not evaluated yet: `voxelvault triage evaluate`."
     return f"""# {said["name"]} {said["version"]}
 
-**{NOTICE}**
+**{DEMONSTRATION}**
 
 ## What it is
 A 2.5D U-Net (one plane of 192 x 160 mm at 1 mm with its two neighbours, a wide window and its mirror image)

@@ -10,10 +10,10 @@ from typing import Any
 from voxelvault import Vault
 from voxelvault.errors import UnknownUID, UsageError
 from voxelvault_triage.model import Verdict
+from voxelvault_triage.models.registry import demonstrations
+from voxelvault_triage.notice import GENERAL, notice
 from voxelvault_triage.worklist.order import Rules, left, level, ordered
 from voxelvault_triage.worklist.states import Priority
-
-NOTICE = "Demonstration model trained on synthetic data. Not a medical device."
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,8 @@ class Item:
         What was analysed.
     priors : tuple of Prior
         Other studies of the same patient, the newest first.
+    demonstration : bool
+        The model is one.
     """
 
     item_id: str
@@ -95,6 +97,7 @@ class Item:
     reason: str
     series_id: str | None = None
     priors: tuple[Prior, ...] = field(default=(), repr=False)
+    demonstration: bool = False
 
     def document(self, now: datetime, rules: Rules) -> dict[str, Any]:
         """Return it as `triage worklist --json` prints it."""
@@ -126,7 +129,7 @@ class Item:
                 }
                 for prior in self.priors
             ],
-            "notice": NOTICE,
+            "notice": notice(self.demonstration),
         }
 
 
@@ -179,7 +182,15 @@ def listing(
         for row in _rows(vault, _PRIORS, {"ids": sorted({row["study_id"] for row in rows})}):
             of_study, modalities = row.pop("of_study"), tuple(row.pop("modalities") or ())
             priors.setdefault(of_study, []).append(Prior(**row, modalities=modalities))
-    items = [replace(_item(row), priors=tuple(priors.get(row["study_id"], ()))) for row in rows]
+    known = demonstrations(vault)
+    items = [
+        replace(
+            _item(row),
+            priors=tuple(priors.get(row["study_id"], ())),
+            demonstration=row["model"] in known,
+        )
+        for row in rows
+    ]
     return ordered(items, now, rules or Rules())
 
 
@@ -192,6 +203,11 @@ def _item(row: dict[str, Any]) -> Item:
     verdict = row.pop("verdict")
     priority = Priority(row.pop("priority"))
     return Item(**row, priority=priority, verdict=Verdict(verdict) if verdict else None)
+
+
+def notices(items: Sequence[Item]) -> str:
+    """Return what must stand below a list: a sentence for each kind of model in it."""
+    return " ".join(dict.fromkeys(notice(item.demonstration) for item in items)) or GENERAL
 
 
 def find(items: Sequence[Item], wanted: str) -> Item:
@@ -214,4 +230,4 @@ def find(items: Sequence[Item], wanted: str) -> Item:
     return found[0]
 
 
-__all__ = ["NOTICE", "Item", "Prior", "find", "listing"]
+__all__ = ["Item", "Prior", "find", "listing", "notices"]

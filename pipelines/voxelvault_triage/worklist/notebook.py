@@ -20,7 +20,7 @@ from voxelvault.reading.many import open_many
 from voxelvault.series import Series, series_of
 from voxelvault.tasks import now
 from voxelvault_triage.results.reading import Recorded, read_result
-from voxelvault_triage.worklist.listing import NOTICE, Item, listing
+from voxelvault_triage.worklist.listing import Item, listing, notices
 from voxelvault_triage.worklist.order import Rules, left, level
 
 MOST = 25
@@ -65,7 +65,7 @@ class LiveWorklist:
         known = {item.task_id: self._picture(item) for item in self.items}
         self._pictures = known
         rows = [self._row(place, item) for place, item in enumerate(self.items, 1)]
-        return gallery(rows, [known[item.task_id] for item in self.items], "Worklist", NOTICE)
+        return gallery(rows, [known[item.task_id] for item in self.items], "Worklist", notices(self.items))
 
     _repr_html_ = html
 

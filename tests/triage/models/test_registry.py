@@ -15,8 +15,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import voxelvault
 from voxelvault.errors import IntegrityError, UsageError
+from voxelvault_triage import notice
+from voxelvault_triage.analysing import runner_for
 from voxelvault_triage.models import registry
 from voxelvault_triage.models.vouching import PINNED, Vouched
+from voxelvault_triage.running.runner import Limits
 
 PIN = Vouched(PINNED)
 
@@ -44,6 +47,19 @@ def test_installed_found_run_and_removed(vault: voxelvault.Vault) -> None:
     for name in ("Capital", "-", "a" * 40):
         with pytest.raises(UsageError, match="name"):
             registry.install(vault, bundle(), PIN, name=name)
+
+
+def test_whose_card_says_demonstration_is_one_wherever_it_was_installed(vault: voxelvault.Vault) -> None:
+    named = registry.install(vault, bundle(), PIN)
+    other = registry.install(vault, bundle(name="other", voxelvault={"threshold": 0.4}), PIN)
+    shipped = registry.find(vault, "head-ct-hemorrhage")
+    assert registry.demonstrations(vault) == {named.digest, shipped.digest}
+    said = [
+        runner_for(vault, "head-ct-hemorrhage", one.digest, Limits())[0].notice
+        for one in (named, shipped, other)
+    ]
+    assert said == [notice.DEMONSTRATION, notice.DEMONSTRATION, notice.SITE]
+    assert runner_for(vault, "ct-geometry-check", None, Limits())[0].notice == notice.SITE
 
 
 def test_sealed_and_logged(vault: voxelvault.Vault) -> None:

@@ -24,7 +24,7 @@ def test_a_row_has_a_picture_and_opens_a_viewer(vault: vv.Vault, tmp_path: Path)
     text = shown.html()
     assert text.count("data:image/png;base64,") == 1
     assert "There is no CT." in text
-    assert "Not a medical device" in text
+    assert "not a medical device" in text
     for row in rows(
         vault, "select StudyInstanceUID, PatientID from studies join patients using (subject_id)"
     ):

@@ -14,9 +14,12 @@ import voxelvault as vv
 from voxelvault.errors import UnknownUID, UsageError
 from voxelvault.tasks import now
 from voxelvault.testing import synthetic
+from voxelvault_triage import notice
 from voxelvault_triage.model import Analysis, Finding, Gated, Reason, Study
+from voxelvault_triage.models import registry
 from voxelvault_triage.worklist import store
-from voxelvault_triage.worklist.listing import Item, find, listing
+from voxelvault_triage.worklist.listing import Item, find, listing, notices
+from voxelvault_triage.worklist.order import Rules
 from voxelvault_triage.worklist.states import Priority
 from voxelvault_triage.worklist.store import Task, Wanted
 
@@ -50,6 +53,19 @@ def vault(pattern: Path, tmp_path: Path, configuration: Path) -> Iterator[vv.Vau
 def studies(vault: vv.Vault) -> list[Study]:
     rows = vault.resources.catalog.query("select * from studies order by StudyInstanceUID").to_pylist()
     return [Study(row["study_id"], row["subject_id"], row["StudyInstanceUID"], "00" * 32) for row in rows]
+
+
+def test_each_item_says_whether_a_demonstration_judged_it(vault: vv.Vault) -> None:
+    one, other = studies(vault)
+    shipped = registry.find(vault, "head-ct-hemorrhage").digest
+    assert notices(listing(vault, now())) == notice.GENERAL
+    started(vault, one, model=shipped)
+    assert [item.demonstration for item in listing(vault, now())] == [True]
+    started(vault, other)
+    items = listing(vault, now())
+    told = {item.model: item.document(now(), Rules())["notice"] for item in items}
+    assert told == {shipped: notice.DEMONSTRATION, MODEL: notice.SITE}
+    assert set(notices(items).split(" Made ")) <= {notice.DEMONSTRATION, notice.SITE.removeprefix("Made ")}
 
 
 def scheduled(vault: vv.Vault, study: Study, **more: Any) -> list[str]:
@@ -207,7 +223,7 @@ def test_the_command_shows_claims_and_completes(vault: vv.Vault, run: Callable[.
     text = run(*words, "--priors", "--claim", one.StudyInstanceUID).out
     assert "0.90 / 0.50" in text
     assert "claimed by" in text
-    assert "Not a medical device" in text
+    assert "not a medical device" in text
     assert run(*words, "--complete", one.StudyInstanceUID, "--all", "--json").json[0]["state"] == "completed"
     assert run(*words, "--override", one.StudyInstanceUID, "--to", "LOW", "--reason", "x").code == 2
     assert run(*words).out.startswith("the list is empty")

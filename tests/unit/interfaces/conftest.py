@@ -1,35 +1,15 @@
-"""A vault with a small CT series, and the command run in this process."""
+"""Vaults without and with a small CT series."""
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from voxelvault.interfaces.cli import main
 from voxelvault.testing.synthetic import ct_series
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What one command line gave."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The one document on stdout."""
-        return json.loads(self.out)
-
-
-Run = Callable[..., Ran]
 
 
 @dataclass(frozen=True)
@@ -59,26 +39,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
 
 
 @pytest.fixture(autouse=True)
-def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A configuration of the test's own."""
-    for name in ("VOXELVAULT", "VOXELVAULT_KEY", "VOXELVAULT_PASSPHRASE", "VOXELVAULT_CHECKPOINT"):
-        monkeypatch.delenv(name, raising=False)
-    home = tmp_path / "configuration"
-    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(home))
-    return home
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line."""
-
-    def run(*words: object) -> Ran:
-        capsys.readouterr()
-        code = main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        return Ran(code, out, err)
-
-    return run
+def alone(configuration: Path) -> None:
+    """No test here sees the configuration of who runs it."""
 
 
 @pytest.fixture
