@@ -103,6 +103,15 @@ class Supervisor:
                 self._launch(child)
                 self._tell()
 
+    def restart(self, name: str) -> None:
+        """End a program and start it again at once."""
+        for child in self._children:
+            if child.program.name == name:
+                if child.process is not None:
+                    end(child.process)
+                self._launch(child)
+        self._tell()
+
     def stop(self) -> None:
         """End all, the last started first: politely, then not."""
         for child in reversed(self._children):

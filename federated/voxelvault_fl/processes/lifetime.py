@@ -1,0 +1,119 @@
+"""The life of a supervised set: one at a time in a folder, ended by a signal, told in a file."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from voxelvault_fl.errors import ProcessFailed
+from voxelvault_fl.provisioning.files import private_folder, write
+
+
+@contextmanager
+def alone(state: Path) -> Iterator[None]:
+    """Hold a state folder for as long as the block runs.
+
+    Raises
+    ------
+    ProcessFailed
+        Another process has it.
+    """
+    private_folder(state)
+    with (state / "lock").open("a+") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ProcessFailed("another process serves from this folder; `federated stop` ends it") from None
+        held.truncate(0)
+        held.write(str(os.getpid()))
+        held.flush()
+        yield
+
+
+class Ending:
+    """True once SIGTERM or SIGINT came."""
+
+    def __init__(self) -> None:
+        self.came = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._take)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+
+
+def ask_to_end(state: Path, patience: float = 40.0) -> bool:
+    """End what serves from a folder, and wait until it has; False where nothing does.
+
+    Raises
+    ------
+    ProcessFailed
+        It does not end in time.
+    """
+    pid = holder(state)
+    if pid is None:
+        return False
+    os.kill(pid, signal.SIGTERM)
+    until = time.monotonic() + patience
+    while holder(state) is not None:
+        if time.monotonic() > until:
+            raise ProcessFailed("it does not end; kill the process whose number is in the file `lock`")
+        time.sleep(0.1)
+    return True
+
+
+def holder(state: Path) -> int | None:
+    """Return the number of the process that holds a folder, or None."""
+    try:
+        with (state / "lock").open("r+") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(held.read())
+            return None
+    except (OSError, ValueError):
+        return None
+
+
+def note(state: Path, event: str, **about: str | int) -> None:
+    """Add a line to the log of events: what happened when, and to which site."""
+    path = state / "log" / "events.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    said = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **about}
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(said) + "\n")
+
+
+def tell(path: Path, said: Mapping[str, Any]) -> None:
+    """Write what `status` shows."""
+    write(path, json.dumps(said, indent=1).encode())
+
+
+def lines(path: Path) -> int:
+    """Return how many lines a file has; 0 where there is none."""
+    return len(path.read_bytes().splitlines()) if path.exists() else 0
+
+
+def every(seconds: float, do: Callable[[], None]) -> Callable[[], None]:
+    """Return what does something, but not more often than every so many seconds."""
+    last = -seconds
+
+    def maybe() -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            do()
+            last = time.monotonic()
+
+    return maybe
+
+
+__all__ = ["Ending", "alone", "ask_to_end", "every", "holder", "lines", "note", "tell"]

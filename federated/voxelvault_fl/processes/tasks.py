@@ -1,0 +1,91 @@
+"""Flower's runtime API on loopback: our process takes the tasks that Flower would start an app for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+from flwr.common.constant import SubStatus
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, PushTaskOutputRequest
+from flwr.supercore.constant import TaskType
+from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.interceptors import (
+    RuntimeTokenHttpInterceptor,
+    RuntimeVersionHttpInterceptor,
+    SuperExecAuthHttpInterceptor,
+)
+from flwr.supercore.runtime import RuntimeHttpClient
+
+SERVER_TASK, CLIENT_TASK = TaskType.SERVER_APP, TaskType.CLIENT_APP
+_ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A task that is ours: its run, and the token with which it is worked on."""
+
+    run: int
+    token: str
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A runtime API of loopback.
+
+    Parameters
+    ----------
+    address : str
+        Host and port.
+    secret : bytes
+        Shared with the process that serves it: no other process of the machine gets a task.
+    authority : bytes, optional
+        PEM, where it is served with TLS.
+    """
+
+    address: str
+    secret: bytes
+    authority: bytes | None = None
+
+    @cached_property
+    def _asking(self) -> RuntimeHttpClient:
+        signed = SuperExecAuthHttpInterceptor(master_secret=self.secret, protected_methods=[_ACQUIRE])
+        return self._client("SuperExec", signed)
+
+    def claim(self, kind: str) -> Claimed | None:
+        """Take the oldest task of a kind, if there is one."""
+        given = self._asking.AcquireTask(AcquireTaskRequest(supported_task_types=[kind]))
+        return Claimed(given.task.run_id, given.token) if given.HasField("task") and given.token else None
+
+    @contextmanager
+    def working(self, claimed: Claimed, component: str) -> Iterator[RuntimeHttpClient]:
+        """Work on a task: it is kept alive meanwhile, and finished at the end, however that comes."""
+        with self._client(component, RuntimeTokenHttpInterceptor(claimed.token)) as client:
+            beating = HeartbeatSender(make_task_heartbeat_fn_http(client))
+            beating.start()
+            status = SubStatus.FAILED
+            try:
+                yield client
+                status = SubStatus.COMPLETED
+            finally:
+                beating.stop()
+                client.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=""))
+
+    def refuse(self, claimed: Claimed, component: str) -> None:
+        """Finish a task that isn't ours, without looking at what it would run."""
+        with self._client(component, RuntimeTokenHttpInterceptor(claimed.token)) as client:
+            client.PushTaskOutput(PushTaskOutputRequest(sub_status=SubStatus.FAILED, details="refused"))
+
+    def _client(
+        self, component: str, asking: SuperExecAuthHttpInterceptor | RuntimeTokenHttpInterceptor
+    ) -> RuntimeHttpClient:
+        return RuntimeHttpClient.from_server_address(
+            self.address,
+            self.authority is None,
+            self.authority,
+            [RuntimeVersionHttpInterceptor(component_name=component), asking],
+        )
+
+
+__all__ = ["CLIENT_TASK", "SERVER_TASK", "Claimed", "Runtime"]

@@ -1,0 +1,66 @@
+"""Where a server keeps things: what it was given to do, what it runs, what it says of itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voxelvault_fl.provisioning.files import write
+
+
+@dataclass(frozen=True)
+class ServerFolder:
+    """The state folder of a server.
+
+    ``jobs/<digest>/`` has `first.safetensors` and `job.json` of a submitted job, written in this order;
+    ``runs/<digest>/`` the run's state, at its end with `model.safetensors` and `outcome.json`.
+    """
+
+    path: Path
+
+    @property
+    def jobs(self) -> Path:
+        """Submitted jobs, a folder each, named by the job's digest."""
+        return self.path / "jobs"
+
+    @property
+    def runs(self) -> Path:
+        """Runs, a folder each, named by the job's digest."""
+        return self.path / "runs"
+
+    @property
+    def secret(self) -> Path:
+        """What the runner shares with SuperLink: tasks are given to nobody else."""
+        return self.path / "superlink.secret"
+
+    @property
+    def calls(self) -> Path:
+        """Calls that a process tried to make to elsewhere: empty."""
+        return self.path / "log" / "calls-elsewhere"
+
+    @property
+    def about(self) -> Path:
+        """What `status` shows."""
+        return self.path / "status.json"
+
+    def waiting(self) -> list[Path]:
+        """Return the submitted jobs without an outcome, the oldest first."""
+        given = [one for one in self.jobs.glob("*") if (one / "job.json").exists()]
+        left = [one for one in given if not self.outcome(one.name)]
+        return sorted(left, key=lambda one: (one / "job.json").stat().st_mtime)
+
+    def outcome(self, job: str) -> dict[str, Any]:
+        """Return how a job ended; empty while it has not."""
+        path = self.runs / job / "outcome.json"
+        said: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return said
+
+    def settle(self, job: str, said: Mapping[str, Any]) -> None:
+        """Write how a job ended."""
+        write(self.runs / job / "outcome.json", json.dumps(said, indent=1).encode())
+
+
+__all__ = ["ServerFolder"]
