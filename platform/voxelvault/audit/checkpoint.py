@@ -11,8 +11,9 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -20,9 +21,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from voxelvault.audit.merkle import HASH_SIZE
 from voxelvault.errors import IntegrityError
 
-_ED25519 = b"\x01"
 _DASH = "\N{EM DASH} "
-_NOTE_LIMIT = 1 << 17
+NOTE_LIMIT = 1 << 17
+"""Longest note in characters."""
+
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _NOT_A_CHECKPOINT = "this is not a checkpoint; give the file that `audit checkpoint --export` wrote"
 _NOT_A_KEY = "this is not a log's verifier key; copy it whole from where it was published"
 
@@ -48,7 +51,7 @@ class Checkpoint:
     @property
     def text(self) -> str:
         """The note text that is signed."""
-        return f"{self.origin}\n{self.size}\n{_encode(self.root)}\n"
+        return f"{self.origin}\n{self.size}\n{encode64(self.root)}\n"
 
     @classmethod
     def parse(cls, text: str) -> Checkpoint:
@@ -72,7 +75,7 @@ class Checkpoint:
         lines = text.split("\n")
         if len(lines) < 4 or not lines[0] or not re.fullmatch("0|[1-9][0-9]{0,18}", lines[1], re.ASCII):
             raise IntegrityError(_NOT_A_CHECKPOINT)
-        root = _decode(lines[2])
+        root = decode64(lines[2])
         if len(root) != HASH_SIZE:
             raise IntegrityError(_NOT_A_CHECKPOINT)
         return cls(lines[0], int(lines[1]), root)
@@ -93,17 +96,20 @@ class NoteKey:
     name: str
     public_key: bytes
 
+    KIND: ClassVar[bytes] = b"\x01"
+    """Signature type of the specification."""
+
     @property
     def key_id(self) -> bytes:
         """The four bytes that tell keys of one name apart."""
-        return hashlib.sha256(self.name.encode() + b"\n" + _ED25519 + self.public_key).digest()[:4]
+        return hashlib.sha256(self.name.encode() + b"\n" + self.KIND + self.public_key).digest()[:4]
 
     def __str__(self) -> str:
         """Return the verifier key as Go's `note` package and its kin read it."""
-        return f"{self.name}+{self.key_id.hex()}+{_encode(_ED25519 + self.public_key)}"
+        return f"{self.name}+{self.key_id.hex()}+{encode64(self.KIND + self.public_key)}"
 
     @classmethod
-    def parse(cls, text: str) -> NoteKey:
+    def parse(cls, text: str) -> Self:
         """Read a verifier key `<name>+<key id>+<base64>`.
 
         Parameters
@@ -114,7 +120,7 @@ class NoteKey:
         Returns
         -------
         NoteKey
-            The key.
+            The key, of the class that was asked.
 
         Raises
         ------
@@ -122,9 +128,10 @@ class NoteKey:
             It is not an Ed25519 verifier key, or a letter was mistyped.
         """
         name, _, rest = text.strip().partition("+")
-        if not name.isprintable():  # bytes of a command line that are no UTF-8 among others
+        # No spaces, and no bytes of a command line that are no UTF-8.
+        if not name or not name.isprintable() or any(map(str.isspace, name)):
             raise IntegrityError(_NOT_A_KEY)
-        key = cls(name, _decode(rest.partition("+")[2], _NOT_A_KEY)[1:])
+        key = cls(name, decode64(rest.partition("+")[2], _NOT_A_KEY)[1:])
         if len(key.public_key) != 32 or str(key) != text.strip():
             raise IntegrityError(_NOT_A_KEY)
         return key
@@ -147,7 +154,7 @@ def sign_note(text: str, key: NoteKey, sign: Callable[[bytes], bytes]) -> str:
     str
         The signed note.
     """
-    return f"{text}\n{_DASH}{key.name} {_encode(key.key_id + sign(text.encode()))}\n"
+    return f"{text}\n{signature_line(key, sign(text.encode()))}"
 
 
 def open_note(note: str, key: NoteKey) -> str:
@@ -170,16 +177,47 @@ def open_note(note: str, key: NoteKey) -> str:
     IntegrityError
         It is no note, or this key did not sign it.
     """
-    text, blank, signatures = note.rpartition("\n\n")
-    if not blank or len(note) > _NOTE_LIMIT or not signatures.endswith("\n"):
-        raise IntegrityError(_NOT_A_CHECKPOINT)
-    text += "\n"
-    mine = [signature for name, signature in _signatures(signatures) if _is_by(key, name, signature)]
+    text, signatures = split_note(note)
+    mine = signatures_by(key, signatures)
     if not mine:
         raise IntegrityError("this log's key did not sign the checkpoint; it belongs to another log")
     for signature in mine:
-        _check(key, signature[4:], text)
+        _check(key, signature, text)
     return text
+
+
+def split_note(note: str) -> tuple[str, list[tuple[str, bytes]]]:
+    """Take a note apart without verifying anything.
+
+    Parameters
+    ----------
+    note : str
+        Text, blank line, signature lines.
+
+    Returns
+    -------
+    tuple of str and list
+        The text with its last line's end, and key name and key id with signature of each line.
+
+    Raises
+    ------
+    IntegrityError
+        It is no note.
+    """
+    text, blank, lines = note.rpartition("\n\n")
+    if not blank or len(note) > NOTE_LIMIT or not lines.endswith("\n") or _CONTROL.search(note):
+        raise IntegrityError(_NOT_A_CHECKPOINT)
+    return text + "\n", list(_signatures(lines))
+
+
+def signatures_by(key: NoteKey, signatures: Iterable[tuple[str, bytes]]) -> list[bytes]:
+    """Return what stands behind the key id in the lines that name this key; nothing is verified."""
+    return [data[4:] for name, data in signatures if name == key.name and data[:4] == key.key_id]
+
+
+def signature_line(key: NoteKey, signature: bytes) -> str:
+    """Return one line of a note's end, ended itself."""
+    return f"{_DASH}{key.name} {encode64(key.key_id + signature)}\n"
 
 
 def open_checkpoint(note: str, key: NoteKey) -> Checkpoint:
@@ -213,11 +251,7 @@ def _signatures(lines: str) -> Iterator[tuple[str, bytes]]:
         name, space, encoded = line.removeprefix(_DASH).partition(" ")
         if not line.startswith(_DASH) or not space:
             raise IntegrityError(_NOT_A_CHECKPOINT)
-        yield name, _decode(encoded)
-
-
-def _is_by(key: NoteKey, name: str, signature: bytes) -> bool:
-    return name == key.name and signature[:4] == key.key_id
+        yield name, decode64(encoded)
 
 
 def _check(key: NoteKey, signature: bytes, text: str) -> None:
@@ -227,11 +261,13 @@ def _check(key: NoteKey, signature: bytes, text: str) -> None:
         raise IntegrityError("the checkpoint's signature is wrong; restore audit/ from a copy") from None
 
 
-def _encode(data: bytes) -> str:
+def encode64(data: bytes) -> str:
+    """Return base64 with its padding."""
     return base64.b64encode(data).decode("ascii")
 
 
-def _decode(text: str, complaint: str = _NOT_A_CHECKPOINT) -> bytes:
+def decode64(text: str, complaint: str = _NOT_A_CHECKPOINT) -> bytes:
+    """Read base64; `IntegrityError` with the complaint if it is none."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

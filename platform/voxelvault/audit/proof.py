@@ -35,6 +35,8 @@ class VerifyReport:
         Size of the earlier checkpoint that the log was compared with.
     texts : int or None
         How many free texts were opened and compared; None when that was not asked for.
+    witnessed : int or None
+        Entries that the quorum of witnesses attests; None when no policy was given.
     """
 
     size: int
@@ -42,10 +44,16 @@ class VerifyReport:
     checkpoint: str
     against: int | None = None
     texts: int | None = None
+    witnessed: int | None = None
 
     def __str__(self) -> str:
         """Say in one sentence what was proved, and from which checkpoint."""
         whole = f"{self.size} entries make the tree that the log's own checkpoint signs"
+        if self.witnessed:
+            return (
+                f"{whole} and begin with the {self.witnessed} entries that the policy's quorum of witnesses "
+                "cosigned: nobody could have rewritten those without that quorum's keys"
+            )
         if self.against is None:
             return f"{whole}; nothing older was given: whoever holds the vault's keys could have rewritten it"
         return (

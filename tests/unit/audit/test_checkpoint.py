@@ -49,7 +49,16 @@ def test_a_verifier_key_is_written_as_it_was_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [NEUMANN.replace("c74f", "c74e"), NEUMANN[:-1], "", NEUMANN.replace("W", "X")]
+    "text",
+    [
+        NEUMANN.replace("c74f", "c74e"),
+        NEUMANN[:-1],
+        "",
+        NEUMANN.replace("W", "X"),
+        str(NoteKey("two words", bytes(32))),
+        str(NoteKey("", bytes(32))),
+        str(NoteKey("a+b", bytes(32))),
+    ],
 )
 def test_a_mistyped_verifier_key_is_refused(text: str) -> None:
     with pytest.raises(IntegrityError):

@@ -34,7 +34,7 @@ VERBS = dict(verbs())
 
 def test_the_verbs_are_those_of_the_design() -> None:
     names = {path.removeprefix("voxelvault ") for path in VERBS}
-    audit = {f"audit {name}" for name in ("log", "verify", "prove", "checkpoint")}
+    audit = {f"audit {name}" for name in ("log", "verify", "prove", "checkpoint", "cosign", "witness")}
     keys = {f"keys {name}" for name in ("list", "add", "remove", "rotate", "recover", "public")}
     quarantine = {f"quarantine {name}" for name in ("list", "export", "retry")}
     deidentify = {

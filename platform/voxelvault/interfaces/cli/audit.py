@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from voxelvault.errors import UsageError
+from voxelvault.interfaces.cli.audit_witness import cosign, proved_by_witnesses, witness
 from voxelvault.interfaces.cli.command import Session, pass_session, read_text, verb
 from voxelvault.interfaces.cli.output import emit, plain, table
 
@@ -70,14 +71,21 @@ def _document(entry: Entry) -> dict[str, Any]:
     "verify",
     "voxelvault --vault ~/vault audit verify",
     "voxelvault --vault ~/vault audit verify --against checkpoint.txt",
+    "voxelvault --vault ~/vault audit verify --policy witnesses.txt",
 )
 @click.option("--against", type=click.Path(path_type=Path), metavar="FILE", help="A kept checkpoint.")
+@click.option("--policy", type=click.Path(path_type=Path), metavar="FILE", help="Witnesses to be trusted.")
 @pass_session
-def verify(session: Session, against: Path | None, as_json: bool) -> None:
-    """Check the log and say what that proves: every entry, the tree, the signature."""
+def verify(session: Session, against: Path | None, policy: Path | None, as_json: bool) -> None:
+    """Check the log and say what that proves: every entry, the tree, the signature.
+
+    With a policy it fails where the quorum of witnesses attests nothing.
+    """
     note = None if against is None else read_text(against)
     with session.open() as vault:
         report = vault.audit.verify(note)
+        if policy is not None:
+            report = proved_by_witnesses(vault, report, policy)
     emit({**plain(report), "says": str(report)}, str(report), as_json)
 
 
@@ -122,5 +130,5 @@ def checkpoint(session: Session, out: Path | None, as_json: bool) -> None:
     emit({"checkpoint": note, "log_public_key": key, "file": out}, lines, as_json)
 
 
-for _verb in (log, verify, prove, checkpoint):
+for _verb in (log, verify, prove, checkpoint, cosign, witness):
     audit.add_command(_verb)
