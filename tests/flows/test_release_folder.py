@@ -265,6 +265,16 @@ action = "keep"
 """
 
 
+def test_a_model_that_is_called_as_another_patient_is_masked(home: Path, mine: Using) -> None:
+    for path in make(home / "in").rglob("*.dcm"):
+        header = pydicom.dcmread(path)
+        header.PatientID = {f"{SECRETS[1]}0": "AB-123"}.get(header.PatientID, header.PatientID)
+        header.SoftwareVersions = ["AB123", "VA48A"]
+        header.save_as(path)
+    found = [pydicom.dcmread(path) for path in images(release(home, mine))]
+    assert {tuple(one.SoftwareVersions) for one in found} == {("XXX", "VA48A")}
+
+
 def released_with(home: Path, mine: Using, rules: Rules) -> tuple[pydicom.Dataset, pydicom.Dataset]:
     """Return one file before and after."""
     make(home / "in", 1, 1)

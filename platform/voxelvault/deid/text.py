@@ -8,7 +8,7 @@ that is one letter away from a name stays.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 from string import ascii_lowercase
 
@@ -64,6 +64,8 @@ class TextCleaner:
         By how many days dates move; None takes them out.
     keep_dates : bool
         Dates stay as they are; those of birth go all the same.
+    others : set of str
+        Ids of other patients that read as a machine's designation (`like_designations`): none stays as one.
     """
 
     def __init__(
@@ -73,9 +75,11 @@ class TextCleaner:
         uid: Callable[[str], str],
         days: int | None = None,
         keep_dates: bool = False,
+        others: Set[str] = frozenset(),
     ) -> None:
         self._own = OwnValues(person)
         self._births = person.dates
+        self._others = others
         self._uid = uid
         self._days = 0 if keep_dates else days
         self._initials = frozenset(word[0] for name in person.names for word in words(fold(name)) if word)
@@ -112,7 +116,7 @@ class TextCleaner:
         -------
         str
             As `text` has it, with designations of its maker, unless they are of the patient's
-            initials or birthday.
+            initials or birthday, or another patient's id.
         """
         return self._remembered(value, machine=True)
 
@@ -213,6 +217,8 @@ class TextCleaner:
 
     def _designates(self, written: str, before: str, last: list[_Piece]) -> bool:
         """Say whether a maker may have called a machine so, or have numbered it after a word that stays."""
+        if written in self._others:
+            return False
         letters = designation(written)
         if letters is not None:
             return not self._initials.issuperset(letters.casefold())

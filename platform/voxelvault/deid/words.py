@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 
@@ -120,6 +121,12 @@ def is_model_number(written: str) -> bool:
     return bool(_MODEL.fullmatch(written))
 
 
+def like_designations(ids: Iterable[str]) -> frozenset[str]:
+    """Return the patient ids that read as a maker's designation or a model's number: those name somebody."""
+    found = ("".join(filter(str.isalnum, one)).upper() for one in ids)
+    return frozenset(one for one in found if designation(one) or is_model_number(one))
+
+
 _STAMP = re.compile(r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}|\d:\d|\d[-/]\d{3}|\d{4}[-/]\d")
 _NUMBERED = re.compile(r"(?<![^\W\d_])(?!(?:w|l|ww|wl|wc|te|tr)\d)[^\W\d_]+\d{3}")
 """A word with a number of three digits right behind it, as identifiers have; windows and times may."""
@@ -158,6 +165,7 @@ __all__ = [
     "designation",
     "is_known",
     "is_model_number",
+    "like_designations",
     "may_stay",
     "may_stay_in_pixels",
 ]

@@ -334,7 +334,7 @@ def _run(
             mine.stored.record(mine.opened, pairs)
         maps.add(pairs)
 
-    settings = Settings(chosen, mine.opened.pseudonyms(), rules.faces)
+    settings = Settings(chosen, mine.opened.pseudonyms(), rules.faces, originals.like_designations())
     with DecoderPool() as pool, interruptible() as stop:
         steps = Steps(record, look.take, extras.advance, stop.is_set)
         cleaner = PixelCleaner(pool, pictures=look.wanted)

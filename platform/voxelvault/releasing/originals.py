@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from random import SystemRandom
 from typing import Protocol, TypeVar
 
 from voxelvault.deid.scratch import SealedTexts
+from voxelvault.deid.words import like_designations
 from voxelvault.dicom.archives import Member
 from voxelvault.dicom.part10 import Part10, parse
 from voxelvault.dicom.read import Header
@@ -98,6 +99,9 @@ class Originals(Protocol):
     def subjects(self) -> Iterator[Subject]:
         """Yield the patients, one after the other."""
 
+    def like_designations(self) -> Set[str]:
+        """Return the ids among all patients' that read as what a machine is called (AB123)."""
+
 
 class VaultOriginals:
     """Files of some series of an open vault, the newest version of each.
@@ -140,6 +144,11 @@ class VaultOriginals:
                     original = Original(row["instance_id"], self._reading(packs, row), row["pack_id"])
                     studies.setdefault(row["study_id"], []).append(original)
             yield _subject_of(subject_id, studies)
+
+    def like_designations(self) -> Set[str]:
+        """Return the ids, of all patients in the vault, that read as what a machine is called (AB123)."""
+        rows = self._resources.catalog.query("select distinct PatientID as id from patients where id <> ''")
+        return like_designations(rows["id"].to_pylist())
 
     def _reading(self, packs: PackCache, row: dict[str, str]) -> Callable[[], bytes]:
         def read() -> bytes:
@@ -191,6 +200,10 @@ class FolderOriginals:
         """Yield the patients, in no order that tells anything."""
         for group in _shuffled(self._people.values()):
             yield from self._told_apart(group)
+
+    def like_designations(self) -> Set[str]:
+        """Return the ids in the folder that read as what a machine is called (AB123)."""
+        return like_designations(patient_id for _, patient_id in self._people)
 
     def _take(self, found: Source | Refusal) -> None:
         if isinstance(found, Refusal):

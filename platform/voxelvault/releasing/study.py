@@ -47,11 +47,14 @@ class Settings:
         With the project's key.
     faces : {"deface", "refuse", "keep"} or None
         What to do where a face can be made out; None asks.
+    others : set of str
+        From `Originals.like_designations`.
     """
 
     profile: Profile
     pseudonyms: ProjectPseudonyms = field(repr=False)
     faces: str | None = None
+    others: Set[str] = field(default=frozenset(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +210,7 @@ def context_of(person: Person, settings: Settings) -> Context:
         uid=(lambda uid: uid) if Option.RETAIN_UIDS in profile.options else pseudonyms.uid,
         days=pseudonyms.days(person.subject) if moved else None,
         keep_dates=Option.RETAIN_FULL_DATES in profile.options,
+        others=settings.others,
     )
     return Context(profile, pseudonyms, person, cleaner)
 

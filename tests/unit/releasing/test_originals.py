@@ -94,3 +94,14 @@ def test_what_is_no_dicom_is_left_where_it_is(tmp_path: Path, content: bytes) ->
     found = FolderOriginals(folder)
     assert list(found.subjects()) == []
     assert [place for place, _ in found.refused] == ["0.dcm"]
+
+
+def test_ids_that_read_as_a_machines_designation_are_known_of_all_patients(tmp_path: Path) -> None:
+    ids = ("AB123", "c-77", "48151623", "4711")
+    files = [series(1, n, PatientID=one, StudyInstanceUID=f"1.2.{n}")[0] for n, one in enumerate(ids)]
+    folder = fill(tmp_path / "in", files)
+    assert FolderOriginals(folder).like_designations() == {"AB123", "C77", "4711"}
+    with vv.create(tmp_path / "vault") as vault:
+        vault.ingest(folder, progress=False)
+        one = vault.resources.catalog.query("select series_id from series limit 1")["series_id"].to_pylist()
+        assert VaultOriginals(vault.resources, one).like_designations() == {"AB123", "C77", "4711"}
