@@ -35,10 +35,10 @@ def test_a_pet_without_weight_is_told_with_the_option_that_keeps_it() -> None:
 
 @pytest.mark.parametrize("said", [{"Modality": "PT", "PatientWeight": 70.0}, {"Modality": "CT"}, {}])
 def test_nothing_is_told_where_nothing_is_missing(said: dict[str, object]) -> None:
-    assert "have no PatientWeight" not in card(said)
+    assert "no PatientWeight" not in card(said)
 
 
 def test_an_option_in_force_is_not_offered() -> None:
     text = card({"Modality": "PT"}, options=(Option.RETAIN_PATIENT_CHARACTERISTICS,))
-    assert "1 PET series have no PatientWeight" in text
+    assert "1 PET series has no PatientWeight" in text
     assert KEEPS not in text
