@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from voxelvault import Vault
-from voxelvault.series import Series
+from voxelvault.series import Series, open_series
 from voxelvault_triage.content import Seen, evenly, look
 from voxelvault_triage.model import Study
 
@@ -36,9 +36,10 @@ def series_of(vault: Vault, study: Study) -> list[dict[str, Any]]:
     return [{**row, "frames": max(int(row["many"]), int(row["instances"]))} for row in rows]
 
 
-def open_of(vault: Vault, study: Study, uid: str) -> Series:
-    """Open a series of a study."""
-    return vault.series(uid, study=study.StudyInstanceUID or None, subject=study.subject_id)
+def open_of(vault: Vault, study: Study, uid: str, pipeline: str) -> Series:
+    """Open a series of a study for a pipeline; who asked closes it."""
+    told = f"triage.{pipeline}"
+    return open_series(vault.resources, uid, study.StudyInstanceUID or None, study.subject_id, told)
 
 
 def heights(series: Series, stack: int) -> list[float]:

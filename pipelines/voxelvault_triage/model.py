@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from voxelvault.series import Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +71,14 @@ class Gated:
         Which stack of the series.
     reasons : tuple of Reason
         One at least where nothing fits; else empty.
+    opened : Series or None
+        The series, where the gate left it open for what comes next: who asked the gate closes it.
     """
 
     SeriesInstanceUID: str | None
     stack: int = 0
     reasons: tuple[Reason, ...] = ()
+    opened: Series | None = field(default=None, repr=False, compare=False)
 
     @property
     def fit(self) -> bool:

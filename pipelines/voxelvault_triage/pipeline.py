@@ -47,7 +47,10 @@ class Pipeline(Protocol):
     """Name of the model in the registry; None for a pipeline that has none."""
 
     def gate(self, vault: Vault, study: Study) -> Gated:
-        """Choose the series to analyse, or say why there is none; reads the catalog and a few frames."""
+        """Choose the series to analyse, or say why there is none; reads the catalog and a few frames.
+
+        The series may be left open, as `Gated.opened`: it is read on under the same handle.
+        """
 
     def prepare(self, series: Series, stack: int) -> Any:
         """Return what the model takes, from the series' values and geometry."""

@@ -37,10 +37,14 @@ if TYPE_CHECKING:
 
 
 def open_series(
-    resources: Resources, uid: str, study: str | None = None, subject: str | None = None
+    resources: Resources,
+    uid: str,
+    study: str | None = None,
+    subject: str | None = None,
+    kind_code: str = "series",
 ) -> Series:
     """Open a series by its UID; see `find_series` for what may go wrong."""
-    opened = find_series(resources, uid, study, subject)
+    opened = find_series(resources, uid, study, subject, kind_code)
     series = series_of(resources, opened, opened.series_ids[0])
     series.stacks  # noqa: B018 - arranged while it opens, so that no first frame waits for it
     return series
@@ -105,6 +109,20 @@ class Series(PictureFace, ZarrFace, ServedFace, AbstractContextManager["Series"]
     def __reduce__(self) -> tuple[Any, ...]:
         # Refused once closed; what travels holds no key and no UID.
         return _lent_series, (self._reader.lender.loan(),)
+
+    @property
+    def source(self) -> SeriesSource:
+        """What reading it needs, apart from who may: for a unit of work that is lent its packs."""
+        return self._source
+
+    def open_packs(self) -> None:
+        """Open each pack, which the first read of it does otherwise; raises what doesn't open."""
+        for row in self._source.packs:
+            self._reader.pack(row["pack_id"])
+
+    def count(self, frames: int, size: int) -> None:
+        """Count what another process read under this handle: frames, and bytes of them."""
+        self._reader.count(frames, size)
 
     @property
     def _stacks(self) -> tuple[FrameStack, ...]:

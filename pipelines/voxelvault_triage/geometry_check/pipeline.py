@@ -7,6 +7,7 @@ reader or a program that trusts the header should know of, nothing about the pat
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,19 +75,21 @@ class GeometryCheck:
     model: str | None = None
 
     def gate(self, vault: Vault, study: Study) -> Gated:
-        """Choose the CT series with most slices, or say why there is none."""
+        """Choose the CT series with most slices, and leave it open, or say why there is none."""
         rows = [described(row) for row in series_of(vault, study)]
         found = sorted((one for one in rows if one.modality == "CT"), key=lambda one: -one.frames)
         code = "slices" if found else "no-ct"
         for one in found:
             if one.frames < FEWEST:
                 continue
-            with open_of(vault, study, one.SeriesInstanceUID) as series:
+            with ExitStack() as held:
+                series = held.enter_context(open_of(vault, study, one.SeriesInstanceUID, self.name))
                 for stack in range(len(series.stacks)):
                     if not _placed(series, stack):
                         continue
                     if series.unit(stack) == "HU":
-                        return Gated(one.SeriesInstanceUID, stack)
+                        held.pop_all()
+                        return Gated(one.SeriesInstanceUID, stack, opened=series)
                     code = "rescale"
         return Gated(None, 0, (Reason(code, REASONS[code]),))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 from voxelvault import Vault
@@ -18,6 +19,8 @@ from voxelvault_triage.hemorrhage.gate import (
 )
 from voxelvault_triage.model import Gated, Reason, Study
 
+NAME = "head-ct-hemorrhage"
+
 Judged = tuple[int, tuple[Reason, ...]]
 """How far a series came, and why no further."""
 
@@ -26,7 +29,7 @@ def choose(vault: Vault, study: Study) -> Gated:
     """Choose the series and stack of a study to be analysed, or say why there is none.
 
     Of several that fit, the one that is read first: soft kernel, original slices, near 4 mm. Where none
-    fits, the reasons are those of the series that came furthest.
+    fits, the reasons are those of the series that came furthest. The chosen one is left open.
     """
     rows = [described(row) for row in series_of(vault, study)]
     judged: list[Judged] = [(0, (reason("no-ct"),))]
@@ -35,10 +38,12 @@ def choose(vault: Vault, study: Study) -> Gated:
         if found:
             judged.append((1 if one.modality == "CT" else 0, found))
             continue
-        with open_of(vault, study, one.SeriesInstanceUID) as series:
+        with ExitStack() as held:
+            series = held.enter_context(open_of(vault, study, one.SeriesInstanceUID, NAME))
             for stack, came in enumerate(stacks_judged(series)):
                 if not came[1]:
-                    return Gated(one.SeriesInstanceUID, stack)
+                    held.pop_all()
+                    return Gated(one.SeriesInstanceUID, stack, opened=series)
                 judged.append(came)
     return Gated(None, 0, max(judged, key=lambda came: (came[0], -len(came[1])))[1])
 

@@ -9,7 +9,7 @@ import numpy as np
 from voxelvault import Vault
 from voxelvault.errors import UsageError
 from voxelvault.series import Series
-from voxelvault_triage.hemorrhage.choosing import choose
+from voxelvault_triage.hemorrhage.choosing import NAME, choose
 from voxelvault_triage.model import Finding, Gated, Study
 from voxelvault_triage.models.calibration import calibrator
 from voxelvault_triage.pipeline import Model
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class HeadCtHemorrhage:
     """Looks for blood in a head CT without contrast agent. A demonstration, not a medical device."""
 
-    name = "head-ct-hemorrhage"
+    name = NAME
     version = "1.0.0"
     model: str | None = "head-ct-hemorrhage"
 

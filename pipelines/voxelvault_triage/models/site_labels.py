@@ -158,7 +158,10 @@ def scorer(vault: Vault, pipeline: Pipeline, model: Installed) -> Callable[[Stud
             gated = pipeline.gate(vault, study)
             if gated.SeriesInstanceUID is None:
                 return gated.reasons[0].code
-            with open_of(vault, study, gated.SeriesInstanceUID) as series:
+            opened = gated.opened
+            if opened is None:
+                opened = open_of(vault, study, gated.SeriesInstanceUID, pipeline.name)
+            with opened as series:
                 return pipeline.infer(pipeline.prepare(series, gated.stack), raw).score
         except VoxelVaultError:
             return "failed"

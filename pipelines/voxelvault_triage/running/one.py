@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 
 from voxelvault import Vault
 from voxelvault.crew import Unit
-from voxelvault.errors import UnknownUID
-from voxelvault.reading.many import OpenedMany, open_many
-from voxelvault.series import Series, series_of
+from voxelvault.series import Series
+from voxelvault_triage.candidates import open_of
 from voxelvault_triage.model import Analysis, Gated, Study
 from voxelvault_triage.pipeline import Pipeline
 from voxelvault_triage.results.writing import write_results
@@ -32,8 +32,8 @@ class InHand:
         As it was when it was started.
     gated : Gated
         What the gate said.
-    opened : OpenedMany or None
-        The series under its handle; None where nothing fitted.
+    opened : Series or None
+        The series that is analysed; None where nothing fitted.
     seconds : dict of str to float
         By step.
     send_model : bool
@@ -43,14 +43,14 @@ class InHand:
     task: Task
     study: Study
     gated: Gated
-    opened: OpenedMany | None = field(default=None, repr=False)
+    opened: Series | None = field(default=None, repr=False)
     seconds: dict[str, float] = field(default_factory=dict)
     send_model: bool = False
 
     @property
     def series_id(self) -> str | None:
         """Opaque id of the series that is analysed."""
-        return self.opened.series_ids[0] if self.opened else None
+        return self.opened.source.series_id if self.opened is not None else None
 
     def close(self) -> None:
         """Let go of the series: the log gets what was read."""
@@ -58,27 +58,27 @@ class InHand:
             self.opened.close()
 
 
-def take_in_hand(vault: Vault, pipeline: Pipeline, task: Task) -> InHand | None:
-    """Ask the gate and open the series that it chose; None where the study changed since.
+def take_in_hand(vault: Vault, pipeline: Pipeline, task: Task, study: Study) -> InHand:
+    """Ask the gate and open the series that it chose, unless it left it open.
 
     Raises
     ------
     Exception
         Whatever the pipeline's gate raises.
     """
-    study = current(vault, [task]).get(task.task_id)
-    if study is None:
-        return None
     began = time.perf_counter()
     gated = pipeline.gate(vault, study)
-    found = InHand(task, study, gated, seconds={"gate": time.perf_counter() - began})
-    if gated.fit:
-        series_id = _series_id(vault, study, gated)
-        found.opened = open_many(vault.resources, [series_id], kind_code=f"triage.{pipeline.name}")
-        # What doesn't open shall say so here, where it ends this study's attempt alone.
-        for row in found.opened.pack_rows():
-            found.opened.packs.reader(row["pack_id"])
-    return found
+    seconds = {"gate": time.perf_counter() - began}
+    opened, gated = gated.opened, replace(gated, opened=None)
+    if gated.SeriesInstanceUID is None:
+        return InHand(task, study, gated, None, seconds)
+    if opened is None:
+        opened = open_of(vault, study, gated.SeriesInstanceUID, pipeline.name)
+    # What doesn't open shall say so here, where it ends this study's attempt alone.
+    with ExitStack() as held:
+        held.enter_context(opened).open_packs()
+        held.pop_all()
+    return InHand(task, study, gated, opened, seconds)
 
 
 def current(vault: Vault, tasks: Sequence[Task]) -> dict[str, Study]:
@@ -90,16 +90,6 @@ def current(vault: Vault, tasks: Sequence[Task]) -> dict[str, Study]:
         for one in tasks
         if (study := found[one.task_id]) is not None and study.content == one.content
     }
-
-
-def _series_id(vault: Vault, study: Study, gated: Gated) -> str:
-    rows = vault.resources.catalog.query(
-        "select series_id from series where study_id = $study and SeriesInstanceUID = $uid",
-        {"study": study.study_id, "uid": gated.SeriesInstanceUID},
-    )["series_id"].to_pylist()
-    if len(rows) != 1:
-        raise UnknownUID("the gate chose a series that the study has not got")
-    return str(rows[0])
 
 
 def unit_of(
@@ -116,13 +106,13 @@ def unit_of(
         raise ValueError("nothing to analyse")
     order = Order(
         pipeline,
-        hand.opened.series(hand.opened.series_ids[0]),
+        hand.opened.source,
         About(hand.study, hand.gated, hand.seconds, demonstration),
         model.digest if model else "",
         model if carry else None,
         seconds,
     )
-    return Unit(f"triage-{pipeline.name}", analyse, order, packs=hand.opened.pack_rows())
+    return Unit(f"triage-{pipeline.name}", analyse, order, packs=hand.opened.source.packs)
 
 
 def analysis_of(pipeline: Pipeline, model: str, hand: InHand, answer: Answer | None) -> Analysis:
@@ -145,13 +135,7 @@ def write(
         As `write_results`.
     """
     made = answer.made if answer else None
-    write_results(vault, _series(vault, hand), analysis, demonstration=demonstration, made=made)
-
-
-def _series(vault: Vault, hand: InHand) -> Series | None:
-    if hand.opened is None:
-        return None
-    return series_of(vault.resources, hand.opened, hand.opened.series_ids[0])
+    write_results(vault, hand.opened, analysis, demonstration=demonstration, made=made)
 
 
 __all__ = ["InHand", "analysis_of", "current", "take_in_hand", "unit_of", "write"]

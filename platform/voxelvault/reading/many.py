@@ -130,9 +130,15 @@ def open_many(
 
 
 def find_series(
-    resources: Resources, uid: str, study: str | None = None, subject: str | None = None
+    resources: Resources,
+    uid: str,
+    study: str | None = None,
+    subject: str | None = None,
+    kind_code: str = "series",
 ) -> OpenedMany:
     """Find a series by its UID, ask the policy, enter it in the log, and read what its handle needs.
+
+    `kind_code` is what the log calls it.
 
     Raises
     ------
@@ -159,7 +165,7 @@ def find_series(
         )
     if len(rows) > 1:
         raise AmbiguousUID("several studies have a series of this UID; pass study=")
-    return _open(resources, rows, "series", None)
+    return _open(resources, rows, kind_code, None)
 
 
 def _open(

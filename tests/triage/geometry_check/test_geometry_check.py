@@ -15,7 +15,6 @@ from heads_made import ct, head
 import voxelvault
 from voxelvault import Vault
 from voxelvault.testing.synthetic_series import mr_series
-from voxelvault_triage.candidates import open_of
 from voxelvault_triage.geometry_check.checks import (
     CHECKS,
     Measured,
@@ -54,8 +53,8 @@ def study_of(vault: Vault, file: bytes) -> Study:
 def checked(vault: Vault, study: Study) -> Finding:
     pipeline = GeometryCheck()
     found = pipeline.gate(vault, study)
-    assert found.SeriesInstanceUID is not None
-    with open_of(vault, study, found.SeriesInstanceUID) as series:
+    assert found.opened is not None
+    with found.opened as series:
         return pipeline.infer(pipeline.prepare(series, found.stack), None)
 
 

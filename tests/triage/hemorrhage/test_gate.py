@@ -17,7 +17,6 @@ from voxelvault.errors import DecodeError
 from voxelvault.series import Series
 from voxelvault.testing.synthetic_kinds import structured_report
 from voxelvault.testing.synthetic_series import CORONAL, mr_series
-from voxelvault_triage.candidates import open_of
 from voxelvault_triage.hemorrhage.choosing import choose
 from voxelvault_triage.hemorrhage.gate import REASONS, missing_slices, placed_reasons
 from voxelvault_triage.model import Gated, Study
@@ -105,8 +104,8 @@ def test_of_several_the_one_that_is_read_first(tmp_path: Path, configuration: Pa
         vault.ingest(tmp_path / "in", progress=False)
         study = study_of(vault, soft)
         found = choose(vault, study)
-        assert found.SeriesInstanceUID is not None
-        with open_of(vault, study, found.SeriesInstanceUID) as series:
+        assert found.opened is not None
+        with found.opened as series:
             assert series.header(0).get("ConvolutionKernel") == "H31s"
 
 

@@ -15,7 +15,6 @@ from heads_made import ct, head
 import voxelvault
 from voxelvault import Vault
 from voxelvault.errors import UsageError
-from voxelvault_triage.candidates import open_of
 from voxelvault_triage.hemorrhage.network import HemorrhageNet
 from voxelvault_triage.hemorrhage.pipeline import HeadCtHemorrhage
 from voxelvault_triage.model import Finding, Study
@@ -60,8 +59,8 @@ def studies(vault: Vault) -> list[Study]:
 def found(vault: Vault, study: Study, model: Model) -> tuple[Finding, int]:
     pipeline = HeadCtHemorrhage()
     gated = pipeline.gate(vault, study)
-    assert gated.SeriesInstanceUID is not None
-    with open_of(vault, study, gated.SeriesInstanceUID) as series:
+    assert gated.opened is not None
+    with gated.opened as series:
         return pipeline.infer(pipeline.prepare(series, gated.stack), model), len(series)
 
 
@@ -136,8 +135,8 @@ def test_a_real_head_is_prepared_whole(shared_dicom: Path, tmp_path: Path) -> No
         (study,) = studies(vault)
         pipeline = HeadCtHemorrhage()
         gated = pipeline.gate(vault, study)
-        assert gated.SeriesInstanceUID is not None
-        with open_of(vault, study, gated.SeriesInstanceUID) as series:
+        assert gated.opened is not None
+        with gated.opened as series:
             prepared = pipeline.prepare(series, gated.stack)
     brain = prepared.hu[14:22, 60:130, 50:110]
     assert (prepared.shape, prepared.hu.shape[1:]) == ((28, 512, 512), (192, 160))
