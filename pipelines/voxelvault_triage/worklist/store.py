@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -217,6 +217,7 @@ def complete(vault: Vault, ended: Sequence[Ended]) -> dict[str, Priority]:
 
     def decide(query: Query) -> list[Step]:
         rows = _rows(query, [one.task.task_id for one in ended])
+        known = _known(query, rows.values())
         steps: list[Step] = []
         for one in ended:
             try:
@@ -224,7 +225,7 @@ def complete(vault: Vault, ended: Sequence[Ended]) -> dict[str, Priority]:
             except UsageError:
                 continue
             done[one.task.task_id] = priority = PRIORITIES[one.analysis.verdict]
-            steps += [_completed(one), *_ranked(query, row, priority)]
+            steps += [_completed(one), *_ranked(known, row, priority)]
         return steps
 
     record(vault.resources, decide)
@@ -260,7 +261,7 @@ def give_up(vault: Vault, task: Task, why: Reason, *, again: bool) -> str | None
         steps = [_canceled(task.task_id, why)]
         if again and not row["superseded"]:
             return [*steps, *_retried(row, row["attempt"] + 1)]
-        return [*steps, *_ranked(query, row, PRIORITIES[None])]
+        return [*steps, *_ranked(_known(query, [row]), row, PRIORITIES[None])]
 
     done = record(vault.resources, decide)
     new = [step.values["task_id"] for step in done if step.kind is Kind.TASK_SCHEDULED]
@@ -318,12 +319,25 @@ def _in_hand(rows: Mapping[str, Row], task: Task, then: TaskState) -> Row:
     return row
 
 
-def _ranked(query: Query, row: Row, priority: Priority) -> list[Step]:
+Known = Mapping[tuple[str, str], Sequence[Row]]
+"""Tasks that count, each with its reading item, by pipeline and study."""
+
+
+def _known(query: Query, rows: Collection[Row]) -> Known:
+    """Return what is known of the studies of some tasks, by a query a pipeline."""
+    return {
+        (pipeline, study_id): found
+        for pipeline in {row["pipeline"] for row in rows}
+        for study_id, found in _of_studies(query, pipeline, [row["study_id"] for row in rows]).items()
+    }
+
+
+def _ranked(known: Known, row: Row, priority: Priority) -> list[Step]:
     """Return the step by which the study's item gets its place, unless a reader has decided."""
     if row["superseded"]:
         return []
-    known = _of_studies(query, row["pipeline"], [row["study_id"]]).get(row["study_id"], [])
-    found = {one["item_id"]: one for one in known if one["item_id"]}
+    of_study = known.get((row["pipeline"], row["study_id"]), [])
+    found = {one["item_id"]: one for one in of_study if one["item_id"]}
     return [
         Step(
             Kind.READING_RANKED,

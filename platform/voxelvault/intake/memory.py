@@ -107,7 +107,9 @@ def store(
     PolicyDenied, AuditError, StorageError
         As for `ingest`. Whatever is raised, nothing was stored.
     """
-    return store_each(resources, [Parcel(tuple(files), study_id, issuer)], origin)[0]
+    (examined,), (new,) = _brought_in(resources, [Parcel(tuple(files), study_id, issuer)], origin)
+    ids = _ids(resources, examined)
+    return Stored(tuple(ids[one.sop_uid, one.sha256] for one in examined), new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +121,21 @@ class Parcel:
     issuer: str = ""
 
 
-def store_each(resources: Resources, parcels: Sequence[Parcel], origin: str) -> list[Stored]:
-    """Take instances of several studies in, all in one commit or none; as `store`, in order."""
+def store_each(resources: Resources, parcels: Sequence[Parcel], origin: str) -> list[int]:
+    """Take instances of several studies in, all in one commit or none; raises as `store`.
+
+    Returns
+    -------
+    list of int
+        How many of each parcel are new. Ids would take a query, which after a commit is slow.
+    """
+    return _brought_in(resources, parcels, origin)[1]
+
+
+def _brought_in(
+    resources: Resources, parcels: Sequence[Parcel], origin: str
+) -> tuple[list[list[Candidate]], list[int]]:
+    """Return what the files are, by parcel, and how many of each are new."""
     for parcel in parcels:
         asked = Request(Kind.INGEST, (parcel.study_id,), resources.purpose, resources.who)
         require(resources.policy, asked)
@@ -139,11 +154,7 @@ def store_each(resources: Resources, parcels: Sequence[Parcel], origin: str) -> 
     sizes = [sum(id(one) in fresh for one in some) for some in examined]
     if groups:
         _commit(resources, groups, studies, origin)
-    ids = _ids(resources, every)
-    return [
-        Stored(tuple(ids[one.sop_uid, one.sha256] for one in some), new)
-        for some, new in zip(examined, sizes, strict=True)
-    ]
+    return examined, sizes
 
 
 def _candidate(data: bytes, origin: str, issuer: str) -> Candidate:
