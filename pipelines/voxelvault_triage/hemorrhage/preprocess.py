@@ -111,13 +111,29 @@ def restore(values: Values, prepared: Prepared) -> Values:
     """Bring values of the network's grid back to the source's, (slice, row, column) float32, 0 outside."""
     out = np.zeros(prepared.shape, np.float32)
     for index, number in enumerate(prepared.plane_of):
-        if not values[number].any():
+        window = _window(values[number], prepared, index)
+        if window is None:
             continue
+        first = np.array([part.start for part in window])
         back = np.linalg.inv(prepared.matrices[index])
+        found = out[index][window]
         ndimage.affine_transform(
-            values[number], back, -back @ prepared.offsets[index], prepared.shape[1:], out[index], order=1
+            values[number], back, back @ (first - prepared.offsets[index]), found.shape, found, order=1
         )
     return out
+
+
+def _window(plane: Values, prepared: Prepared, index: int) -> tuple[slice, slice] | None:
+    """Return rows and columns of a source slice that hold all of a plane that isn't 0; None where all is."""
+    rows, columns = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
+    if not rows.size:
+        return None
+    ends = [(rows[0] - 1, rows[-1] + 1), (columns[0] - 1, columns[-1] + 1)]
+    corners = np.array([(row, column) for row in ends[0] for column in ends[1]], float)
+    places = corners @ prepared.matrices[index].T + prepared.offsets[index]
+    low = np.maximum(np.floor(places.min(axis=0)).astype(int), 0)
+    high = np.minimum(np.ceil(places.max(axis=0)).astype(int) + 1, prepared.shape[1:])
+    return slice(low[0], max(low[0], high[0])), slice(low[1], max(low[1], high[1]))
 
 
 def channels(prepared: Values) -> Values:

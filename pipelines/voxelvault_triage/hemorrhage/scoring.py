@@ -74,6 +74,18 @@ def evidence(maps: Values, plane_ml: npt.NDArray[np.float64]) -> Evidence:
     return Evidence(float(joined[:, 0].max()), joined[:, 1:].max(axis=0), joined[:, 0], volume)
 
 
+def _marked(maps: Values, prepared: Prepared) -> npt.NDArray[np.bool_]:
+    """Return where any blood is more likely than not, on the source's grid."""
+    shares = np.zeros((len(maps), *maps.shape[2:]), np.float32)
+    for number, logit in enumerate(maps[:, 0]):
+        rows, columns = (np.flatnonzero((logit > 0).any(axis=axis)) for axis in (1, 0))
+        if rows.size:
+            # Between pixels there is no more than at them: those around what is marked decide its edge.
+            near = np.s_[max(rows[0] - 1, 0) : rows[-1] + 2, max(columns[0] - 1, 0) : columns[-1] + 2]
+            shares[number][near] = sigmoid(logit[near])
+    return restore(shares, prepared) > 0.5
+
+
 def infer_volume(
     prepared: Prepared,
     run: Callable[[Arrays], Arrays],
@@ -95,7 +107,7 @@ def infer_volume(
     """
     maps = logits(prepared.hu, run)
     found = evidence(maps, prepared.plane_ml)
-    mask = restore(sigmoid(maps[:, 0]).astype(np.float32), prepared) > 0.5
+    mask = _marked(maps, prepared)
     counts = mask.sum(axis=(1, 2))
     best = int(np.argmax(counts)) if counts.any() else int(np.argmax(found.planes[prepared.plane_of]))
     return Finding(

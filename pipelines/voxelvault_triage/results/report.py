@@ -42,6 +42,7 @@ PRESENT = {
     Verdict.NOT_ANALYSED: Code("121059", "DCM", "Presence Undetermined"),
 }
 
+MEASUREMENTS = CodedConcept("126010", "DCM", "Imaging Measurements")
 PERCENT = CodedConcept("%", "UCUM", "Percent")
 MILLILITRE = CodedConcept("mL", "UCUM", "mL")
 ONE = CodedConcept("1", "UCUM", "no units")
@@ -67,8 +68,9 @@ def report(
     """
     with quietly():
         content = _content(analysis, source, segmentations, uids, words)
-        for comment in comments:
-            content[0].ContentSequence.append(_comment(comment))
+        items = content[0].ContentSequence
+        measured = next(at for at, item in enumerate(items) if item.name == MEASUREMENTS)
+        content[0].ContentSequence = hd.sr.ContentSequence(items[:measured])
         made = hd.sr.Comprehensive3DSR(
             evidence=[*source.images, *segmentations],
             content=content,
@@ -84,6 +86,8 @@ def report(
             coding_schemes=[CodingSchemeIdentificationItem(SCHEME, name=MAKER)],
             **equipment(analysis),
         )
+        # Only now: highdicom copies what it is given, item by item, which takes longer than all else.
+        made.ContentSequence.extend([_library(source), *items[measured:], *map(_comment, comments)])
     put_identity(made, source.identity)
     return made
 
@@ -101,16 +105,12 @@ def _content(
         groups += [
             _type(analysis, name, score, uids, words) for name, score in analysis.finding.types.items()
         ]
-    made = hd.sr.MeasurementReport(
+    return hd.sr.MeasurementReport(
         observation_context=hd.sr.ObservationContext(observer_device_context=_observer(analysis, uids)),
         procedure_reported=coded(_procedure(source, words)),
         imaging_measurements=groups,
         title=CodedConcept("126000", "DCM", "Imaging Measurement Report"),
     )
-    items = made[0].ContentSequence
-    measured = next(at for at, item in enumerate(items) if item.name == CodedConcept("126010", "DCM", ""))
-    items.insert(measured, _library(source))
-    return made
 
 
 def _procedure(source: Source, words: Vocabulary) -> Code:
@@ -144,10 +144,11 @@ def _library(source: Source) -> hd.sr.ContainerContentItem:
                 relationship_type=kinds.HAS_ACQ_CONTEXT,
             )
         )
+    kind = CodedConcept("260753009", "SCT", "Source")
     for image in source.images:
         group.ContentSequence.append(
             hd.sr.ImageContentItem(
-                CodedConcept("260753009", "SCT", "Source"),
+                kind,
                 image.SOPClassUID,
                 image.SOPInstanceUID,
                 relationship_type=kinds.CONTAINS,

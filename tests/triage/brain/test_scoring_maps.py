@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from small_heads import study
 
 from voxelvault_triage.hemorrhage.brightness import brightness
-from voxelvault_triage.hemorrhage.preprocess import COLUMNS, ROWS, Prepared, prepare_volume
-from voxelvault_triage.hemorrhage.scoring import INPUT, OUTPUT, evidence, infer_volume, logits
+from voxelvault_triage.hemorrhage.preprocess import COLUMNS, ROWS, Prepared, prepare_volume, restore
+from voxelvault_triage.hemorrhage.scoring import INPUT, OUTPUT, evidence, infer_volume, logits, sigmoid
 from voxelvault_triage.phantom.bleeds import KINDS, Kind
 from voxelvault_triage.pipeline import Arrays
 
@@ -71,6 +72,24 @@ def test_a_finding_lies_on_the_source_grid() -> None:
     assert found.volume_ml == pytest.approx(float(found.mask.sum(axis=(1, 2)) @ made.planes.voxel_ml()))
     assert set(found.types) == {str(kind) for kind in KINDS}
     assert found.key_frame == int(found.mask.sum(axis=(1, 2)).argmax())
+
+
+def test_what_is_marked_is_what_all_of_the_map_would_mark() -> None:
+    made = study(11, Kind.INTRAPARENCHYMAL)
+    prepared = prepare_volume(made.hu, made.planes)
+    logit = ndimage.gaussian_filter(np.random.default_rng(1).normal(0, 9, prepared.hu.shape), (0, 3, 3))
+    logit[2:] -= np.hypot(*np.mgrid[-90:102, -70:90]) / 20
+    maps = np.repeat(logit[:, None].astype(np.float32), 6, axis=1)
+    whole = restore(sigmoid(logit).astype(np.float32), prepared)
+    places = np.argwhere(np.ones(whole.shape[1:], bool))
+    for index, number in enumerate(prepared.plane_of):
+        at = np.linalg.solve(prepared.matrices[index], (places - prepared.offsets[index]).T)
+        other = ndimage.map_coordinates(sigmoid(logit[number]).astype(np.float32), at, order=1)
+        assert np.abs(whole[index].ravel() - other).max() < 1e-5
+    parts = iter(np.array_split(maps, range(8, len(maps), 8)))
+    mask = infer_volume(prepared, lambda inputs: {OUTPUT: next(parts)}).mask
+    assert mask.any()
+    assert not np.logical_xor(mask, whole > 0.5)[np.abs(whole - 0.5) > 1e-6].any()
 
 
 def test_the_brightness_rule_sees_a_clot() -> None:
