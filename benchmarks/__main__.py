@@ -21,8 +21,11 @@ from benchmarks.measure import Measured, Place, pin
 CLAIMS = ("ingest", "load", "sealing", "size", "frame", "start", "loaders", "deid_headers", "deid_chain")
 TEAM = ("cluster", "orthanc", "object_store", "catalog", "writers", "memory", "log")
 """What a team asks about; a million rows and ten thousand files take their time."""
+TRIAGE = ("triage", "triage_workers", "triage_arrival")
+"""What a radiology AI team asks about; they draw their own studies."""
+EVERY = CLAIMS + TEAM + TRIAGE
 AT_ONE_CORE_ONLY = ("size", "start", "deid_headers", "deid_chain")
-AT_TWO_CORES_ONLY = ("cluster", "object_store", "catalog", "writers", "memory", "log")
+AT_TWO_CORES_ONLY = ("cluster", "object_store", "catalog", "writers", "memory", "log", *TRIAGE[1:])
 
 
 def main() -> None:
@@ -32,11 +35,13 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="voxelvault-bench-", dir=options.tmp) as folder:
         root = Path(folder)
-        heads = make_heads(root / "heads", options.slices)
-        make_heads(root / "long", options.long, series=1)
-        print(_about(heads, options), file=sys.stderr)
+        claims = options.only or (TRIAGE if options.triage else TEAM if options.team else CLAIMS)
+        if set(claims) - set(TRIAGE):
+            heads = make_heads(root / "heads", options.slices)
+            make_heads(root / "long", options.long, series=1)
+            print(_about(heads, options), file=sys.stderr)
         rows: dict[str, dict[int, Measured]] = {}
-        for claim in options.only or (TEAM if options.team else CLAIMS):
+        for claim in claims:
             for cores in _cores(claim):
                 for found in _measure(claim, cores, root, options):
                     rows.setdefault(found.claim, {})[cores] = found
@@ -54,10 +59,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--slices", type=int, default=168, help="of each of two series")
     parser.add_argument("--long", type=int, default=1000, help="slices of the long series")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", nargs="*", choices=CLAIMS + TEAM)
+    parser.add_argument("--only", nargs="*", choices=EVERY)
     parser.add_argument("--team", action="store_true", help="what a team asks about instead")
+    parser.add_argument("--triage", action="store_true", help="what a radiology AI team asks about instead")
     parser.add_argument("--tmp", type=Path, help="folder for files and vaults; needs 1.5 GB")
-    parser.add_argument("--child", choices=CLAIMS + TEAM, help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=EVERY, help=argparse.SUPPRESS)
     parser.add_argument("--cores", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
