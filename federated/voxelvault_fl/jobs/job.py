@@ -22,14 +22,14 @@ from voxelvault_fl.jobs.strict import canonical, made, plain
 Plain = Mapping[str, Any]
 
 STRATEGIES = ("fedavg", "fedprox", "fedadam", "median", "krum")
-PRIVACY = ("none", "dp-sgd", "secagg")
+PRIVACY = ("none", "dp-sgd")
 COMPRESSION = ("none", "int8", "top-k")
 LABELS = ("table", "SEG", "SR")
 MAY_REVEAL = (
-    "updates may reveal images: neither differential privacy nor secure aggregation is asked for, "
+    "updates may reveal images: no differential privacy is asked for, "
     "and who sees single updates may reconstruct what they were trained on"
 )
-"""Said with every job that has neither, and shown before it is approved."""
+"""Said with every job that has none, and shown before it is approved."""
 
 _DOMAIN = b"voxelvault federated job v1\n"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,63}")
@@ -180,6 +180,8 @@ class Job:
             ("malformed", digests, "digests are SHA-256, 64 hexadecimal digits"),
             ("strategy", self.strategy.name in STRATEGIES, f"strategies are {', '.join(STRATEGIES)}"),
             ("strategy", self.strategy.weighting in ("examples", "uniform"), "weigh by examples or uniform"),
+            ("strategy", self.strategy.name != "krum" or self._crowd() <= self.min_sites,
+             "krum needs min_sites of twice `byzantine` and 3 more"),
             ("privacy", self.privacy.mode in PRIVACY, f"modes of privacy are {', '.join(PRIVACY)}"),
             ("privacy", self.privacy.mode != "dp-sgd" or quiet, "under dp-sgd set evaluate_every = 0"),
             ("compression", self.compression in COMPRESSION, f"compress with {', '.join(COMPRESSION)}"),
@@ -191,6 +193,9 @@ class Job:
              "count is below 0"),
             ("purpose", bool(self.purpose and self.lawful_basis), "give a purpose and a lawful basis"),
         )  # fmt: skip
+
+    def _crowd(self) -> float:
+        return 2 * float(self.strategy.numbers.get("byzantine", 0)) + 3
 
     @property
     def document(self) -> bytes:

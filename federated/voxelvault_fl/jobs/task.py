@@ -93,8 +93,8 @@ class Task(Protocol):
         """Train on the site's training part, from these weights, which stay as they are."""
         ...
 
-    def evaluate(self, weights: Weights) -> Measured:
-        """Measure on the site's test part."""
+    def evaluate(self, weights: Weights, part: str = "validate") -> Measured:
+        """Measure on a part of the site's data: ``validate``, which chooses a round, or ``test``."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 ::
 
-    "vvfl1" and a newline | length of the head (4 bytes, big-endian) | head | Ed25519 signature (64) | safetensors
+    "vvfl1", newline | length of the head (4 bytes, big-endian) | head | Ed25519 signature (64) | weights
 
 The head is canonical JSON and holds the SHA-256 of the weights' bytes, so one signature covers both. It
 names job, round, site and turn. The server's turns of one job and site only grow, and a site answers a turn
@@ -28,8 +28,8 @@ from voxelvault_fl.jobs.task import Weights
 
 SERVER = "server"
 """The sender's name where the server speaks; no site has it."""
-KINDS = ("offer", "train", "evaluate", "personalise", "finish")
-HEAD_BYTES = 1 << 20
+KINDS = ("offer", "train", "evaluate", "test", "personalise", "finish")
+HEAD_BYTES = 16 << 20
 """No head is larger."""
 
 _MAGIC = b"vvfl1\n"
@@ -52,7 +52,7 @@ class Message:
     job : str
         Digest of the job.
     round, turn : int
-        Which round, and the server's count of messages to this site in this job.
+        Which round, and a number that grows with each message to this site in this job.
     site, sender : str
         The site it is to or from; `SERVER` or the site again.
     said : mapping
@@ -98,6 +98,25 @@ def pack(message: Message, key: Ed25519PrivateKey) -> bytes:
     return _MAGIC + len(head).to_bytes(4, "big") + head + key.sign(_DOMAIN + head) + body
 
 
+def signed_head(data: bytes) -> bytes:
+    """Return a message's head and signature without its weights: what its sender attests."""
+    head, signature, _ = _cut(data, len(data))
+    return _MAGIC + len(head).to_bytes(4, "big") + head + signature
+
+
+def attested(data: bytes, key: Ed25519PublicKey) -> dict[str, Any]:
+    """Check what `signed_head` kept, and return the head: plain data; ``body`` is the weights' digest.
+
+    Raises
+    ------
+    MessageRefused
+        It isn't signed with that key.
+    """
+    head, signature, _ = _cut(data, 0)
+    _verify(key, signature, head)
+    return _head(head)
+
+
 def unpack(data: bytes, key: Ed25519PublicKey, most: int) -> Message:
     """Check a message's size, signature and weights, in this order, and return it.
 
@@ -116,14 +135,18 @@ def unpack(data: bytes, key: Ed25519PublicKey, most: int) -> Message:
         It is too large, malformed, or not signed with that key.
     """
     head, signature, body = _cut(data, most)
-    try:
-        key.verify(signature, _DOMAIN + head)
-    except InvalidSignature:
-        raise MessageRefused("signature", "the message isn't signed by who should have sent it") from None
+    _verify(key, signature, head)
     said = _head(head)
     if hashlib.sha256(body).hexdigest() != said.pop("body"):
         raise MessageRefused("digest", "the weights aren't those that were signed")
     return Message(weights=_weights(body), **said)
+
+
+def _verify(key: Ed25519PublicKey, signature: bytes, head: bytes) -> None:
+    try:
+        key.verify(signature, _DOMAIN + head)
+    except InvalidSignature:
+        raise MessageRefused("signature", "the message isn't signed by who should have sent it") from None
 
 
 def _cut(data: bytes, most: int) -> tuple[bytes, bytes, bytes]:
@@ -155,4 +178,6 @@ def _weights(body: bytes) -> Weights:
         raise MessageRefused("malformed", "the weights are no safetensors") from None
 
 
-__all__ = ["HEAD_BYTES", "KINDS", "SERVER", "Message", "message_digest", "pack", "unpack"]
+__all__ = [
+    "HEAD_BYTES", "KINDS", "SERVER", "Message", "attested", "message_digest", "pack", "signed_head", "unpack",
+]  # fmt: skip

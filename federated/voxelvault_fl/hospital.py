@@ -1,0 +1,85 @@
+"""A hospital's side put together: its data, its policy, its keys, and the rules of rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from voxelvault_fl.errors import JobRefused
+from voxelvault_fl.jobs.job import Job
+from voxelvault_fl.jobs.policy import SitePolicy
+from voxelvault_fl.jobs.task import Task
+from voxelvault_fl.rounds.records import Record
+from voxelvault_fl.rounds.site import Hands, Keys, SiteSide
+from voxelvault_fl.rounds.transport import Compression, Plain
+from voxelvault_fl.training.deciding import Decider
+from voxelvault_fl.training.examples import SiteData
+from voxelvault_fl.training.tasks import task_for
+
+COUNTED = "counted.json"
+"""File of a site's folder that remembers which cohorts were counted."""
+
+
+def now() -> datetime:
+    """Return the time, UTC."""
+    return datetime.now(UTC)
+
+
+def compression(job: Job) -> Compression:
+    """Return what makes a job's updates smaller.
+
+    Raises
+    ------
+    JobRefused
+        It asks for one that isn't there.
+    """
+    if job.compression == "none":
+        return Plain()
+    raise JobRefused("compression", "there is no such compression")
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a hospital's process adds: its own log, its audit, its ledger of privacy."""
+
+    log: Callable[[BaseException], None]
+    noted: Callable[[Record], None] = lambda record: None
+    ledger: Callable[[Job], str] = lambda job: ""
+    task: Callable[[Job, SiteData], Task] = task_for
+
+
+def side(
+    name: str, folder: Path, keys: Keys, policy: SitePolicy, data: SiteData, outside: Outside
+) -> SiteSide:
+    """Return what answers a server's messages at a hospital.
+
+    Parameters
+    ----------
+    name : str
+        The site's.
+    folder : Path
+        Of the site's state: jobs, approvals, what was counted.
+    keys : Keys
+        Its own, and those of server and lead from the roster.
+    policy : SitePolicy
+        Its own.
+    data : SiteData
+        Its own.
+    outside : Outside
+        Of its process.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    hands = Hands(
+        decide=Decider(policy, data, folder / COUNTED, now, outside.ledger),
+        task=lambda job: outside.task(job, data),
+        compression=compression,
+        now=now,
+        log=outside.log,
+        noted=outside.noted,
+    )
+    return SiteSide(name, folder / "jobs", keys, policy, hands)
+
+
+__all__ = ["COUNTED", "Outside", "compression", "now", "side"]

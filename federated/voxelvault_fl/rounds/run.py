@@ -1,0 +1,387 @@
+"""The server's side of a run: offer, rounds, evaluation, the best model. A killed run goes on from here."""
+
+from __future__ import annotations
+
+import math
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from voxelvault_fl.errors import JobRefused, MessageRefused, SetAside
+from voxelvault_fl.jobs.job import SignedJob
+from voxelvault_fl.jobs.strict import plain
+from voxelvault_fl.jobs.task import Weights, weights_digest
+from voxelvault_fl.rounds.bounds import counted, require_alike, require_norm
+from voxelvault_fl.rounds.messages import SERVER, Message, attested, message_digest, pack, signed_head, unpack
+from voxelvault_fl.rounds.records import Record
+from voxelvault_fl.rounds.run_state import RunState
+from voxelvault_fl.rounds.strategies import Contribution, aggregate, pooled
+from voxelvault_fl.rounds.transport import Compression, Fault, Sites
+
+OPEN = ("no-answer", "waiting")
+"""Decisions that may still change; who joined or refused isn't asked again."""
+HEADROOM = 1 << 16
+"""Bytes that a container of weights may have beside the weights."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """How a run ended, or where it stands.
+
+    Parameters
+    ----------
+    status : str
+        ``finished``, ``stopped-early``, or ``stalled`` where too few sites answered: run it again later.
+    round : int
+        The last one.
+    best : int
+        The round whose model is the result.
+    weights : mapping of str to array
+        The result.
+    decisions : mapping of str to str
+        Site to ``approved``, ``waiting`` or the rule for which it refused.
+    tested : mapping
+        Site to ``examples`` and ``metrics`` of the result on its test part, and ``personal`` after
+        fine-tuning there.
+    """
+
+    status: str
+    round: int
+    best: int
+    weights: Weights
+    decisions: Mapping[str, str]
+    tested: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Parties:
+    """Who takes part: the server's key, the sites' public keys from the roster, and the way to them."""
+
+    key: Ed25519PrivateKey
+    keys: Mapping[str, Ed25519PublicKey]
+    sites: Sites
+
+
+@dataclass(slots=True)
+class _Given:
+    """What came back from one ask."""
+
+    replies: dict[str, Message] = field(default_factory=dict)
+    signed: dict[str, str] = field(default_factory=dict)
+    body: dict[str, str] = field(default_factory=dict)
+    size: dict[str, int] = field(default_factory=dict)
+    aside: dict[str, str] = field(default_factory=dict)
+    sent: int = 0
+    received: int = 0
+
+
+class Run:
+    """One job's run on the server.
+
+    Parameters
+    ----------
+    signed : SignedJob
+        The job.
+    first : mapping of str to array
+        Its first weights.
+    parties : Parties
+        Who takes part.
+    state : RunState
+        Where the run is kept.
+    compression : Compression
+        As the job asks.
+    noted : callable
+        Told each entry of the record once it is on the disk.
+    pause : callable
+        Waits before a try that follows one with too few answers; tells whether to try.
+
+    Raises
+    ------
+    JobRefused
+        The first weights aren't the job's.
+    """
+
+    def __init__(
+        self,
+        signed: SignedJob,
+        first: Weights,
+        parties: Parties,
+        state: RunState,
+        compression: Compression,
+        noted: Callable[[Record], None] = lambda record: None,
+        pause: Callable[[int], bool] = lambda tries: tries < 3,
+    ) -> None:
+        if weights_digest(first) != signed.job.initial_weights:
+            raise JobRefused("initial-weights", "the first weights aren't those that the job names")
+        self._signed, self._job, self._first, self._parties = signed, signed.job, first, parties
+        self._state, self._compression, self._noted, self._pause = state, compression, noted, pause
+        self._counts: dict[str, int] = {}
+        self._decisions: dict[str, str] = {}
+        self._joining: dict[str, dict[str, Any]] = {}
+        self._told: dict[str, int] = {}
+
+    def go(self) -> Outcome:
+        """Run to the end, or until too few sites answer."""
+        if not self._started():
+            return self._outcome("stalled")
+        if self._owed():
+            self._evaluate(self._state.last)
+        while self._state.last < self._job.rounds and not self._settled():
+            if not self._round(self._state.last + 1):
+                return self._outcome("stalled")
+        status = "finished" if self._state.last == self._job.rounds else "stopped-early"
+        if not self._state.of("end"):
+            self._end()
+        return self._outcome(status)
+
+    def _started(self) -> bool:
+        tries = 0
+        while True:
+            self._offer()
+            if len(self._counts) >= self._job.min_sites:
+                return True
+            tries += 1
+            if not self._pause(tries):
+                return False
+
+    def _offer(self) -> None:
+        """Offer the job to the sites that neither joined nor refused; enter who joined."""
+        settled = {name for name, said in self._decisions.items() if said not in OPEN}
+        new = [name for name in self._parties.sites.ready() if name not in settled]
+        if not new:
+            return
+        document = {"job": self._signed.dumps().decode()}
+        given = self._ask("offer", max(self._state.last, 0), new, {}, document)
+        for name, reply in given.replies.items():
+            self._decisions[name] = str(reply.said.get("rule") or reply.said.get("decision"))[:40]
+            if self._decisions[name] == "approved":
+                self._join(name, reply.said, given.signed[name])
+        self._decisions |= {name: OPEN[0] for name in given.aside}
+        if len(self._counts) >= self._job.min_sites:
+            self._enter(given)
+
+    def _join(self, name: str, said: Mapping[str, Any], signed: str) -> None:
+        if not _is_count(said.get("count")) or len(self._counts) >= self._job.max_sites:
+            self._decisions[name] = "no-room"
+            return
+        self._counts[name] = said["count"]
+        self._joining[name] = {
+            "count": said["count"],
+            "cohort": str(said.get("cohort"))[:64],
+            "attested": signed,
+        }
+
+    def _enter(self, given: _Given) -> None:
+        if self._state.last < 0:
+            self._state.keep(0, self._first, {})
+            self._note("start", 0, self._job.initial_weights, sites=self._joining, given=given)
+        elif fresh := {name: said for name, said in self._joining.items() if not self._known(name, said)}:
+            self._note("joined", self._state.last, self._aggregate(), sites=fresh, given=given)
+        self._joining = {}
+
+    def _known(self, name: str, said: Mapping[str, Any]) -> bool:
+        told = [one.sites[name] for one in self._state.of("start", "joined") if name in one.sites]
+        return any(all(one[key] == said[key] for key in ("count", "cohort")) for one in told)
+
+    def _owed(self) -> bool:
+        """Tell whether the server was killed between a round and its evaluation."""
+        last = self._state.last
+        return self._due(last) and all(one.round != last for one in self._state.of("evaluation"))
+
+    def _due(self, number: int) -> bool:
+        every = self._job.evaluate_every
+        return bool(every and number > 0 and (number % every == 0 or number == self._job.rounds))
+
+    def _round(self, number: int) -> bool:
+        weights, tries = self._state.weights(number - 1), 0
+        while True:
+            self._offer()
+            given = self._ask("train", number, self._joined(), weights, {})
+            good = self._checked(given, weights)
+            if len(good) >= self._job.min_sites:
+                break
+            self._note("attempt", number - 1, self._aggregate(), given=given)
+            tries += 1
+            if not self._pause(tries):
+                return False
+        made, moments = aggregate(self._job.strategy, weights, good, self._state.moments(number - 1))
+        self._state.keep(number, made, moments)
+        self._note("round", number, weights_digest(made), sites=self._gave(given, good), given=given)
+        if self._due(number):
+            self._evaluate(number)
+        return True
+
+    def _joined(self) -> list[str]:
+        return [name for name in self._parties.sites.ready() if name in self._counts]
+
+    def _checked(self, given: _Given, weights: Weights) -> list[Contribution]:
+        """Return the updates that may count; the others are set aside with the rule that they broke."""
+        good = []
+        for name, reply in given.replies.items():
+            try:
+                examples = counted(reply.said.get("examples"), self._counts[name])
+                update = self._whole(reply.weights, weights)
+                good.append(Contribution(name, update, examples))
+            except SetAside as refused:
+                given.aside[name] = refused.rule
+        return good
+
+    def _whole(self, sent: Weights, like: Weights) -> Weights:
+        update = self._compression.decode(sent, like)
+        require_alike(update, like)
+        require_norm(update, self._job.update_norm)
+        return update
+
+    def _gave(self, given: _Given, good: Sequence[Contribution]) -> dict[str, Any]:
+        return {
+            one.site: {
+                "update": given.body[one.site],
+                "examples": one.examples,
+                "bytes": given.size[one.site],
+                "spent": given.replies[one.site].said.get("spent", {}),
+                "attested": given.signed[one.site],
+            }
+            for one in good
+        }
+
+    def _evaluate(self, number: int) -> None:
+        given = self._ask("evaluate", number, self._joined(), self._state.weights(number), {})
+        measured = self._figures(given)
+        sites = {name: {"examples": n, "metrics": dict(figures)} for name, (n, figures) in measured.items()}
+        self._note(
+            "evaluation", number, self._aggregate(), sites=sites, given=given, metrics=pooled(measured)
+        )
+
+    def _figures(self, given: _Given) -> dict[str, tuple[int, Mapping[str, float]]]:
+        found: dict[str, tuple[int, Mapping[str, float]]] = {}
+        for name, reply in given.replies.items():
+            try:
+                examples = counted(reply.said.get("examples"), self._counts[name])
+            except SetAside as refused:
+                given.aside[name] = refused.rule
+                continue
+            told = reply.said.get("metrics")
+            figures = told if isinstance(told, dict) else {}
+            found[name] = examples, {str(k)[:40]: float(v) for k, v in figures.items() if _is_figure(v)}
+        return found
+
+    def _scores(self) -> list[tuple[float, int]]:
+        sign = -1.0 if self._job.metric == "loss" else 1.0
+        told = [(one.metrics.get(self._job.metric), one.round) for one in self._state.of("evaluation")]
+        return [(sign * value, number) for value, number in told if value is not None]
+
+    def _settled(self) -> bool:
+        """Tell whether the last evaluations brought nothing better, as often as the job is patient."""
+        scores = [score for score, _ in self._scores()]
+        patience = self._job.patience
+        return bool(
+            patience and len(scores) > patience and max(scores[-patience:]) <= max(scores[:-patience])
+        )
+
+    @property
+    def best(self) -> int:
+        """The round with the best figure, the earliest of equals; the last one where none was measured."""
+        scores = self._scores()
+        return max(scores, key=lambda one: (one[0], -one[1]))[1] if scores else max(self._state.last, 0)
+
+    def _end(self) -> None:
+        """Measure the best model on what chose nothing, fine-tune it at the sites, enter the end, tell it."""
+        best, weights = self.best, self._state.weights(self.best)
+        sites: dict[str, Any] = {}
+        given, measured = _Given(), {}
+        if self._job.evaluate_every:
+            given = self._ask("test", best, self._joined(), weights, {})
+            measured = self._figures(given)
+            sites = {name: {"examples": n, "metrics": dict(told)} for name, (n, told) in measured.items()}
+        if self._job.personalise:
+            tuned = self._figures(self._ask("personalise", best, self._joined(), weights, {}))
+            for name, (_, told) in tuned.items():
+                sites.setdefault(name, {})["personal"] = dict(told)
+        self._note("end", best, weights_digest(weights), sites=sites, given=given, metrics=pooled(measured))
+        self._ask("finish", best, self._joined(), {}, {})
+
+    def _aggregate(self) -> str:
+        return self._state.of("start", "round")[-1].aggregate
+
+    def _outcome(self, status: str) -> Outcome:
+        weights = self._state.weights(self.best) if self._state.last >= 0 else self._first
+        ends = self._state.of("end")
+        tested = ends[-1].sites if ends else {}
+        return Outcome(status, max(self._state.last, 0), self.best, weights, self._decisions, tested)
+
+    def _note(
+        self,
+        kind: str,
+        number: int,
+        aggregate: str,
+        *,
+        sites: Mapping[str, Any] | None = None,
+        given: _Given | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
+        came = given or _Given()
+        record = Record(
+            kind, self._job.digest, number, self._state.head, aggregate,
+            sites or {}, dict(came.aside), metrics or {}, came.sent, came.received,
+        )  # fmt: skip
+        self._state.add(record)
+        self._noted(record)
+
+    def _ask(
+        self, kind: str, number: int, names: Sequence[str], weights: Weights, said: Mapping[str, Any]
+    ) -> _Given:
+        given, requests = _Given(), {}
+        turn = self._state.next_turn() if names else 0
+        for name in sorted(names):
+            records = [] if kind == "offer" else self._state.chain[self._told.get(name, 0) :]
+            more = {"records": [plain(one) for one in records]} if records else {}
+            message = Message(kind, self._job.digest, number, name, turn, SERVER, {**said, **more}, weights)
+            requests[name] = pack(message, self._parties.key)
+        given.sent = sum(map(len, requests.values()))
+        answers = self._parties.sites.ask(number, requests) if requests else {}
+        for name, request in requests.items():
+            self._take(given, name, request, answers.get(name, Fault("no-answer")))
+        return given
+
+    def _take(self, given: _Given, name: str, request: bytes, answer: bytes | Fault) -> None:
+        if isinstance(answer, Fault):
+            given.aside[name] = answer.rule
+            self._told[name] = 0
+            return
+        given.received += len(answer)
+        try:
+            reply = self._reply(name, request, answer)
+        except MessageRefused as refused:
+            given.aside[name] = refused.rule
+            return
+        if "fault" in reply.said:
+            # A site that lost its disk knows nothing of the record: it gets the whole of it again.
+            given.aside[name], self._told[name] = str(reply.said["fault"])[:40], 0
+            return
+        given.replies[name], given.size[name] = reply, len(answer)
+        head = signed_head(answer)
+        given.signed[name] = b64encode(head).decode()
+        given.body[name] = str(attested(head, self._parties.keys[name])["body"])
+        if reply.kind != "offer":
+            self._told[name] = len(self._state.chain)
+
+    def _reply(self, name: str, request: bytes, answer: bytes) -> Message:
+        most = sum(one.nbytes for one in self._first.values()) + HEADROOM
+        reply = unpack(answer, self._parties.keys[name], most)
+        if reply.sender != name or reply.site != name or reply.answers != message_digest(request):
+            raise MessageRefused("replayed", "the answer is to another message")
+        return reply
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+__all__ = ["HEADROOM", "Outcome", "Parties", "Run"]

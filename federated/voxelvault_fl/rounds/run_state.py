@@ -1,0 +1,96 @@
+"""What a server keeps of a run, so that a killed one goes on from the last round.
+
+For each round ``0003/weights.safetensors`` with ``moments.safetensors`` of the strategy;
+``journal`` holds the record and the turns that were used. A round is on the disk once its entry is: it is
+written last and names the digest of the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.numpy import load, save
+
+from voxelvault.errors import IntegrityError
+from voxelvault_fl.jobs.task import Weights, weights_digest
+from voxelvault_fl.rounds import shelf
+from voxelvault_fl.rounds.journal import Journal
+from voxelvault_fl.rounds.records import Record, aggregate_of
+
+
+class RunState:
+    """The folder of one run.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if need be.
+    job : str
+        Digest of the job.
+    """
+
+    def __init__(self, folder: Path, job: str) -> None:
+        self.folder = folder
+        self._journal = Journal(folder / "journal", job)
+
+    @property
+    def chain(self) -> tuple[Record, ...]:
+        """The record so far."""
+        return self._journal.chain
+
+    def add(self, record: Record) -> None:
+        """Append to the chain, on the disk first."""
+        self._journal.add([record])
+
+    def keep(self, round: int, weights: Weights, moments: Weights) -> None:
+        """Write a round's model; it counts once its record is added."""
+        shelf.put(self._round(round) / "weights.safetensors", save(weights))
+        if moments:
+            shelf.put(self._round(round) / "moments.safetensors", save(moments))
+
+    def weights(self, round: int) -> Weights:
+        """Return the model that a round gave.
+
+        Raises
+        ------
+        IntegrityError
+            It isn't what the record says.
+        """
+        data = shelf.get(self._round(round) / "weights.safetensors")
+        found = load(data) if data else {}
+        if weights_digest(found) != aggregate_of(self.chain, round):
+            raise IntegrityError(
+                "the weights of a round aren't those of its record; restore the run's folder"
+            )
+        return found
+
+    def moments(self, round: int) -> Weights:
+        """Return what the strategy remembered after a round."""
+        data = shelf.get(self._round(round) / "moments.safetensors")
+        return load(data) if data else {}
+
+    @property
+    def last(self) -> int:
+        """The last round that is recorded; -1 before the start."""
+        return max((one.round for one in self.chain if one.kind in ("start", "round")), default=-1)
+
+    @property
+    def head(self) -> str:
+        """Digest of the last entry; empty before the first."""
+        return self.chain[-1].digest if self.chain else ""
+
+    def next_turn(self) -> int:
+        """Return a number that was never used; it is on the disk before it is used."""
+        self._journal.use(self._journal.turn + 1)
+        return self._journal.turn
+
+    def _round(self, round: int) -> Path:
+        return self.folder / f"{round:04}"
+
+    def of(self, *kinds: str) -> Sequence[Record]:
+        """Return the entries of some kinds, in order."""
+        return [one for one in self.chain if one.kind in kinds]
+
+
+__all__ = ["RunState"]

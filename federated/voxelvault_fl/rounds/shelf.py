@@ -1,0 +1,67 @@
+"""Small files that are whole or not there, and journals that lose at most a line that was never finished."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file that only this user can read; after a crash it is the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    with _folder(path.parent) as folder:
+        os.fsync(folder)
+
+
+def get(path: Path) -> bytes | None:
+    """Return a file, or None where there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def append(path: Path, lines: Sequence[bytes]) -> None:
+    """Add lines to a journal; they are on the disk when this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    opened = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    with open(opened, "r+b") as file:
+        # What a crash left unfinished goes before anything is added.
+        file.seek(_finished(path.read_bytes()))
+        file.truncate()
+        file.write(b"".join(line + b"\n" for line in lines))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def lines(path: Path) -> list[bytes]:
+    """Return the finished lines of a journal; none where there is no file."""
+    data = get(path) or b""
+    return data[: _finished(data)].splitlines()
+
+
+def _finished(data: bytes) -> int:
+    return data.rfind(b"\n") + 1
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[int]:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
+
+
+__all__ = ["append", "get", "lines", "put"]

@@ -1,0 +1,104 @@
+"""What a site keeps of a job: what it was asked and said, the run's record as it saw it, its own model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from safetensors.numpy import load, save
+
+from voxelvault_fl.errors import MessageRefused
+from voxelvault_fl.jobs.task import Weights
+from voxelvault_fl.rounds import shelf
+from voxelvault_fl.rounds.journal import Journal
+from voxelvault_fl.rounds.records import Record
+
+
+class SiteState:
+    """The folder of one job at a site.
+
+    Parameters
+    ----------
+    folder : Path
+        Made at the first write.
+    job : str
+        Digest of the job.
+    """
+
+    def __init__(self, folder: Path, job: str) -> None:
+        self.folder = folder
+        self._journal = Journal(folder / "journal", job)
+
+    @property
+    def chain(self) -> tuple[Record, ...]:
+        """The run's record as it was seen here."""
+        return self._journal.chain
+
+    @property
+    def offered(self) -> bytes | None:
+        """The signed job as it came, if it was offered."""
+        return shelf.get(self.folder / "job.json")
+
+    def offer(self, signed: bytes) -> None:
+        """Keep the signed job; the same one is offered again after each start of a server."""
+        if self.offered != signed:
+            shelf.put(self.folder / "job.json", signed)
+
+    def use(self, turn: int) -> None:
+        """Use up a turn, on the disk before anything is done.
+
+        Raises
+        ------
+        MessageRefused
+            The rule is ``replayed``: it or a later one was used before.
+        """
+        if turn <= self._journal.turn:
+            raise MessageRefused("replayed", "this message, or a later one, was answered before")
+        self._journal.use(turn)
+
+    def follow(self, more: list[Record]) -> None:
+        """Take over new entries of the run's record; see `extended`."""
+        self._journal.add(more)
+
+    def keep_own(self, weights: Weights) -> None:
+        """Keep the fine-tuned model, which never leaves."""
+        shelf.put(self.folder / "personal.safetensors", save(weights))
+
+    def own(self) -> Weights | None:
+        """Return the fine-tuned model."""
+        data = shelf.get(self.folder / "personal.safetensors")
+        return load(data) if data else None
+
+    @property
+    def approved(self) -> bool:
+        """Whether somebody here approved the job by hand."""
+        return (self.folder / "approved").exists()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody here stopped the job."""
+        return (self.folder / "stopped").exists()
+
+    @property
+    def other_job(self) -> bool:
+        """Whether another job with this one's id was offered here before."""
+        mine = _id(self.folder)
+        others = (one for one in self.folder.parent.iterdir() if one.name != self.folder.name)
+        return any(mine and _id(one) == mine for one in others)
+
+    def approve(self) -> None:
+        """Approve the job by hand."""
+        shelf.put(self.folder / "approved", b"")
+
+    def stop(self) -> None:
+        """Stop the job here, for good: nothing of it is answered any more."""
+        shelf.put(self.folder / "stopped", b"")
+
+
+def _id(folder: Path) -> str:
+    data = shelf.get(folder / "job.json") if folder.is_dir() else None
+    job = json.loads(data)["job"] if data else {}
+    return f"{job['consortium']}/{job['id']}" if job else ""
+
+
+__all__ = ["SiteState"]

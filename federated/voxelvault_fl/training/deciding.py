@@ -1,0 +1,130 @@
+"""A site's decision on a job with its own data in view; counts a cohort once, says only what may be said."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from voxelvault_fl.cohorts.counts import Counted, Rules, count
+from voxelvault_fl.cohorts.members import cohort_digest, members
+from voxelvault_fl.errors import JobRefused
+from voxelvault_fl.jobs.app import app_digest
+from voxelvault_fl.jobs.job import Job
+from voxelvault_fl.jobs.policy import Decision, Refused, Seen, SitePolicy, decide, unmet
+from voxelvault_fl.jobs.strict import canonical
+from voxelvault_fl.training.examples import SiteData
+
+
+class ByHand(Protocol):
+    """What people at the site did with a job."""
+
+    @property
+    def approved(self) -> bool:
+        """Somebody approved it."""
+
+    @property
+    def stopped(self) -> bool:
+        """Somebody stopped it."""
+
+    @property
+    def other_job(self) -> bool:
+        """Its id was used by another job before."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cohort:
+    subjects: int
+    count: int
+    digest: str
+
+
+class Decider:
+    """Decides on jobs at one site.
+
+    Parameters
+    ----------
+    policy : SitePolicy
+        The site's.
+    data : SiteData
+        The site's.
+    memory : Path
+        File in which counted cohorts are remembered, members as salted digests.
+    now : callable
+        The time, UTC.
+    ledger : callable
+        Gives the rule that a job breaks by what it would spend; empty where it may be spent.
+    """
+
+    def __init__(
+        self,
+        policy: SitePolicy,
+        data: SiteData,
+        memory: Path,
+        now: Callable[[], datetime],
+        ledger: Callable[[Job], str] = lambda job: "",
+    ) -> None:
+        self._policy, self._data, self._memory, self._now = policy, data, memory, now
+        self._ledger = ledger
+        self._cohorts: dict[str, _Cohort] = {}
+
+    def __call__(self, job: Job, by_hand: ByHand) -> Decision:
+        """Decide; no cohort is counted for a job that the policy refuses anyway."""
+        if rule := unmet(job, self._policy, self._now()) or self._ledger(job):
+            return Refused(rule)
+        try:
+            cohort = self._cohort(job)
+        except JobRefused as refused:
+            return Refused(refused.rule)
+        seen = Seen(
+            cohort.subjects, cohort.count, cohort.digest, app_digest(),
+            by_hand.approved, by_hand.stopped, by_hand.other_job,
+        )  # fmt: skip
+        return decide(job, self._policy, seen, self._now())
+
+    def _cohort(self, job: Job) -> _Cohort:
+        if job.digest not in self._cohorts:
+            self._cohorts[job.digest] = self._counted(job)
+        return self._cohorts[job.digest]
+
+    def _counted(self, job: Job) -> _Cohort:
+        chosen = members(self._data.vault, job.cohort, self._data.only)
+        people = {one.subject_id for one in chosen}
+        said = self._said(job, people)
+        return _Cohort(len(people), said, cohort_digest(self._data.vault, chosen, job.digest))
+
+    def _said(self, job: Job, people: set[str]) -> int:
+        policy, kept = self._policy, self._remembered()
+        salt = str(kept["salt"])
+        salted = {hashlib.sha256(f"{salt}{one}".encode()).hexdigest()[:32] for one in people}
+        before = [Counted(one["filter"], frozenset(one["subjects"]), one["count"]) for one in kept["counted"]]
+        rules = Rules(policy.min_cohort, policy.count_step, policy.count_queries)
+        asked = hashlib.sha256(canonical(job.cohort)).hexdigest()
+        found = count(asked, salted, before, rules)
+        if found not in before:
+            self._remember({"salt": salt, "counted": [_plain(one) for one in (*before, found)]})
+        return found.count
+
+    def _remembered(self) -> dict[str, Any]:
+        if self._memory.exists():
+            return dict(json.loads(self._memory.read_bytes()))
+        return {"salt": secrets.token_hex(16), "counted": []}
+
+    def _remember(self, kept: dict[str, Any]) -> None:
+        self._memory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        partial = self._memory.with_suffix(".part")
+        partial.write_bytes(canonical(kept))
+        partial.chmod(0o600)
+        partial.replace(self._memory)
+
+
+def _plain(one: Counted) -> dict[str, Any]:
+    return {"filter": one.filter, "subjects": sorted(one.subjects), "count": one.count}
+
+
+__all__ = ["ByHand", "Decider"]

@@ -1,0 +1,172 @@
+"""A site believes nobody: what the server sends is checked, used once, and answered in fixed words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from toy_consortium import Toy, make_job
+
+from voxelvault_fl.errors import MessageRefused
+from voxelvault_fl.jobs.task import Trained, Turn, Weights
+from voxelvault_fl.rounds.messages import Message, pack, unpack
+
+MOST = 1 << 20
+
+
+def _said(toy: Toy, name: str, answer: bytes) -> dict[str, object]:
+    return dict(unpack(answer, toy.keys[name].public_key(), MOST).said)
+
+
+def _meddle(toy: Toy, kind: str, round: int, change: Callable[[Message], Message]) -> None:
+    """Let the server itself turn bad: it signs what it likes."""
+
+    def changed(number: int, name: str, data: bytes) -> bytes:
+        came = unpack(data, toy.server.public_key(), MOST)
+        if (came.kind, number, name) == (kind, round, "west"):
+            return pack(change(came), toy.server)
+        return data
+
+    toy.to_site = changed
+
+
+def _faults(toy: Toy, kind: str = "train") -> list[object]:
+    """Return the words with which one site answered, round by round; None where it did its work."""
+    came = [unpack(answer, toy.keys[name].public_key(), MOST) for _, name, _, answer in toy.asked]
+    return [one.said.get("fault") for one in came if (one.sender, one.kind) == ("west", kind)]
+
+
+def test_trap_weights_are_not_trained_on(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    trap = {"w": np.full((2, 2), 5, np.float32), "b": np.zeros(3, np.float32)}
+    _meddle(toy, "train", 2, lambda came: replace(came, weights=trap))
+    toy.run().go()
+    assert _faults(toy) == [None, "aggregate", None]
+    assert len(toy.tasks["west"].turns) == 2
+
+
+def test_a_run_that_starts_from_other_weights_is_refused(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+
+    def other(came: Message) -> Message:
+        start = {**came.said["records"][0], "aggregate": "f" * 64}
+        return replace(came, said={"records": [start]})
+
+    _meddle(toy, "train", 1, other)
+    toy.run().go()
+    assert _faults(toy)[0] == "initial-weights"
+
+
+def test_a_rewritten_record_is_refused(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+
+    def other(came: Message) -> Message:
+        records = [{**one, "previous": "e" * 64} for one in came.said["records"]]
+        return replace(came, said={"records": records})
+
+    _meddle(toy, "train", 2, other)
+    toy.run().go()
+    assert _faults(toy)[1] == "forked"
+
+
+def test_an_update_that_the_site_never_sent_is_not_its_own(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+
+    def other(came: Message) -> Message:
+        records = [dict(one) for one in came.said["records"]]
+        for one in records:
+            if one["kind"] == "round":
+                one["sites"] = {**one["sites"], "west": {**one["sites"]["west"], "update": "d" * 64}}
+        return replace(came, said={"records": records})
+
+    _meddle(toy, "evaluate", 1, other)
+    toy.run().go()
+    assert _faults(toy, "evaluate")[0] == "update"
+
+
+def test_a_message_is_answered_once(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    toy.run().go()
+    for _, name, request, _ in toy.asked:
+        assert _said(toy, name, toy.sides[name].answer(request)) == {"fault": "replayed"}
+    # Also by a process that started anew.
+    _, name, request, _ = toy.asked[-1]
+    assert _said(toy, name, toy.side(name).answer(request)) == {"fault": "replayed"}
+
+
+def test_a_message_of_a_stranger_or_for_another_site_has_no_answer(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    toy.run().go()
+    _, name, request, _ = toy.asked[0]
+    came = unpack(request, toy.server.public_key(), MOST)
+    with pytest.raises(MessageRefused, match="signature"):
+        toy.sides[name].answer(pack(came, Ed25519PrivateKey.generate()))
+    other = next(site for site in toy.sides if site != name)
+    with pytest.raises(MessageRefused, match="address"):
+        toy.sides[other].answer(request)
+
+
+def test_a_job_that_was_never_offered_is_not_run(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    message = Message("train", "b" * 64, 1, "west", 1, "server")
+    assert _said(toy, "west", toy.sides["west"].answer(pack(message, toy.server))) == {"fault": "not-offered"}
+
+
+def test_a_job_that_the_lead_did_not_sign_is_not_taken(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    forged = toy.signed
+    toy.lead = Ed25519PrivateKey.generate()
+    document = {"job": replace(forged, signature=toy.lead.sign(b"x")).dumps().decode()}
+    message = Message("offer", toy.job.digest, 0, "west", 1, "server", document)
+    assert _said(toy, "west", toy.sides["west"].answer(pack(message, toy.server))) == {"fault": "signature"}
+
+
+@pytest.mark.parametrize("job", ["../../etc", "A" * 64, ""])
+def test_a_job_is_named_by_a_digest_and_nothing_else(tmp_path: Path, job: str) -> None:
+    toy = Toy(tmp_path)
+    answer = toy.sides["west"].answer(pack(Message("train", job, 1, "west", 1, "server"), toy.server))
+    assert _said(toy, "west", answer) == {"fault": "malformed"}
+
+
+@pytest.mark.parametrize(
+    ("error", "word"),
+    [(RuntimeError("Plantedworth^Quillfeather"), "failed"), (OSError(28, "full"), "no-room")],
+)
+def test_an_exceptions_text_stays_at_the_site(tmp_path: Path, error: Exception, word: str) -> None:
+    toy = Toy(tmp_path)
+
+    def fails(weights: Weights, turn: Turn) -> Trained:
+        raise error
+
+    toy.tasks["west"].train = fails  # type: ignore[method-assign]
+    toy.run().go()
+    assert _faults(toy) == [word] * 3
+    assert toy.logs == [error] * 3
+    assert not any(b"Plantedworth" in answer for *_, answer in toy.asked)
+
+
+def test_a_site_never_sends_what_is_not_finite_and_clips_the_rest(tmp_path: Path) -> None:
+    toy = Toy(tmp_path, make_job(update_norm=0.5))
+    toy.tasks["west"].target, toy.tasks["east"].target = float("nan"), 1e6
+    toy.run().go()
+    assert _faults(toy) == ["finite"] * 3
+    sent = [unpack(a, toy.keys[n].public_key(), MOST) for _, n, _, a in toy.asked if n == "east"]
+    norms = [np.sqrt(sum((w**2).sum() for w in one.weights.values())) for one in sent if one.kind == "train"]
+    assert norms == pytest.approx([0.5] * 3, rel=1e-3)
+
+
+def test_only_figures_that_the_policy_names_leave(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    train = toy.tasks["west"].train
+
+    def telling(weights: Weights, turn: Turn) -> Trained:
+        return replace(train(weights, turn), metrics={"loss": 0.123456789, "worst_subject": 4.0})
+
+    toy.tasks["west"].train = telling  # type: ignore[method-assign]
+    toy.run().go()
+    told = [_said(toy, n, a) for _, n, _, a in toy.asked if n == "west"]
+    assert [one["metrics"] for one in told if "spent" in one] == [{"loss": 0.1235}] * 3
