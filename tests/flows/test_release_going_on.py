@@ -16,10 +16,10 @@ import pytest
 
 import voxelvault as vv
 from voxelvault.deid.model import Refused
-from voxelvault.errors import UsageError
+from voxelvault.errors import NoSpace, UsageError
 from voxelvault.interfaces.cli.app import main
-from voxelvault.releasing import hands
-from voxelvault.releasing.deidentify import Extras, Rules, release_folder
+from voxelvault.releasing import hands, places
+from voxelvault.releasing.deidentify import Extras, Rules, release_folder, release_vault
 from voxelvault.releasing.map_file import MapFile
 from voxelvault.releasing.originals import FolderOriginals
 from voxelvault.releasing.projects import Using, create, using
@@ -317,3 +317,35 @@ def test_a_project_that_is_not_there_or_there_already_is_told(
     assert main(["deidentify", "project", "create", *place]) == 1
     assert "already" in capsys.readouterr().err
     assert main(given) == 0
+
+
+def test_half_a_vault_is_not_in_the_way_of_the_next_run(
+    home: Path, mine: Using, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *given: object, **more: object) -> None:
+        (path / "catalog").mkdir(parents=True)
+        raise NoSpace("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(places, "create_vault", full)
+        with pytest.raises(NoSpace):
+            release_vault(FolderOriginals(home / "in"), home / "out", Rules(faces="keep"), mine)
+    made = release_vault(FolderOriginals(home / "in"), home / "out", Rules(faces="keep"), mine)
+    assert made.complete
+
+
+def test_a_whole_release_is_told_to_be_one(home: Path, mine: Using) -> None:
+    go(home, mine)
+    with pytest.raises(UsageError, match="a release that is whole"):
+        go(home, mine)
+    assert verify_folder(home / "out").ok
+
+
+def test_who_has_no_custodians_key_is_told_where_to_get_one(
+    home: Path, mine: Using, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "config" / "keys" / "custodian.key").rename(home / "elsewhere")
+    given = ["deidentify", str(home / "in"), "--to", str(home / "out"), "--project", str(home / "project")]
+    assert main(given) == 1
+    assert "`voxelvault deidentify custodian public`" in capsys.readouterr().err
+    assert not (home / "out").exists()

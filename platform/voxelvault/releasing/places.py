@@ -183,11 +183,12 @@ def begun(path: Path) -> Path:
         The place holds something else, or a release that is whole.
     """
     unfinished = path / UNFINISHED
+    if (unfinished / RECEIPTS).exists() or (path / RECEIPTS).exists():
+        if unfinished.exists():
+            _complete(path)  # the run was killed when all was signed for
+        raise UsageError("this folder holds a release that is whole; choose another place")
     if not unfinished.exists():
         require_empty(path)
-    if (unfinished / RECEIPTS).exists() or (path / RECEIPTS).exists():
-        _complete(path)  # the run was killed when all was signed for
-        raise UsageError("this folder holds a release that is whole; choose another place")
     unfinished.mkdir(mode=0o700, parents=True, exist_ok=True)
     return unfinished
 
@@ -269,7 +270,11 @@ class VaultPlace:
         if (self.path / VAULT_TOML).exists():
             return open_vault(self.path, Ways(None, None), who=MAKER)
         require_empty(self.path)
-        made = create_vault(self.path, Ways(None, None), who=MAKER)
+        try:
+            made = create_vault(self.path, Ways(None, None), who=MAKER)
+        except BaseException:
+            shutil.rmtree(self.path, ignore_errors=True)  # half a vault would be in the next run's way
+            raise
         self.recovery_code = made.recovery_code
         return made.resources
 

@@ -67,6 +67,11 @@ def custodian(path: PathLike | None = None, *, make_one: bool = False) -> Privat
     place = Path(path or custodian_file()).expanduser()
     if make_one and not place.exists():
         FileProvider(place).create()
+    if path is None and not place.exists():
+        raise KeyUnavailable(
+            "you have no custodian's key: bring the configuration back that held it, or hand what `voxelvault"
+            " deidentify custodian public` prints to a custodian of the project"
+        )
     return FileProvider(place).private_key()
 
 

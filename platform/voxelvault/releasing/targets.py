@@ -272,8 +272,8 @@ def require_empty(folder: Path) -> None:
             raise UsageError("the place for a release lies inside a vault; choose another")
         if (parent / RECEIPTS).exists() or (parent / UNFINISHED).exists():
             raise UsageError(
-                "the place for a release lies inside another release, which would be no more what was signed"
-                " for; choose another"
+                "the place for a release lies inside another release, which would then no longer be what was"
+                " signed for; choose another"
             )
 
 

@@ -39,7 +39,7 @@ def test_a_vaults_release_is_reversed_by_two(
     assert asked.code == 0
     assert "IRB-7" in asked.out
     told = dict(line.split(maxsplit=1) for line in asked.out.splitlines())
-    assert (told["approved_by"], told["pseudonyms"]) == ("nobody", "all")
+    assert (told["approved_by"], told["pseudonyms"], told["carried_out"]) == ("nobody", "all", "no")
     assert verb("project", "show", "--json").json["requests"][0]["approved_by"] == []
     assert verb("ledger", "approve", request, "--key", key).code == 0
     again = verb("ledger", "approve", request, "--key", key)

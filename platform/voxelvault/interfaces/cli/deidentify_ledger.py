@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from voxelvault.interfaces.cli.command import Session, pass_session, verb
 from voxelvault.interfaces.cli.deidentify_projects import (
+    cell,
     found_project,
     in_project,
     labelled,
@@ -97,14 +97,10 @@ def approve(
             public = labelled(approvers)
             digest = ledgers.approve(found, request_id, key_file, resources, approvers=public).digest
         told = request_facts(ledgers.asked(found, request_id)[0])
-    lines = facts({name: _text(value) for name, value in request_texts(told).items()})
+    lines = facts({name: cell(value) for name, value in request_texts(told).items()})
     if digest:
         lines.append(f"approved; the statement's SHA-256 is {digest}")
     emit({**told, "statement": digest, "audit_log": resources is not None}, lines, as_json)
-
-
-def _text(value: Any) -> Any:
-    return ", ".join(value) if isinstance(value, list) else value
 
 
 @verb(
@@ -120,6 +116,7 @@ def open_(session: Session, request_id: str, out: Path, project: str | None, as_
 
     You must have made the REQUEST. The files re-identify people; they are readable by you alone.
     """
+    from voxelvault.deid.card import counted
     from voxelvault.releasing import ledgers
 
     with found_project(session, project) as (found, resources):
@@ -127,7 +124,7 @@ def open_(session: Session, request_id: str, out: Path, project: str | None, as_
         files = ledgers.map_files(out, asked.maps)
         maps = ledgers.reidentify(found, request_id, resources)
         ledgers.write_maps(files, maps)
-    lines = [f"{len(maps[name])} {name} in {file}" for name, file in files.items()]
+    lines = [f"{name}: {counted(len(maps[name]), 'row')} in {file}" for name, file in files.items()]
     lines.append("these files re-identify people: keep them apart, or delete them")
     told = {name: {"file": file, "rows": len(maps[name])} for name, file in files.items()}
     emit({"request": request_id, "maps": told, "audit_log": resources is not None}, lines, as_json)

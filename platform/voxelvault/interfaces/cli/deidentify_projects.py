@@ -258,18 +258,19 @@ def _tell(found: StoredProject, as_json: bool, resources: Resources | None) -> N
         "custodians": [one.label for one in document.custodians],
         "approvers": [one.label for one in document.approvers],
     }
-    told = {name: _cell(value) for name, value in known.items()}
+    told = {name: cell(value) for name, value in known.items()}
     lines = facts({**told, "ledger": "kept" if document.ledger else "none: no approvers"})
     if requests:
         columns = ("request", "maps", "purpose", "approved_by", "carried_out")
         texts = map(request_texts, requests)
-        cells = [[_cell(one[name]) for name in columns] for one in texts]
+        cells = [[cell(one[name]) for name in columns] for one in texts]
         lines += table([name.replace("_", " ") for name in columns], cells)
     log = resources is not None
     emit({**known, "ledger": bool(document.ledger), "requests": requests, "audit_log": log}, lines, as_json)
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """Return a value as a person reads it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(value) if isinstance(value, list) else shown(value)
@@ -320,6 +321,7 @@ approver.add_command(new)
 
 __all__ = [
     "approver",
+    "cell",
     "custodian",
     "found_project",
     "in_project",
