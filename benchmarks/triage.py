@@ -38,7 +38,7 @@ from voxelvault_triage.running.session import HERE, Hands
 
 OVERHEAD, THROUGHPUT = 1.25, 3.0
 
-STUDIES = 12
+STUDIES = 20
 
 Run = Callable[[Arrays], Arrays]
 
