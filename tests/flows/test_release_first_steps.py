@@ -139,7 +139,7 @@ def test_what_was_interrupted_is_not_said_to_be_signed(
     home: Path, way: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ct(home / "in")
-    monkeypatch.setattr(deidentify, "interruptible", lambda: nullcontext(stopped))
+    monkeypatch.setattr(deidentify, "interruptible", lambda at_hand: nullcontext(stopped))
     stopped = threading.Event()
     stopped.set()
     assert release(home, *way) == 3

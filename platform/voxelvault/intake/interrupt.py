@@ -14,11 +14,16 @@ _heeded = threading.Lock()
 
 
 @contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a wish to stop after the series at hand; the second one insists.
+def interruptible(at_hand: str = "series") -> Iterator[threading.Event]:
+    """Turn the first Ctrl-C into a wish to stop after what is at hand; the second one insists.
 
     Within another one it wishes nothing: what is a step of something larger is done whole, and the
     larger one stops after it.
+
+    Parameters
+    ----------
+    at_hand : str
+        What is ended first, as it is told.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread() or not _heeded.acquire(blocking=False):
@@ -28,7 +33,7 @@ def interruptible() -> Iterator[threading.Event]:
 
     def ask(_number: int, _frame: FrameType | None) -> None:
         stop.set()
-        print("finishing the series at hand; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+        print(f"finishing the {at_hand} at hand; Ctrl-C again stops at once", file=sys.stderr, flush=True)
         signal.signal(signal.SIGINT, before)
 
     signal.signal(signal.SIGINT, ask)

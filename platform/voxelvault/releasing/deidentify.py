@@ -335,7 +335,7 @@ def _run(
         maps.add(pairs)
 
     settings = Settings(chosen, mine.opened.pseudonyms(), rules.faces, originals.like_designations())
-    with DecoderPool() as pool, interruptible() as stop:
+    with DecoderPool() as pool, interruptible("study") as stop:
         steps = Steps(record, look.take, extras.advance, stop.is_set)
         cleaner = PixelCleaner(pool, pictures=look.wanted)
         if mine.one_time and rules.faces is None:

@@ -37,6 +37,7 @@ from voxelvault.releasing.projects import Using
 from voxelvault.releasing.targets import (
     FILES,
     STOPPED,
+    TIME,
     UNFINISHED,
     FolderTarget,
     Target,
@@ -184,8 +185,7 @@ def begun(path: Path) -> Path:
     """
     unfinished = path / UNFINISHED
     if (unfinished / RECEIPTS).exists() or (path / RECEIPTS).exists():
-        if unfinished.exists():
-            _complete(path)  # the run was killed when all was signed for
+        _complete(path)  # the run may have been killed when all was signed for
         raise UsageError("this folder holds a release that is whole; choose another place")
     if not unfinished.exists():
         require_empty(path)
@@ -224,13 +224,15 @@ def end_folder(folder: Path, lines: Callable[[], Iterator[bytes]]) -> None:
 def _complete(folder: Path) -> None:
     """End what is signed for; wherever this is killed, the next run comes here again."""
     unfinished = folder / UNFINISHED
-    for entry in [entry for entry in unfinished.iterdir() if entry.name != RECEIPTS]:
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-    if (unfinished / RECEIPTS).exists():
-        os.replace(unfinished / RECEIPTS, folder / RECEIPTS)
-    one_time(folder)
-    unfinished.rmdir()
-    one_time(folder, alone=True)
+    if unfinished.exists():
+        for entry in [entry for entry in unfinished.iterdir() if entry.name != RECEIPTS]:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        if (unfinished / RECEIPTS).exists():
+            os.replace(unfinished / RECEIPTS, folder / RECEIPTS)
+        one_time(folder)
+        unfinished.rmdir()
+    if folder.stat().st_mtime != TIME:
+        one_time(folder, alone=True)
 
 
 class VaultPlace:

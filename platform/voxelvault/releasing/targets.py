@@ -312,6 +312,7 @@ def prune(folder: Path) -> None:
 __all__ = [
     "FILES",
     "STOPPED",
+    "TIME",
     "UNFINISHED",
     "FolderTarget",
     "Released",
