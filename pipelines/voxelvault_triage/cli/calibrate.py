@@ -9,6 +9,7 @@ import click
 
 from voxelvault.interfaces.cli.command import Session, pass_session, verb
 from voxelvault.interfaces.cli.output import emit, facts
+from voxelvault_triage.amounts import Amount
 
 if TYPE_CHECKING:
     from voxelvault_triage.models.calibration import Calibrated
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--score", help="Column of the model's uncalibrated scores; else studies are scored here.")
 @click.option("--pipeline", help="That scores studies.  [default: the model's name]")
 @click.option("--kind", type=click.Choice(["platt", "isotonic"]), default="platt", show_default=True)
-@click.option("--sensitivity", type=click.FloatRange(0.5, 1), default=0.9, show_default=True)
+@click.option("--sensitivity", type=Amount(0.5, 1), default=0.9, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same gives the same.")
 @click.option("--dry-run", is_flag=True, help="Say what would come of it; keep nothing.")
 @pass_session

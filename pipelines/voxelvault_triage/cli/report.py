@@ -11,6 +11,7 @@ import click
 from voxelvault.errors import UsageError
 from voxelvault.interfaces.cli.command import Session, pass_session, verb
 from voxelvault.interfaces.cli.output import emit, shown, table
+from voxelvault_triage.amounts import Amount
 
 if TYPE_CHECKING:
     from voxelvault_triage.monitoring.alerts import Limits
@@ -31,11 +32,19 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     "voxelvault --vault ~/vault triage report --prometheus /var/lib/node_exporter/triage.prom",
 )
 @click.option("--pipeline", metavar="NAME", help="Where several have run.")
-@click.option("--days", type=float, default=7, show_default=True, help="The period, up to now.")
-@click.option("--reference", type=float, default=56, show_default=True, help="Days before it.")
+@click.option(
+    "--days",
+    type=Amount(0, 36500, min_open=True),
+    default=7,
+    show_default=True,
+    help="The period, up to now.",
+)
+@click.option(
+    "--reference", type=Amount(0, 36500, min_open=True), default=56, show_default=True, help="Days before it."
+)
 @click.option("--labels", type=_FILE, metavar="FILE", help="Outcomes: .csv, .tsv or .parquet.")
 @click.option("--label", metavar="COLUMN", help="Its column of 0 and 1; another is StudyInstanceUID.")
-@click.option("--prevalence", type=click.FloatRange(0, 1), multiple=True, default=(0.05, 0.1, 0.2))
+@click.option("--prevalence", type=Amount(0, 1), multiple=True, default=(0.05, 0.1, 0.2))
 @click.option("--limit", "limits", multiple=True, metavar="NAME=VALUE", help="Such as p95_seconds=60.")
 @click.option("--out", type=_FILE, metavar="FILE", help="Write the page, HTML with plots.")
 @click.option("--prometheus", type=_FILE, metavar="FILE", help="Write the figures as Prometheus text.")
@@ -82,8 +91,8 @@ def _limits(given: tuple[str, ...]) -> Limits:
     for text in given:
         name, _, value = text.partition("=")
         try:
-            found[name] = float(value)
-        except ValueError:
+            found[name] = Amount(0).convert(value, None, None)
+        except click.BadParameter:
             raise UsageError("--limit takes a name and a number, such as p95_seconds=60") from None
         if name not in known:
             raise UsageError(f"there is no limit of that name; choose of {', '.join(known)}")

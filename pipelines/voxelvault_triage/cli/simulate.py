@@ -11,12 +11,14 @@ import click
 from voxelvault.errors import UsageError
 from voxelvault.interfaces.cli.command import Session, pass_session, read_text, verb
 from voxelvault.interfaces.cli.output import emit, say, table
+from voxelvault_triage.amounts import Amount
+from voxelvault_triage.worklist.order import AGEING
 
 if TYPE_CHECKING:
     from voxelvault_triage.simulation.arrivals import Arrivals
     from voxelvault_triage.simulation.compare import Department, Estimate, Waiting
 
-_SHARE = click.FloatRange(0, 1)
+_SHARE = Amount(0, 1)
 _FAR = ("p95 before", "p95 after", "longest after")
 
 
@@ -34,15 +36,11 @@ _FAR = ("p95 before", "p95 after", "longest after")
 @click.option("--sensitivity", type=_SHARE, help="Of the model.  [default: 0.9, unless --auc]")
 @click.option("--specificity", type=_SHARE, default=0.9, show_default=True, help="Of the model.")
 @click.option("--auc", type=_SHARE, help="In place of the sensitivity: binormal, at that specificity.")
-@click.option(
-    "--delay", type=click.FloatRange(0), default=1.0, show_default=True, help="Until flagged, minutes."
-)
+@click.option("--delay", type=Amount(0), default=1.0, show_default=True, help="Until flagged, minutes.")
 @click.option(
     "--not-analysed", type=_SHARE, default=0.0, show_default=True, help="Share that the model doesn't take."
 )
-@click.option(
-    "--ageing", type=click.FloatRange(0), default=60.0, show_default=True, help="Minutes a step; 0: none."
-)
+@click.option("--ageing", type=Amount(0), default=AGEING, show_default=True, help="Minutes a step; 0: none.")
 @click.option("--heeded", type=_SHARE, default=1.0, show_default=True, help="Share of reads in that order.")
 @click.option("--days", type=click.IntRange(1, 3650), default=14, show_default=True, help="In a repeat.")
 @click.option(
@@ -62,7 +60,7 @@ def command(session: Session, /, as_json: bool, plot: Path | None, **asked: Any)
     kind = _kind(plot)
     department = _department(session, asked)
     if department.load >= 1:
-        say(f"warning: reading takes {department.load:.2f} of the readers' time; the list grows day by day")
+        say(f"warning: reading takes {department.load:.0%} of the readers' time; the list grows day by day")
     amounts = {name: asked[name] for name in ("days", "repeats", "seed")}
     found = compare(department, **amounts)
     if plot is not None:

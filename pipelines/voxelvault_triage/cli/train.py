@@ -9,6 +9,7 @@ import click
 from voxelvault.errors import MissingExtra
 from voxelvault.interfaces.cli.command import verb
 from voxelvault.interfaces.cli.output import emit
+from voxelvault_triage.amounts import Amount
 from voxelvault_triage.notice import DEMONSTRATION
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -28,9 +29,7 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @click.option("--validation", type=click.IntRange(4), default=80, show_default=True, help="To calibrate on.")
 @click.option("--steps", type=click.IntRange(1), default=2000, show_default=True, help="Of the optimiser.")
 @click.option("--planes", type=click.IntRange(2), default=12, show_default=True, help="In a step.")
-@click.option(
-    "--rate", type=click.FloatRange(0, min_open=True), default=2e-3, show_default=True, help="Highest."
-)
+@click.option("--rate", type=Amount(0, min_open=True), default=2e-3, show_default=True, help="Highest.")
 @click.option("--start", type=_FOLDER, help="Begin with the weights of an earlier run: its --out.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The same gives the same.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the processor.")

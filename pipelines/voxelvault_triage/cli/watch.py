@@ -9,6 +9,7 @@ import click
 
 from voxelvault.interfaces.cli.command import Session, pass_session, verb
 from voxelvault.interfaces.cli.output import emit, say
+from voxelvault_triage.amounts import Amount
 from voxelvault_triage.running.asked import analysing
 
 
@@ -17,13 +18,11 @@ from voxelvault_triage.running.asked import analysing
     "voxelvault --vault ~/vault triage watch",
     "voxelvault --vault ~/vault triage watch --quiet 120 --scheduler tls://scheduler:8786",
 )
+@click.option("--quiet", type=Amount(0), default=60.0, show_default=True, help="Seconds without a new image.")
 @click.option(
-    "--quiet", type=click.FloatRange(0), default=60.0, show_default=True, help="Seconds without a new image."
+    "--gap", type=Amount(0), default=600.0, show_default=True, help="Seconds if slices are missing."
 )
-@click.option(
-    "--gap", type=click.FloatRange(0), default=600.0, show_default=True, help="Seconds if slices are missing."
-)
-@click.option("--every", type=click.FloatRange(0.1), default=1.0, show_default=True, help="Seconds, a look.")
+@click.option("--every", type=Amount(0.1), default=1.0, show_default=True, help="Seconds, a look.")
 @click.option("--once", is_flag=True, help="End when nothing is left to wait for.")
 @analysing
 @pass_session

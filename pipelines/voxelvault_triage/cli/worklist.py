@@ -11,6 +11,8 @@ import click
 from voxelvault.errors import UsageError
 from voxelvault.interfaces.cli.command import Session, pass_session, verb
 from voxelvault.interfaces.cli.output import emit, table
+from voxelvault_triage.amounts import Amount
+from voxelvault_triage.worklist.order import AGEING
 
 if TYPE_CHECKING:
     from voxelvault import Vault
@@ -27,11 +29,11 @@ _COLUMNS = ("", "priority", "state", "waits", "left", "score", "mL", "finding", 
     "voxelvault --vault ~/vault triage worklist --override 1.2.840.113619.2 --to HIGH --reason 'phone call'",
 )
 @click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
-@click.option("--every", type=click.FloatRange(0.2), default=2.0, show_default=True, help="Seconds.")
+@click.option("--every", type=Amount(0.2), default=2.0, show_default=True, help="Seconds.")
 @click.option("--pipeline", metavar="NAME", help="Only what this pipeline listed.")
 @click.option("--all", "completed", is_flag=True, help="Those too that were read.")
 @click.option("--priors", is_flag=True, help="Name the patient's other studies.")
-@click.option("--ageing", type=click.FloatRange(1), default=60.0, show_default=True, help="Minutes a level.")
+@click.option("--ageing", type=Amount(1), default=AGEING, show_default=True, help="Minutes a level.")
 @click.option("--claim", metavar="STUDY", help="Take a study to read: its UID, or the item's id.")
 @click.option("--release", metavar="STUDY", help="Put back what you claimed.")
 @click.option("--complete", metavar="STUDY", help="Say that you have read it.")
@@ -45,20 +47,32 @@ def command(
     """Show the studies to be read, the most urgent first.
 
     HIGH is what a model flagged, MEDIUM what no model has judged, LOW the rest. A study that waits
-    rises a level an hour. Showing the list reads identifiers, and is logged.
+    rises a level every two hours. Showing the list reads identifiers, and is logged.
     """
     from voxelvault_triage.worklist.order import Rules
 
     rules = Rules(ageing=timedelta(minutes=ageing))
     if watch and as_json:
         raise UsageError("--watch is for people: without it, --json prints the list once")
+    if asked["override"] is None and (asked["to"] or asked["reason"] is not None):
+        raise UsageError("--to and --reason say what becomes of a study: name it by --override STUDY")
     with session.open() as vault:
+        _require_known(vault, asked["pipeline"])
         _change(vault, asked)
         while True:
             _show(vault, rules, as_json, asked, clear=watch)
             if not watch:
                 return
             time.sleep(every)
+
+
+def _require_known(vault: Vault, pipeline: str | None) -> None:
+    """Refuse a name that nothing goes by: its list would be empty, as if all was read."""
+    from voxelvault_triage.pipeline import pipeline_named
+
+    listed = "select 1 from tasks where pipeline = $pipeline limit 1"
+    if pipeline and not vault.resources.catalog.query(listed, {"pipeline": pipeline}).num_rows:
+        pipeline_named(pipeline)
 
 
 def _change(vault: Vault, asked: dict[str, Any]) -> None:
@@ -68,7 +82,7 @@ def _change(vault: Vault, asked: dict[str, Any]) -> None:
     from voxelvault_triage.worklist.states import Priority
 
     verbs = {"claim": store.claim, "release": store.release, "complete": store.finish}
-    wanted = {name: asked[name] for name in (*verbs, "override") if asked[name]}
+    wanted = {name: asked[name] for name in (*verbs, "override") if asked[name] is not None}
     if not wanted:
         return
     items = listing(vault, now(), pipeline=asked["pipeline"])

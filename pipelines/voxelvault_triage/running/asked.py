@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from voxelvault.interfaces.cli.command import scheduling
+from voxelvault_triage.amounts import Amount
 
 if TYPE_CHECKING:
     from voxelvault import Vault
@@ -18,6 +20,16 @@ if TYPE_CHECKING:
 
 PIPELINE = "head-ct-hemorrhage"
 """That is meant where none is named."""
+
+
+_SIZE = re.compile(r"auto|[1-9]\d*(\.\d+)? ?[kMGT]i?B", re.IGNORECASE)
+
+
+def _size(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """Refuse what is no size before workers are started with it, again and again."""
+    if not _SIZE.fullmatch(value):
+        raise click.BadParameter("a size such as 4GiB or 500MB, or auto")
+    return value
 
 
 def analysing(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,10 +43,10 @@ def analysing(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--pipeline", default=PIPELINE, show_default=True, metavar="NAME"),
         click.option("--model", metavar="NAME", help="Instead of the pipeline's: a name or digest."),
         click.option("--workers", type=click.IntRange(1), help="Of our own; one a core by default."),
-        click.option("--memory", default="auto", show_default=True, help="Most of each, such as 4GiB."),
         click.option(
-            "--timeout", type=click.FloatRange(1), default=600.0, show_default=True, help="Seconds."
+            "--memory", default="auto", show_default=True, callback=_size, help="Most of each, such as 4GiB."
         ),
+        click.option("--timeout", type=Amount(1), default=600.0, show_default=True, help="Seconds."),
         click.option("--tries", type=click.IntRange(1), default=2, show_default=True, help="For one study."),
     ]
     found: Callable[..., Any] = scheduling(passed)

@@ -13,6 +13,8 @@ from voxelvault.errors import UsageError
 
 DAY = 1440
 """Minutes."""
+_MOST = 1000
+"""Studies an hour; more is a slip, and fills the memory."""
 
 Minutes = npt.NDArray[np.float64]
 
@@ -46,8 +48,10 @@ class Poisson:
     per_hour: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if len(self.per_hour) != 24 or min(self.per_hour) < 0 or not 0 < sum(self.per_hour) < float("inf"):
-            raise UsageError("arrivals need a rate for each of 24 hours, none below 0 and one at least above")
+        if len(self.per_hour) != 24 or not all(0 <= rate <= _MOST for rate in self.per_hour):
+            raise UsageError(f"arrivals need a rate for each of 24 hours, from 0 to {_MOST} studies an hour")
+        if not any(self.per_hour):
+            raise UsageError("arrivals need a rate above 0 for one hour at least")
 
     @classmethod
     def steady(cls, per_hour: float) -> Poisson:

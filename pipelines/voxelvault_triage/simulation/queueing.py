@@ -19,6 +19,7 @@ from voxelvault.errors import UsageError
 from voxelvault_triage.model import Verdict
 from voxelvault_triage.simulation.arrivals import Minutes
 from voxelvault_triage.simulation.readers import Shift
+from voxelvault_triage.worklist.order import AGEING
 from voxelvault_triage.worklist.states import PRIORITIES, Priority
 
 FLAGGED = PRIORITIES[Verdict.POSITIVE].level
@@ -49,7 +50,7 @@ class Order:
         Out of these bounds.
     """
 
-    ageing: float = 60.0
+    ageing: float = AGEING
     heeded: float = 1.0
     delay: float = 0.0
 

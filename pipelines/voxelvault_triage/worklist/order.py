@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from voxelvault_triage.worklist.states import ItemState, Priority
 
 MINUTE = timedelta(minutes=1)
+AGEING: Final = 120.0
+"""Minutes a level: MEDIUM and LOW reach the top just when their time is up, after two hours and four.
+
+Half of it takes most of the gain away where readers are busy, since then much of the list stands level.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +30,7 @@ class Rules:
         From arrival until it should have been read.
     """
 
-    ageing: timedelta = 60 * MINUTE
+    ageing: timedelta = AGEING * MINUTE
     limits: Mapping[Priority, timedelta] = field(
         default_factory=lambda: {
             Priority.HIGH: 30 * MINUTE,

@@ -82,12 +82,20 @@ def test_flagged_first_then_unknown_then_the_longest_wait() -> None:
 
 def test_nobody_starves() -> None:
     """However many flagged studies come in, one that waits long enough stands before all later ones."""
-    rules, patient = Rules(), Waits(121)
+    rules, patient = Rules(), Waits(241)
     assert level(patient, NOON, rules) == 0
-    flood = [Waits(minutes, Priority.HIGH) for minutes in range(120)]
+    flood = [Waits(minutes, Priority.HIGH) for minutes in range(240)]
     assert ordered([*flood, patient], NOON, rules)[0] is patient
-    assert level(Waits(61), NOON, rules) == 1
+    assert level(Waits(121), NOON, rules) == 1
     assert level(Waits(-5), NOON, rules) == 2
+
+
+def test_what_waits_comes_to_the_top_just_when_its_time_is_up() -> None:
+    rules = Rules()
+    for priority, limit in rules.limits.items():
+        minutes = limit // timedelta(minutes=1)
+        assert level(Waits(minutes, priority), NOON, rules) == 0
+        assert level(Waits(minutes - 1, priority), NOON, rules) == min(1, priority.level)
 
 
 def test_the_clock_runs_from_arrival() -> None:

@@ -226,4 +226,10 @@ def test_the_command_shows_claims_and_completes(vault: vv.Vault, run: Callable[.
     assert "not a medical device" in text
     assert run(*words, "--complete", one.StudyInstanceUID, "--all", "--json").json[0]["state"] == "completed"
     assert run(*words, "--override", one.StudyInstanceUID, "--to", "LOW", "--reason", "x").code == 2
+    for wrong in (("--to", "HIGH"), ("--reason", "x"), ("--pipeline", "mean-hou")):
+        assert run(*words, *wrong).code == 2
+    assert run(*words, "--pipeline", NAME).code == 0
+    assert run(*words, "--pipeline", "ct-geometry-check").code == 0
+    # An empty variable of a script claims nothing, and isn't told that it did.
+    assert run(*words, "--claim", "").code == 2
     assert run(*words).out.startswith("the list is empty")
