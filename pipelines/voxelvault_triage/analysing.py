@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from voxelvault import Vault
-from voxelvault.errors import LockTimeout, UsageError
+from voxelvault.errors import UsageError
 from voxelvault_triage.notice import GENERAL
+from voxelvault_triage.running.asked import PIPELINE
+from voxelvault_triage.running.queue_lock import AtWorkElsewhere
 from voxelvault_triage.running.runner import Limits, Report, Runner
 from voxelvault_triage.running.session import Hands, work_through
 from voxelvault_triage.studies import changed, read_studies, selected, with_uids
 from voxelvault_triage.worklist.states import Priority
 from voxelvault_triage.worklist.store import Wanted, schedule
-
-DEFAULT = "head-ct-hemorrhage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Analysed:
 
 def analyse(
     vault: Vault,
-    pipeline: str = DEFAULT,
+    pipeline: str = PIPELINE,
     *,
     studies: Sequence[str] = (),
     cohort: str | None = None,
@@ -84,7 +84,7 @@ def analyse(
     scheduled = _schedule(vault, _chosen(vault, by, studies, cohort), by, again=bool(studies))
     try:
         report, elsewhere = work_through(vault, runner, hands or Hands()), False
-    except LockTimeout:
+    except AtWorkElsewhere:
         report, elsewhere = runner.report, True
     return Analysed(scheduled, report, elsewhere, runner.notice)
 
@@ -132,4 +132,4 @@ def _schedule(vault: Vault, ids: Sequence[str], by: tuple[str, str, str], *, aga
     return len(schedule(vault, wanted, *by, again=again)) if wanted else 0
 
 
-__all__ = ["DEFAULT", "Analysed", "analyse", "runner_for"]
+__all__ = ["Analysed", "analyse", "runner_for"]

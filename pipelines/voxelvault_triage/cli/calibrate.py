@@ -73,7 +73,11 @@ def command(
         )
         with Progress("score", total=len(studies), unit="study") as bar:
             scores = site_labels.scored(studies, score_of, bar.advance)
-        made = calibrate(scores.scores, scores.positive, kind=kind, sensitivity=sensitivity, seed=seed)
+        try:
+            made = calibrate(scores.scores, scores.positive, kind=kind, sensitivity=sensitivity, seed=seed)
+        except UsageError as error:
+            # Too few are left, most often: then what kept the others out is what helps.
+            raise UsageError(f"{error}; left out: {_left_out(scores)}") from None
         kept = None if dry_run else site_labels.keep(vault, found, made)
     digest = kept.digest if kept else None
     document = {
@@ -89,8 +93,11 @@ def _none(_study: object) -> str:
     return "no-score"
 
 
+def _left_out(scores: Scored) -> str:
+    return ", ".join(f"{count} {code}" for code, count in scores.not_analysed.items()) or "none"
+
+
 def _shown(made: Calibrated, scores: Scored, digest: str | None) -> dict[str, object]:
-    left = ", ".join(f"{count} {code}" for code, count in scores.not_analysed.items())
     figures = {
         name.replace("_", " "): f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
         for name, one in (
@@ -101,7 +108,7 @@ def _shown(made: Calibrated, scores: Scored, digest: str | None) -> dict[str, ob
     }
     return {
         "studies": f"{made.positives} positive, {made.negatives} negative",
-        "not analysed": left or "none",
+        "not analysed": _left_out(scores),
         "kind": made.calibration["kind"],
         "threshold": f"{made.threshold:.3f} ({made.threshold_low:.3f} to {made.threshold_high:.3f})",
         **figures,

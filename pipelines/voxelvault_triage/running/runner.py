@@ -22,6 +22,7 @@ from voxelvault_triage.pipeline import Pipeline
 from voxelvault_triage.results.writing import with_results, write_first
 from voxelvault_triage.running.one import InHand, analysis_of, current, take_in_hand, unit_of, write
 from voxelvault_triage.running.order import Answer, Loadable
+from voxelvault_triage.running.queue_lock import queue_of
 from voxelvault_triage.worklist import store
 from voxelvault_triage.worklist.states import Priority
 from voxelvault_triage.worklist.store import SUPERSEDED, Ended, Task
@@ -119,12 +120,16 @@ class Runner:
         return notice(self._demonstration)
 
     def lock(self) -> AbstractContextManager[None]:
-        """Hold the pipeline's queue: there is one runner at a time; `LockTimeout` where there is another."""
-        return self._vault.resources.objects.lock(f"locks/triage-{self._pipeline.name}", 0)
+        """Hold the pipeline's queue; `AtWorkElsewhere` where another process does."""
+        return queue_of(self._vault, self._pipeline.name)
 
     def take_over(self) -> int:
         """Schedule again what a runner that is no more had in hand; only under the lock."""
         return store.take_over(self._vault, self._pipeline.name)
+
+    def scheduled(self) -> bool:
+        """Tell whether something is scheduled that nobody has in hand."""
+        return bool(store.scheduled(self._vault, self._pipeline.name, 1))
 
     def work(self, crew: Crew, stop: Callable[[], bool] = _NO_STOP) -> None:
         """Do what is scheduled until nothing is, or `stop` says so; that is asked about once a second.
@@ -167,12 +172,7 @@ class Runner:
     def _waiting(self, crew: Crew) -> bool:
         """Tell whether there is something to do; takes the most urgent of it in hand."""
         if not (self._again or self._started):
-            rows = self._vault.resources.catalog.query(
-                "select task_id from tasks where pipeline = $pipeline and state = 'SCHEDULED' order by"
-                " case priority when 'HIGH' then 0 when 'LOW' then 2 else 1 end, scheduled, task_id limit $n",
-                {"pipeline": self._pipeline.name, "n": crew.hands + self._limits.ahead},
-            )
-            ids = rows["task_id"].to_pylist()
+            ids = store.scheduled(self._vault, self._pipeline.name, crew.hands + self._limits.ahead)
             started = store.start(self._vault, ids) if ids else []
             there = current(self._vault, started) if started else {}
             self._started += [(task, there.get(task.task_id)) for task in started]

@@ -15,6 +15,7 @@ from voxelvault.crew import Crew
 from voxelvault.errors import WorkerDied
 from voxelvault.storage.objects import LocalObjects
 from voxelvault_triage.running.own_hands import OwnHands
+from voxelvault_triage.running.queue_lock import AtWorkElsewhere
 from voxelvault_triage.running.runner import Report, Runner
 
 IDLE = 0.5
@@ -101,31 +102,45 @@ def work_through(
 
     Raises
     ------
-    LockTimeout
+    AtWorkElsewhere
         Another runner is at work on this pipeline.
     WorkerDied
         The cluster is gone for good.
     """
-    with runner.lock():
-        runner.take_over()
-        failed = 0
+    done = False
+    while not done or (tick is None and runner.scheduled()):
+        # Whoever met the lock while it was about to be given back counts on what it scheduled being done.
         try:
-            while True:
-                before = runner.report.studies
-                try:
-                    with crew_for(vault, hands) as crew:
-                        runner.work(crew, tick or (lambda: False))
-                        while tick is not None and not tick():
-                            runner.work(crew, tick)
-                            time.sleep(IDLE)
-                    return runner.report
-                except WorkerDied:
-                    failed = failed + 1 if runner.report.studies == before else 1
-                    if failed > hands.deaths:
-                        raise
-                    time.sleep(min(hands.pause * 2 ** (failed - 1), 60.0))
-        finally:
-            runner.give_back()
+            with runner.lock():
+                _under_lock(vault, runner, hands, tick)
+        except AtWorkElsewhere:
+            if not done:
+                raise
+            break
+        done = True
+    return runner.report
+
+
+def _under_lock(vault: Vault, runner: Runner, hands: Hands, tick: Callable[[], bool] | None) -> None:
+    runner.take_over()
+    failed = 0
+    try:
+        while True:
+            before = runner.report.studies
+            try:
+                with crew_for(vault, hands) as crew:
+                    runner.work(crew, tick or (lambda: False))
+                    while tick is not None and not tick():
+                        runner.work(crew, tick)
+                        time.sleep(IDLE)
+                return
+            except WorkerDied:
+                failed = failed + 1 if runner.report.studies == before else 1
+                if failed > hands.deaths:
+                    raise
+                time.sleep(min(hands.pause * 2 ** (failed - 1), 60.0))
+    finally:
+        runner.give_back()
 
 
 __all__ = ["HERE", "Hands", "crew_for", "work_through"]

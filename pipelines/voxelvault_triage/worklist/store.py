@@ -289,6 +289,17 @@ def take_over(vault: Vault, pipeline: str) -> int:
     return sum(step.kind is Kind.TASK_CANCELED for step in done)
 
 
+def scheduled(vault: Vault, pipeline: str, most: int) -> list[str]:
+    """Return the analyses that are scheduled and in nobody's hand, the most urgent first."""
+    rows = vault.resources.catalog.query(
+        "select task_id from tasks where pipeline = $pipeline and state = 'SCHEDULED' order by"
+        " case priority when 'HIGH' then 0 when 'LOW' then 2 else 1 end, scheduled, task_id limit $n",
+        {"pipeline": pipeline, "n": most},
+    )
+    found: list[str] = rows["task_id"].to_pylist()
+    return found
+
+
 def unfinished(vault: Vault, pipeline: str) -> int:
     """Count the analyses that are scheduled or in hand."""
     rows = vault.resources.catalog.query(

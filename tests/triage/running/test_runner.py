@@ -9,11 +9,11 @@ from mean_hu import RAISES, MeanHU, Threshold
 from runner_support import ct, reports, rows, runner, schedule, take
 
 import voxelvault as vv
-from voxelvault.errors import LockTimeout
 from voxelvault.tasks import now
 from voxelvault.testing import synthetic
 from voxelvault.upkeep.removal import delete_study
 from voxelvault_triage.running.own_hands import OwnHands
+from voxelvault_triage.running.queue_lock import AtWorkElsewhere
 from voxelvault_triage.running.session import HERE, Hands, work_through
 from voxelvault_triage.worklist.listing import listing
 
@@ -102,7 +102,7 @@ def test_what_a_dead_runner_wrote_is_found_and_not_written_again(
 
 def test_there_is_one_runner_of_a_pipeline(vault: vv.Vault) -> None:
     first, second = runner(vault, MeanHU()), runner(vault, MeanHU())
-    with first.lock(), pytest.raises(LockTimeout), second.lock():
+    with first.lock(), pytest.raises(AtWorkElsewhere, match="another process works"), second.lock():
         pass
 
 

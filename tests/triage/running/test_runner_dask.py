@@ -31,7 +31,7 @@ def test_studies_that_kill_or_hang_their_workers_end_alone(vault: vv.Vault, tmp_
     take(vault, tmp_path / "in", *ct(1, first=DIES), *ct(2, first=HANGS), *good)
     schedule(vault, MeanHU())
     with LocalWorkers(2) as workers:
-        work = runner(vault, MeanHU(), seconds=5.0, tries=1)
+        work = runner(vault, MeanHU(), seconds=60.0, tries=1)
         report = work_through(vault, work, Hands(workers))
     assert (report.studies, report.given_up) == (6, {"worker-lost": 2})
     lost = [item for item in listing(vault, now()) if item.verdict is None]

@@ -99,6 +99,9 @@ def test_the_commands(vault: vv.Vault, tmp_path: Path, run: Callable[..., Any]) 
     words = ("--vault", vault.path, "triage")
     same = ("--pipeline", "mean-hu", "--scheduler", "none", "--json")
     assert run(*words, "run", *same).code == 2
+    for size in ("lots", "0", "-1GiB", "4", "0GiB"):
+        refused = run(*words, "run", "--new", "--memory", size, *same)
+        assert (refused.code, "4GiB" in refused.err) == (2, True)
     found = run(*words, "run", "--study", uids[0], *same)
     assert (found.code, found.json["scheduled"], found.json["analysed"]) == (0, 1, 1)
     assert run(*words, "run", "--study", uids[0], *same).json["scheduled"] == 0
