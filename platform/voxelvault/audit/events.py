@@ -74,6 +74,8 @@ class Kind(StrEnum):
     READING_COMPLETED = "reading.completed"
     READING_OVERRIDDEN = "reading.overridden"
     READING_SUPERSEDED = "reading.superseded"
+    FEDERATED_ENTERED = "federated.entered"
+    FEDERATED_CHARGED = "federated.charged"
 
 
 class Outcome(StrEnum):
@@ -218,6 +220,14 @@ ALLOWED: Mapping[Kind, _Allowed] = {
     Kind.READING_COMPLETED: _allow("item", "completed"),
     Kind.READING_OVERRIDDEN: _allow("item", codes="priority", text=True),
     Kind.READING_SUPERSEDED: _allow("item"),
+    # `record` is the digest of the entry that all parties of a run hold; it names the one before. Epsilon
+    # is in millionths.
+    Kind.FEDERATED_ENTERED: _allow(
+        counts="round sites aside sent received examples epsilon",
+        digests="job record previous aggregate app update cohort",
+        codes="entry",
+    ),
+    Kind.FEDERATED_CHARGED: _allow(counts="round steps epsilon", digests="job"),
 }
 """What an event of each kind may carry, by name; anything else is refused.
 

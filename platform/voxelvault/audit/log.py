@@ -249,6 +249,34 @@ class AuditLog:
         leaf = self._shelf.leaves(head, index // WIDTH)[index % WIDTH]
         return inclusion_proof(index, leaf, path, head.note)
 
+    def prove_at(self, index: int, note: str) -> dict[str, Any]:
+        """Prove an entry by an earlier checkpoint, such as one that witnesses cosigned.
+
+        Parameters
+        ----------
+        index : int
+            Which entry.
+        note : str
+            The signed checkpoint, with whatever cosignatures it has: the proof carries it.
+
+        Returns
+        -------
+        dict
+            As `prove` gives it.
+
+        Raises
+        ------
+        UsageError
+            The log hadn't that entry then.
+        RollbackDetected, IntegrityError
+            The log does not continue that checkpoint.
+        """
+        older = self.extends(note)
+        head = self._sequencer.head()
+        path = inclusion_path(index, older.size, head.reader.node)
+        leaf = self._shelf.leaves(head, index // WIDTH)[index % WIDTH]
+        return inclusion_proof(index, leaf, path, note)
+
     def consistency(self, old_size: int) -> dict[str, Any]:
         """Prove that the log only grew since it had `old_size` entries.
 

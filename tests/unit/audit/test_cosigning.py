@@ -10,10 +10,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from few_keys import FewKeys
 
-from voxelvault.audit.cosignature import WitnessKey
+from voxelvault.audit.cosignature import WitnessKey, cosigned
 from voxelvault.audit.cosigning import Cosigning, Post, over_http
 from voxelvault.audit.events import Event, Kind
 from voxelvault.audit.log import AuditLog
+from voxelvault.audit.proof import verify_proof
 from voxelvault.audit.trust import TrustPolicy
 from voxelvault.audit.witness import SIZE_TYPE, Answer, Witness
 from voxelvault.errors import IntegrityError, PolicyDenied, RollbackDetected, Unanswered, UsageError
@@ -192,3 +193,21 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 def test_a_witness_that_is_not_there() -> None:
     with pytest.raises(Unanswered):
         over_http("http://127.0.0.1:9/")(b"old 0\n\n")
+
+
+@pytest.mark.parametrize("later", [0, 1, 300])
+def test_an_entry_is_proved_by_the_checkpoint_that_was_cosigned(
+    log: AuditLog, cosigning: Cosigning, later: int
+) -> None:
+    site = Site("b.example", log)
+    log.append([event()] * 5)
+    cosigning.ask(site.key, site.post)
+    note = cosigning.note_of(site.key)
+    assert note is not None
+    log.append([event()] * later)
+    for index in range(5):
+        proof = log.prove_at(index, note)
+        assert verify_proof(proof, log.key).index == index
+        assert cosigned(proof["checkpoint"], [site.key]).keys() == {site.key}
+    with pytest.raises(UsageError):
+        log.prove_at(5, note)

@@ -1,0 +1,76 @@
+"""The server's part in the mail: it passes letters on, is a witness itself, and gathers what all attest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from voxelvault_fl.errors import MessageRefused
+from voxelvault_fl.record.office import Letter, Office, pack_letters, unpack_letters
+from voxelvault_fl.rounds.transport import Fault, Sites
+
+TURNS = 4
+"""Bags to and from each site until all have cosigned all: a request, its answer, one that found another size,
+and what is attested then."""
+
+
+class Hub:
+    """Carries letters.
+
+    Parameters
+    ----------
+    office : Office
+        The server's own.
+    sites : Sites
+        The way to the sites.
+    """
+
+    def __init__(self, office: Office, sites: Sites) -> None:
+        self._office, self._sites = office, sites
+        self._boxes: dict[str, list[Letter]] = {}
+        self.attestations: dict[str, str] = {}
+
+    def exchange(self, turns: int = TURNS, job: str = "") -> None:
+        """Carry letters to and fro; a site that can't be reached gets its own the next time.
+
+        Parameters
+        ----------
+        turns : int
+            Bags to and from each site.
+        job : str
+            Digest of the job of which sites are asked what they attest, with the last bag.
+        """
+        for turn in range(turns):
+            self._post(self._office.letters())
+            asked = job if turn == turns - 1 else ""
+            self._once(asked)
+
+    def _once(self, job: str) -> None:
+        names = self._sites.ready()
+        bags = {name: pack_letters([*self._boxes.pop(name, []), *self._ask(name, job)]) for name in names}
+        for name, answer in self._sites.ask(0, bags).items():
+            if isinstance(answer, Fault):
+                continue
+            try:
+                self._sort(name, unpack_letters(answer))
+            except MessageRefused as refused:
+                self._office.alarms.append(refused)
+
+    def _ask(self, name: str, job: str) -> list[Letter]:
+        return [Letter(self._office.name, name, "ask", job)] if job else []
+
+    def _sort(self, name: str, letters: Sequence[Letter]) -> None:
+        """Take what is for the server and box the rest; nobody sends in another's name."""
+        own = [one for one in letters if one.sender == name]
+        for one in own:
+            if one.kind == "attestation" and one.to == self._office.name:
+                self.attestations[name] = one.body
+        mine = self._office.name
+        self._post([one for one in own if one.to != mine and one.kind in ("key", "request", "answer")])
+        self._post(self._office.receive([one for one in own if one.to == mine]))
+
+    def _post(self, letters: Sequence[Letter]) -> None:
+        for one in letters:
+            self._boxes.setdefault(one.to, []).append(one)
+
+
+__all__ = ["TURNS", "Hub"]

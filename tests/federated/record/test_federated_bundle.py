@@ -1,0 +1,107 @@
+"""A run's model is installed like any other, and verified by itself."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from whole_consortium import SITES, Whole
+
+import voxelvault
+from voxelvault.errors import IntegrityError, UsageError
+from voxelvault.interfaces.cli import main
+from voxelvault_fl.errors import JobRefused
+from voxelvault_fl.jobs.job import Model
+from voxelvault_fl.record.bundle import NETWORK, WEIGHTS, bundle_of, network_of, verify_bundle, write_signed
+
+
+@pytest.fixture(scope="module")
+def placed(whole: Whole, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("placed")
+    bundle = bundle_of(whole.job, 2, whole.weights(2), whole.provenance(2))
+    write_signed(folder, bundle, whole.server)
+    return folder
+
+
+def test_a_bundle_proves_itself(placed: Path, whole: Whole) -> None:
+    proved = verify_bundle(placed / "bundle", whole.authority)
+    assert proved.whole
+    assert proved.round == 2
+
+
+def test_nothing_is_written_over(placed: Path, whole: Whole) -> None:
+    with pytest.raises(UsageError):
+        write_signed(placed, bundle_of(whole.job, 2, whole.weights(2), whole.provenance(2)), whole.server)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, NETWORK, "docs/provenance.json"])
+def test_a_changed_file_is_found_out(placed: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(placed / "bundle", tmp_path / "bundle")
+    data = bytearray((tmp_path / "bundle" / name).read_bytes())
+    data[-5] ^= 1
+    (tmp_path / "bundle" / name).write_bytes(data)
+    with pytest.raises(IntegrityError):
+        verify_bundle(tmp_path / "bundle")
+
+
+def test_a_network_of_another_round_is_found_out(placed: Path, tmp_path: Path, whole: Whole) -> None:
+    shutil.copytree(placed / "bundle", tmp_path / "bundle")
+    (tmp_path / "bundle" / NETWORK).write_bytes(network_of(whole.job, whole.weights(3)))
+    with pytest.raises(IntegrityError, match="made of"):
+        verify_bundle(tmp_path / "bundle")
+
+
+def test_a_model_from_elsewhere_has_no_provenance(placed: Path, tmp_path: Path) -> None:
+    shutil.copytree(placed / "bundle", tmp_path / "bundle")
+    (tmp_path / "bundle/docs/provenance.json").unlink()
+    with pytest.raises(IntegrityError, match="no provenance"):
+        verify_bundle(tmp_path / "bundle")
+
+
+def test_the_network_answers_as_the_weights_do(whole: Whole) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    weights = {"weight": np.arange(6, dtype=np.float32), "bias": np.array([0.5], np.float32)}
+    session = runtime.InferenceSession(network_of(whole.job, weights), providers=["CPUExecutionProvider"])
+    inputs = np.random.default_rng(1).normal(size=(4, 6)).astype(np.float32)
+    (found,) = session.run(None, {"features": inputs})
+    np.testing.assert_allclose(found[:, 0], inputs @ weights["weight"] + 0.5, rtol=1e-5)
+
+
+def test_a_task_without_export_says_so(whole: Whole) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(JobRefused, match="exported"):
+        network_of(replace(whole.job, model=Model("other")), whole.weights(1))
+
+
+def test_triage_installs_it_and_refuses_a_forged_one(
+    placed: Path, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "configuration"))
+    voxelvault.create(tmp_path / "vault").close()
+    install = [
+        *("--vault", str(tmp_path / "vault"), "triage", "models", "install", str(placed / "bundle")),
+        *("--key", str(placed / "maker.pem")),
+    ]
+    (tmp_path / "other.sig").write_bytes(whole.server.sign(b"something else"))
+    assert main([*install, "--signature", str(tmp_path / "other.sig")]) == 1
+    assert main([*install, "--signature", str(placed / "bundle.sig")]) == 0
+    assert main(["--vault", str(tmp_path / "vault"), "triage", "models", "verify"]) == 0
+    assert "heads-heads-1" in capsys.readouterr().out
+
+
+def test_the_verb_says_who_attests_what(placed: Path, tmp_path: Path, whole: Whole, capsys: Any) -> None:
+    authority = tmp_path / "ca.pem"
+    authority.write_bytes(whole.authority)
+    said = ["federated", "verify", str(placed / "bundle")]
+    assert main([*said, "--authority", str(authority)]) == 0
+    shown = capsys.readouterr().out
+    for name in SITES:
+        assert f"{name}: rounds 1, 2, 3; cohort cccccccc" in shown
+    assert "not that it computed honestly" in shown
+    assert "may reveal images" in shown
+    assert main(said) == 0
+    assert "compare" in capsys.readouterr().out
