@@ -1,0 +1,97 @@
+"""`federated approve`: somebody at a site looks at a job, and lets it in or stops it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from voxelvault.errors import UsageError
+from voxelvault.interfaces.cli.command import Session, pass_session, verb
+from voxelvault.interfaces.cli.output import emit
+
+if TYPE_CHECKING:
+    from voxelvault_fl.jobs.job import Job
+    from voxelvault_fl.jobs.policy import SitePolicy
+
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@verb(
+    "approve",
+    "voxelvault --vault ~/vault federated approve --kit kit --state st --policy policy.toml",
+    "voxelvault --vault ~/vault federated approve 3f2a --kit kit --state st --policy policy.toml --yes",
+    "voxelvault federated approve 3f2a --kit kit --state st --policy policy.toml --stop",
+)
+@click.argument("job", required=False)
+@click.option("--kit", required=True, type=_FOLDER, metavar="DIR", help="This site's.")
+@click.option("--state", required=True, type=_FOLDER, metavar="DIR", help="Of `federated site`.")
+@click.option("--policy", required=True, type=_FILE, metavar="FILE", help="What this site lets in.")
+@click.option("--yes", is_flag=True, help="Approve it: what leaves was read.")
+@click.option("--stop", is_flag=True, help="Stop it here, for good.")
+@pass_session
+def command(
+    session: Session,
+    job: str | None,
+    kit: Path,
+    state: Path,
+    policy: Path,
+    yes: bool,
+    stop: bool,
+    as_json: bool,
+) -> None:
+    """Show the jobs that were offered here, or one of them with what would leave; approve or stop it.
+
+    JOB is the beginning of a digest. A job that breaks a rule of the policy runs in no case.
+    """
+    from voxelvault_fl.jobs.job import SignedJob
+    from voxelvault_fl.jobs.policy import read_policy
+    from voxelvault_fl.provisioning.kit import read_kit
+    from voxelvault_fl.rounds.site_state import SiteState
+
+    found = sorted(one for one in (state / "jobs").glob("*") if (one / "job.json").exists())
+    if job is None:
+        emit([one.name for one in found], [one.name for one in found] or ["no job was offered yet"], as_json)
+        return
+    chosen = [one for one in found if one.name.startswith(job)]
+    if len(chosen) != 1:
+        raise UsageError("no job, or more than one, begins like that; without JOB they are listed")
+    mine, roster = SiteState(chosen[0], chosen[0].name), read_kit(kit).roster
+    lead = roster.party(roster.consortium.lead).verifying_key()
+    signed = SignedJob.loads((chosen[0] / "job.json").read_bytes(), lead).job
+    shown = _shown(session, signed, read_policy(policy))
+    if stop:
+        mine.stop()
+    elif yes and not shown["rule"]:
+        mine.approve()
+    shown |= {"approved": mine.approved, "stopped": mine.stopped}
+    emit(shown, _lines(shown), as_json)
+
+
+def _shown(session: Session, job: Job, policy: SitePolicy) -> dict[str, Any]:
+    from voxelvault_fl.jobs.policy import unmet, what_leaves
+
+    shown: dict[str, Any] = {
+        "job": job.digest,
+        "id": job.id,
+        "code": job.app_digest,
+        "purpose": job.purpose,
+        "lawful_basis": job.lawful_basis,
+        "privacy": job.privacy.mode,
+        "rule": unmet(job, policy, datetime.now(UTC)),
+        "leaves": list(what_leaves(job, policy)),
+    }
+    if session.vault and not shown["rule"]:
+        from voxelvault_fl.cohorts.members import members
+
+        with session.open() as vault:
+            shown["subjects"] = len({one.subject_id for one in members(vault, job.cohort)})
+    return shown
+
+
+def _lines(shown: dict[str, Any]) -> list[str]:
+    head = [f"{name}: {value}" for name, value in shown.items() if name != "leaves" and value != ""]
+    return [*head, "what leaves:", *(f"- {line}" for line in shown["leaves"])]

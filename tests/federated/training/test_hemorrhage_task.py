@@ -1,0 +1,108 @@
+"""The triage pipeline's network as a task: deterministic, finite, read with its outlines from a vault."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_consortium import make_job
+
+import voxelvault
+from voxelvault.testing.synthetic_segmentation import segmentation_of
+from voxelvault_fl.cohorts.members import Member
+from voxelvault_fl.errors import JobRefused
+from voxelvault_fl.jobs.job import Labels
+from voxelvault_fl.jobs.task import Turn, weights_digest
+from voxelvault_fl.training.examples import Example, SiteData
+from voxelvault_fl.training.hemorrhage import Hemorrhage, head, reader, settings
+from voxelvault_triage.hemorrhage.preprocess import COLUMNS, ROWS
+from voxelvault_triage.phantom.atlas import analytic
+from voxelvault_triage.phantom.bleeds import KINDS
+from voxelvault_triage.phantom.studies import files_of
+from voxelvault_triage.phantom.study import TRAINING, phantom
+from voxelvault_triage.training.dataset import Sample
+
+SMALL = {"steps": 2, "planes": 2, "features": [4, 4, 4, 4, 4, 4]}
+
+
+def sample(sick: bool, seed: int) -> Sample:
+    hu = np.random.default_rng(seed).normal(30, 5, (3, ROWS, COLUMNS)).astype(np.int16)
+    labels = np.zeros(hu.shape, np.uint8)
+    if sick:
+        labels[1, 60:90, 60:90] = 1
+        hu[labels > 0] = 70
+    return Sample(hu, labels, np.full(3, 0.005), {"volumes": {}})
+
+
+FOUND = [
+    Example(Member(f"s{at}", f"p{at}", f"{at:02}"), at % 2 == 1, part)
+    for at, part in enumerate(["train", "train", "validate", "validate"])
+]
+
+
+def load(found: Sequence[Example]) -> list[Sample]:
+    return [sample(one.positive, int(one.member.order)) for one in found]
+
+
+def test_a_round_is_the_same_each_time_and_moves_the_weights() -> None:
+    task = Hemorrhage(SMALL, load, FOUND)
+    start = task.init(3)
+    assert weights_digest(start) == weights_digest(Hemorrhage(SMALL, load, ()).init(3))
+    before = weights_digest(start)
+    one, again = task.train(start, Turn(1, 7)), task.train(start, Turn(1, 7))
+    assert weights_digest(start) == before
+    assert weights_digest(one.weights) == weights_digest(again.weights) != before
+    assert one.examples == 2
+    assert all(np.isfinite(w).all() and w.dtype == start[name].dtype for name, w in one.weights.items())
+    measured = task.evaluate(one.weights)
+    assert set(measured.metrics) == {"loss", "auc"}
+    assert np.isfinite(measured.metrics["loss"])
+
+
+def test_a_proximal_term_holds_the_weights_back() -> None:
+    task = Hemorrhage(SMALL, load, FOUND)
+    start = task.init(3)
+
+    def moved(proximal: float) -> float:
+        made = task.train(start, Turn(1, 7, proximal)).weights
+        return float(sum(np.abs(made[name] - start[name]).sum() for name in start))
+
+    assert moved(1000.0) < moved(0.0)
+
+
+@pytest.mark.parametrize("config", [{"features": [4, 4]}, {"features": [5] * 6}, {"steps": 0}, {"net": "x"}])
+def test_a_configuration_that_can_not_be(config: dict[str, object]) -> None:
+    with pytest.raises(JobRefused):
+        settings(config)
+
+
+def test_heads_are_read_with_their_outlines(tmp_path: Path) -> None:
+    person = 9001
+    made = phantom(person, analytic(), TRAINING, bleeding=True)
+    files = dict(files_of(made, person))
+    kind = int(np.bincount(made.labels[made.labels > 0]).argmax()) - 1
+    inside = np.flatnonzero((made.labels == kind + 1).any(axis=(1, 2)))
+    planes = made.planes
+    files["outline.dcm"] = segmentation_of(
+        made.labels[inside] == kind + 1,
+        planes.positions[inside],
+        orientation=(*planes.across, *planes.down),
+        spacing=planes.spacing,
+        labels={1: str(KINDS[kind])},
+        on=list(files.values()),
+        seed=person,
+        attributes={"PatientID": f"phantom-{person}", "PatientName": f"Phantom^{person}"},
+    )
+    (tmp_path / "in").mkdir()
+    for name, data in files.items():
+        (tmp_path / "in" / name).write_bytes(data)
+    with voxelvault.create(tmp_path / "vault", purpose="IRB-1", key_file=tmp_path / "key") as vault:
+        vault.ingest(tmp_path / "in", progress=False)
+        (series,) = vault.select("Modality = 'CT'")
+        read = head(series)
+        assert set(np.unique(read.labels)) == {0, kind + 1}
+        assert read.hu.shape[1:] == (ROWS, COLUMNS)
+        with pytest.raises(JobRefused, match="outlines"):
+            reader(SiteData(vault), make_job(labels=Labels("table", "hemorrhage")))
