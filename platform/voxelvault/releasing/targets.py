@@ -20,7 +20,7 @@ from typing import Protocol
 from voxelvault.deid.card import RECEIPTS
 from voxelvault.dicom.sources import Source
 from voxelvault.errors import IntegrityError, StorageError, UsageError
-from voxelvault.files import disk_error, write_new
+from voxelvault.files import disk_error
 from voxelvault.intake.ingest import IngestOptions, take_in
 from voxelvault.model import Buffer
 from voxelvault.releasing.originals import VaultOriginals
@@ -102,7 +102,7 @@ class FolderTarget:
 
     def __init__(self, folder: Path, staging: Path) -> None:
         self._folder, self._staging = folder, staging
-        self._paths: list[str] = []
+        self._staged: dict[str, Path] = {}
         self._uids: dict[str, str] = {}
 
     def place(self, file: Released) -> str:
@@ -112,30 +112,33 @@ class FolderTarget:
         return next(path for path in paths if self._uids.setdefault(path, file.sop_uid) == file.sop_uid)
 
     def add(self, file: Released) -> None:
-        """Write a file of the study at hand."""
-        place = self.place(file)
-        path = self._staging / place
+        """Write a file of the study at hand, which is nobody's yet: the disk need not have it by then."""
+        path = self._staging / str(len(self._staged))
         with _told():
-            path.parent.mkdir(parents=True, exist_ok=True)
-        write_new(path, [file.data])
-        self._paths.append(place)
+            if not self._staged:
+                self._staging.mkdir(parents=True, exist_ok=True)
+            with open(path, "xb") as made:
+                made.write(file.data)
+        self._staged[self.place(file)] = path
 
     def keep(self) -> Iterator[tuple[str, bytes]]:
         """Move the study to its place; yield its files, read again from the disk."""
-        paths, self._paths = sorted(self._paths), []
-        for path in paths:
+        staged, self._staged = sorted(self._staged.items()), {}
+        made: set[Path] = set()
+        for path, written in staged:
             with _told():
                 target = self._folder / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(self._staging / path, target)
-                os.utime(target, (TIME, TIME))
+                if target.parent not in made:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    made.add(target.parent)
+                _move(written, target)
                 data = target.read_bytes()
             yield path, data
         self.drop()
 
     def drop(self) -> None:
         """Remove what was written of the study at hand."""
-        self._paths, self._uids = [], {}
+        self._staged, self._uids = {}, {}
         shutil.rmtree(self._staging, ignore_errors=True)
 
 
@@ -238,6 +241,13 @@ def _stored(resources: Resources, files: Sequence[Released]) -> Iterator[tuple[s
             for original in study:
                 if original.place in paths:
                     yield paths[original.place], original.read()
+
+
+def _move(path: Path, target: Path) -> None:
+    """Give a file another name once the disk has it."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(path, target)
 
 
 @contextmanager
