@@ -100,6 +100,7 @@ _NO_DAYS = frozenset(
 _MONTHS = "January February March April May June July August September October November December".split()
 _WORD = re.compile(r"\w+")
 _NAME_PARTS = re.compile(r"[\^=\\\s,.;:_/()\[\]-]+")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _NOT_ALNUM = re.compile(r"[\W_]+")
 
 
@@ -188,8 +189,13 @@ def fold(text: str) -> str:
     """Return text without case, accents and compatibility forms."""
     if text.isascii():
         return text.lower()
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    plain = _NOT_ASCII.sub(_uncombined, text)
     return unicodedata.normalize("NFKC", plain.casefold())
+
+
+def _uncombined(run: re.Match[str]) -> str:
+    """Return a run of other characters than ASCII, which decompose by themselves, without accents."""
+    return "".join(c for c in unicodedata.normalize("NFKD", run[0]) if not unicodedata.combining(c))
 
 
 def date_forms(day: str) -> frozenset[str]:
