@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -321,9 +322,15 @@ def _elsewhere(tag: int) -> bool:
 
 
 def _syntax(source: Dataset) -> UID:
-    syntax = UID(getattr(getattr(source, "file_meta", None), "TransferSyntaxUID", None) or "")
-    known = syntax.is_transfer_syntax and syntax not in _DEFLATED
-    return syntax if known and syntax.is_encapsulated else ExplicitVRLittleEndian
+    return _written(str(getattr(getattr(source, "file_meta", None), "TransferSyntaxUID", None) or ""))
+
+
+@lru_cache(maxsize=256)
+def _written(syntax: str) -> UID:
+    """Return the syntax that a data set of this one is written in."""
+    uid = UID(syntax)
+    known = uid.is_transfer_syntax and uid not in _DEFLATED
+    return uid if known and uid.is_encapsulated else ExplicitVRLittleEndian
 
 
 __all__ = ["DEEPEST", "ELSEWHERE", "rewrite"]

@@ -69,12 +69,12 @@ def _put(dataset: Dataset, tag: BaseTag, vr: str, text: str) -> None:
 
 
 def _texts(dataset: Dataset) -> list[str]:
-    value = dataset.get("DeidentificationMethod") or []
+    value = dataset[_METHOD].value or [] if _METHOD in dataset else []
     return [value] if isinstance(value, str) else [str(part) for part in value]
 
 
 def _add_codes(dataset: Dataset, applied: Set[str]) -> None:
-    items = list(dataset.get("DeidentificationMethodCodeSequence") or [])
+    items = list(dataset[_CODES].value or []) if _CODES in dataset else []
     said = {str(item.get("CodeValue")) for item in items}
     items += [_code(code) for code in sorted(applied - said)]
     if items:

@@ -29,7 +29,8 @@ from voxelvault.deid.writing import file_bytes
 from voxelvault.dicom.read import frame_spec, number_of_frames
 from voxelvault.errors import DicomError, VoxelVaultError
 
-_SOP_CLASS, _PATIENT_ID = 0x00080016, 0x00100020
+_SOP_CLASS, _INSTANCE, _PATIENT_ID = 0x00080016, 0x00080018, 0x00100020
+_STUDY, _SERIES = 0x0020000D, 0x0020000E
 _CONTOUR, _POINTS = 0x30060050, 0x00660016
 _SURFACE_SCANS = "1.2.840.10008.5.1.4.1.1.68."
 
@@ -198,8 +199,7 @@ def _text(dataset: Dataset, tag: int) -> str:
 
 
 def _uids(dataset: Dataset) -> tuple[str, str, str]:
-    keywords = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-    study, series, sop = (str(dataset.get(keyword) or "") for keyword in keywords)
+    study, series, sop = (_text(dataset, tag) for tag in (_STUDY, _SERIES, _INSTANCE))
     if not (study and series and sop):
         raise Refused("uid_missing")
     return study, series, sop

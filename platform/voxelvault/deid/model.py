@@ -52,7 +52,7 @@ class Option(StrEnum):
     @property
     def code(self) -> str:
         """The code value of CID 7050, coding scheme DCM."""
-        return str(FIRST_OPTION + list(Option).index(self))
+        return _CODES[self]
 
 
 BASIC = "113100"
@@ -60,6 +60,7 @@ BASIC = "113100"
 
 FIRST_OPTION = 113101
 """Codes of the options follow each other in the order of `Option`."""
+_CODES = {option: str(FIRST_OPTION + place) for place, option in enumerate(Option)}
 
 REASONS = {
     "class_unknown": "nothing here can clean what an object of this SOP class holds, so it stays out",

@@ -217,10 +217,10 @@ def _bodies(
         last = order(one.path)
         made = isinstance(one, Made)
         counts["made" if made else "files"] += 1
-        yield {"made" if made else "instance" if apart else "file": asdict(one)}
+        yield {"made" if made else "instance" if apart else "file": vars(one)}
     for refusal in refused:
         counts["refused"] += 1
-        yield {"refused": asdict(refusal)}
+        yield {"refused": vars(refusal)}
     yield {"seal": counts}
 
 

@@ -28,7 +28,7 @@ from voxelvault.releasing.progress import Progress
 from voxelvault.releasing.projects import PathLike, Using
 from voxelvault.releasing.review import Review, review_of
 from voxelvault.releasing.run import Maps, Report, Steps, run
-from voxelvault.releasing.study import CHOICES, Settings, ask_first, whose
+from voxelvault.releasing.study import CHOICES, Settings, ask_first, seldom_collected, whose
 
 VOLUMES = ("nifti", "ome-zarr")
 FORMATS = ("vault", "dicom", *VOLUMES, "parquet")
@@ -280,7 +280,7 @@ def _release(
     extras: Extras,
     notes: Sequence[str] = (),
 ) -> ReleaseReport:
-    with place.alone():
+    with place.alone(), seldom_collected():
         return _held(originals, place, rules, mine, extras, notes)
 
 

@@ -163,7 +163,7 @@ class Progress:
 
 
 def _plain(entry: Entry) -> dict[str, Any]:
-    return {"kind": "file" if isinstance(entry, Receipt) else "refused", **asdict(entry)}
+    return {"kind": "file" if isinstance(entry, Receipt) else "refused", **vars(entry)}
 
 
 def _entry(found: dict[str, Any]) -> Entry:

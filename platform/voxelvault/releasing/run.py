@@ -19,7 +19,7 @@ from voxelvault.releasing.hands import Hands, Task
 from voxelvault.releasing.originals import LINK_OUTSIDE, Original, Originals
 from voxelvault.releasing.progress import Progress
 from voxelvault.releasing.spool import Entry
-from voxelvault.releasing.study import Outcome, Settings, Whose, whose
+from voxelvault.releasing.study import Outcome, Settings, Whose, quiet, whose
 from voxelvault.releasing.targets import Released, Target
 
 Maps = Mapping[str, Mapping[str, str | None]]
@@ -196,9 +196,10 @@ class _Run:
         """Put one study in its place, whole."""
         study = _Study(self.target, self.progress.holds)
         try:
-            for outcome in outcomes:
-                study.take(outcome)
-                self.steps.picture(outcome)
+            with quiet():
+                for outcome in outcomes:
+                    study.take(outcome)
+                    self.steps.picture(outcome)
             study.stop_at_leaks()
             self.steps.record(study.pairs)
             study.settle()

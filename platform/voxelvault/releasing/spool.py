@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import Any, TypeAlias
 
 from voxelvault.deid.receipt import Receipt, Refusal, order
@@ -80,7 +79,7 @@ class Spool:
 def _row(entry: Entry, met: bool) -> tuple[object, ...]:
     if isinstance(entry, Refusal):
         return entry.source, None, entry.reason, 0, met, None
-    return entry.source, order(entry.path), None, bool(entry.boxes), met, json.dumps(asdict(entry))
+    return entry.source, order(entry.path), None, bool(entry.boxes), met, json.dumps(vars(entry))
 
 
 def receipt_from(body: dict[str, Any]) -> Receipt:
