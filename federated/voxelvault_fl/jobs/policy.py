@@ -46,6 +46,8 @@ class SitePolicy:
         Figures that may leave.
     decimals : int
         To which they are rounded.
+    min_measured : int
+        Fewest subjects behind any figure that leaves.
     personalise : bool
         Whether fine-tuning here may be asked for; its result stays here in any case.
     count_step : int
@@ -73,6 +75,7 @@ class SitePolicy:
     columns: tuple[str, ...] = tuple(COLUMNS)
     metrics: tuple[str, ...] = ("loss", "auc")
     decimals: int = 4
+    min_measured: int = 5
     personalise: bool = True
     count_step: int = 5
     count_queries: int = 20
@@ -227,7 +230,8 @@ def what_leaves(job: Job, policy: SitePolicy) -> tuple[str, ...]:
     if job.privacy.mode == "dp-sgd":
         lines.append("what the accountant says was spent; no figure of private data")
     elif figures:
-        lines.append(f"{', '.join(figures)}, rounded to {policy.decimals} decimals")
+        behind = f"of {policy.min_measured} subjects or more"
+        lines.append(f"{', '.join(figures)}, rounded to {policy.decimals} decimals, {behind}")
     return (*lines, *((f"warning: {job.warning}",) if job.warning else ()))
 
 

@@ -283,9 +283,12 @@ class Run:
 
     @property
     def best(self) -> int:
-        """The round with the best figure, the earliest of equals; the last one where none was measured."""
+        """The round with the best figure, of equals that with the least loss; the last without figures."""
+        losses = {one.round: one.metrics.get("loss", 0.0) for one in self._state.of("evaluation")}
         scores = self._scores()
-        return max(scores, key=lambda one: (one[0], -one[1]))[1] if scores else max(self._state.last, 0)
+        if not scores:
+            return max(self._state.last, 0)
+        return max(scores, key=lambda one: (one[0], -losses[one[1]], -one[1]))[1]
 
     def _end(self) -> None:
         """Measure the best model on what chose nothing, fine-tune it at the sites, enter the end, tell it."""

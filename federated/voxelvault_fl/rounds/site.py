@@ -207,7 +207,7 @@ class SiteSide:
         sent = self._hands.compression(job).encode(update)
         step = self._policy.count_step
         said = {"examples": max(trained.examples // step * step, 1), "spent": dict(trained.spent)}
-        return {**said, "metrics": self._told(trained.metrics, job)}, sent
+        return {**said, "metrics": self._told(trained.metrics, trained.examples, job)}, sent
 
     def _evaluate(self, came: Message, state: SiteState, job: Job) -> tuple[dict[str, Any], Weights]:
         if not job.evaluate_every:
@@ -237,11 +237,11 @@ class SiteSide:
 
     def _measured(self, examples: int, metrics: Mapping[str, float], job: Job) -> dict[str, Any]:
         step = self._policy.count_step
-        return {"examples": max(examples // step * step, 1), "metrics": self._told(metrics, job)}
+        return {"examples": max(examples // step * step, 1), "metrics": self._told(metrics, examples, job)}
 
-    def _told(self, metrics: Mapping[str, float], job: Job) -> dict[str, float]:
-        """Return the figures that may leave: none of private data under differential privacy."""
-        if job.privacy.mode == "dp-sgd":
+    def _told(self, metrics: Mapping[str, float], examples: int, job: Job) -> dict[str, float]:
+        """Return the figures that may leave: none of a few people, none under differential privacy."""
+        if job.privacy.mode == "dp-sgd" or examples < self._policy.min_measured:
             return {}
         allowed = {name: metrics[name] for name in self._policy.metrics if name in metrics}
         return {

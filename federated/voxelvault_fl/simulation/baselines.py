@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -55,12 +56,14 @@ def compared(job: Job, data: Mapping[str, SiteData], federated: Weights) -> Comp
 def trained(job: Job, task: Task, name: str) -> Weights:
     """Return what a task comes to by itself: its best round by the job's metric, as a run chooses."""
     weights = best = task.init(job.seed)
-    score = float("-inf")
+    score = (float("-inf"), float("-inf"))
     sign = -1.0 if job.metric == "loss" else 1.0
     for number in range(1, job.rounds + 1):
         weights = task.train(weights, Turn(number, turn_seed(job.seed, number, name))).weights
-        found = sign * task.evaluate(weights).metrics.get(job.metric, float("nan"))
-        if not found <= score:
+        told = task.evaluate(weights).metrics
+        found = (sign * told.get(job.metric, float("nan")), -told.get("loss", 0.0))
+        # Without a figure the last round is taken, as in a run.
+        if found > score or math.isnan(found[0]):
             best, score = weights, found
     return best
 

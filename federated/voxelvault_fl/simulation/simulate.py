@@ -92,6 +92,7 @@ def permissive(job: Job) -> SitePolicy:
         max_update_norm=job.update_norm,
         max_epsilon=float("inf"),
         decimals=6,
+        min_measured=1,
     )
 
 

@@ -250,6 +250,24 @@ def test_an_early_stop_keeps_the_best_round(tmp_path: Path) -> None:
     assert weights_digest(out.weights) == aggregate_of(toy.noted, 2)
 
 
+def test_of_equal_rounds_the_one_with_the_least_loss_is_best(tmp_path: Path) -> None:
+    toy = Toy(tmp_path, make_job(metric="auc"))
+    losses = iter([0.5, 0.2, 0.3])
+
+    def score(round: int, name: str, data: bytes) -> bytes:
+        key = toy.keys[name]
+        came = unpack(data, key.public_key(), 1 << 20)
+        if came.kind != "evaluate":
+            return data
+        if name == "east":
+            toy.loss = next(losses)  # type: ignore[attr-defined]
+        told = {"auc": 1.0, "loss": toy.loss}  # type: ignore[attr-defined]
+        return pack(replace(came, said={"examples": 20, "metrics": told}), key)
+
+    toy.to_server = score
+    assert toy.run().go().best == 2
+
+
 def test_fine_tuning_stays_at_the_site(tmp_path: Path) -> None:
     toy = Toy(tmp_path, make_job(personalise=5))
     out = toy.run().go()

@@ -170,3 +170,11 @@ def test_only_figures_that_the_policy_names_leave(tmp_path: Path) -> None:
     toy.run().go()
     told = [_said(toy, n, a) for _, n, _, a in toy.asked if n == "west"]
     assert [one["metrics"] for one in told if "spent" in one] == [{"loss": 0.1235}] * 3
+
+
+def test_no_figure_of_a_few_people_leaves(tmp_path: Path) -> None:
+    toy = Toy(tmp_path, make_job(rounds=1))
+    toy.tasks["west"].examples = 4
+    toy.run().go()
+    told = [unpack(a, toy.keys[n].public_key(), MOST) for _, n, _, a in toy.asked if n == "west"]
+    assert [one.said["metrics"] for one in told if "metrics" in one.said] == [{}, {}, {}]
