@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: setup train demo test test-long lint bench bench-team bench-triage bench-deid format clean
+.PHONY: setup train demo demo-federated test test-long lint bench bench-team bench-triage bench-deid format clean
 
 setup: $(VENV)/.setup            ## install the package and JupyterLab
 train: $(VENV)/.train            ## setup, and PyTorch and MONAI for loaders and training
 demo: $(VENV)/.setup             ## the tour, on real files; DATA=folder adds your own
 	$(BIN)/voxelvault demo --out demo-out $(if $(DATA),--data "$(DATA)")
 	$(BIN)/voxelvault triage demo --out demo-out
+
+demo-federated: $(VENV)/.federated  ## a server and three hospitals on this machine, over TLS
+	$(BIN)/voxelvault federated demo --out demo-out
 
 test: $(VENV)/.dev               ## every test but the long ones
 	$(BIN)/python -m pytest --numprocesses auto --dist loadscope
@@ -56,10 +59,14 @@ $(VENV)/.train: $(INPUTS) | $(BIN)/python
 	$(PIP) --editable '.[notebook,triage,train]'
 	@touch $@ $(VENV)/.setup
 
+$(VENV)/.federated: $(INPUTS) | $(BIN)/python
+	$(PIP) --editable '.[notebook,triage,federated]'
+	@touch $@ $(VENV)/.setup
+
 $(VENV)/.dev: $(INPUTS) | $(BIN)/python
 	$(PIP) --editable '.[notebook,triage,train,federated,dev]'
-	@touch $@ $(VENV)/.train $(VENV)/.setup
+	@touch $@ $(VENV)/.federated $(VENV)/.train $(VENV)/.setup
 
 $(VENV)/.bench: $(INPUTS) | $(BIN)/python
 	$(PIP) --editable '.[notebook,triage,train,federated,dev,bench]'
-	@touch $@ $(VENV)/.dev $(VENV)/.train $(VENV)/.setup
+	@touch $@ $(VENV)/.dev $(VENV)/.federated $(VENV)/.train $(VENV)/.setup

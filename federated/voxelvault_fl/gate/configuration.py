@@ -43,7 +43,8 @@ global
     log stdout format raw local0
     maxconn 512
     hard-stop-after 5s
-    ssl-default-bind-options ssl-min-ver TLSv1.3
+    ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets
+    tune.ssl.cachesize 0
     ssl-default-server-options ssl-min-ver TLSv1.3
     tune.bufsize 32768
 {extra}
@@ -178,12 +179,14 @@ def _door(gate: Gate, site: Party) -> str:
     return f"""
 frontend door-{site.name}
     mode http
+    maxconn 64
     bind unix@{gate.sockets / site.name} mode 600
     log-format "door site={site.name} status=%ST call=%HP bytes=%U/%B ended=%ts"
     acl key req.hdr(flwr-public-key) -m str {key}
     acl one_key req.hdr_cnt(flwr-public-key) eq 1
     acl call path -m str {calls}
     acl bounded req.hdr_val(content-length) le {LARGEST_BODY}
+    http-response set-log-level silent if {{ status 200 }}
     http-request deny status 405 unless METH_POST
     http-request deny status 404 unless call
     http-request deny status 403 unless one_key key

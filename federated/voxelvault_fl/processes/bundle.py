@@ -8,6 +8,7 @@ other. It is packed here and not by Flower, whose deflated bytes depend on the z
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -43,16 +44,20 @@ class Bundle:
 @cache
 def bundle() -> Bundle:
     """Return the bundle."""
-    files = {"pyproject.toml": _PROJECT, "nothing_here.py": _MODULE}
+    content = packed({"pyproject.toml": _PROJECT, "nothing_here.py": _MODULE})
+    return Bundle(content, hashlib.sha256(content).hexdigest())
+
+
+def packed(files: Mapping[str, bytes]) -> bytes:
+    """Pack files as Flower does, stored and not deflated: the same files are the same bytes everywhere."""
     listed = [f"{name},{hashlib.sha256(said).hexdigest()},{8 * len(said)}" for name, said in files.items()]
-    packed = BytesIO()
-    with ZipFile(packed, "w", ZIP_STORED) as archive:
+    made = BytesIO()
+    with ZipFile(made, "w", ZIP_STORED) as archive:
         for name, said in {**files, ".info/CONTENT": "\n".join(listed).encode()}.items():
             entry = ZipInfo(name)
             entry.create_system = 3
             archive.writestr(entry, said)
-    content = packed.getvalue()
-    return Bundle(content, hashlib.sha256(content).hexdigest())
+    return made.getvalue()
 
 
-__all__ = ["Bundle", "bundle"]
+__all__ = ["Bundle", "bundle", "packed"]

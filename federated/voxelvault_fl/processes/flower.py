@@ -2,17 +2,24 @@
 
 Its arguments are the file of refused calls, the seconds that a silent SuperNode stays signed on (20 at
 least: Flower's shortest heartbeat is 10 s and it waits for two), `superlink` or `supernode`, and options.
+
+Version 1.41 has no options for two numbers of a SuperNode, so they are set in its modules: how often it says
+that it is alive, and how long it rests where no message was waiting (3 s, which every round would pay).
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 from voxelvault_fl.processes.outgoing import stay_here
 
 LEASE = 60.0
 SHORTEST_LEASE = 20.0
+REST = 0.5
+"""Seconds between two looks of a SuperNode for a message."""
 
 
 def command(record: Path, lease: float, program: str, *options: str) -> list[str]:
@@ -32,17 +39,17 @@ def main(arguments: list[str]) -> None:
     else:
         from flwr.supernode.cli.flower_supernode import flower_supernode
 
-        _beat(max(float(lease), SHORTEST_LEASE) / 2)
+        _set(max(float(lease), SHORTEST_LEASE) / 2)
         flower_supernode()
 
 
-def _beat(interval: float) -> None:
-    """Have the SuperNode announce and keep this interval: 1.41 has no option for it."""
+def _set(interval: float) -> None:
     from flwr.supercore import heartbeat
-    from flwr.supernode import fleet_http_connection
+    from flwr.supernode import fleet_http_connection, start_client_internal
 
     for module in (heartbeat, fleet_http_connection):
         vars(module)["HEARTBEAT_DEFAULT_INTERVAL"] = interval
+    vars(start_client_internal)["time"] = SimpleNamespace(sleep=lambda wish: time.sleep(min(wish, REST)))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from voxelvault_fl.provisioning.files import write
 
 _GRACE = 8.0
 _STEADY = 120.0
+_LONG = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Supervisor:
     environment: Mapping[str, str]
     _children: list[_Child] = field(default_factory=list)
 
-    def start(self, patience: float = 60.0) -> None:
+    def start(self, patience: float = 180.0) -> None:
         """Start all, each once the one before it is ready.
 
         Raises
@@ -124,6 +125,8 @@ class Supervisor:
     def _launch(self, child: _Child) -> None:
         log = self.state / "log" / f"{child.program.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
+        if log.exists() and log.stat().st_size > _LONG:
+            log.replace(log.with_suffix(".log.1"))
         with log.open("ab") as out:
             child.process = subprocess.Popen(  # noqa: S603 - our own command lines
                 child.program.command,

@@ -77,6 +77,12 @@ class Runtime:
         with self._client(component, RuntimeTokenHttpInterceptor(claimed.token)) as client:
             client.PushTaskOutput(PushTaskOutputRequest(sub_status=SubStatus.FAILED, details="refused"))
 
+    def close(self) -> None:
+        """Close the connection over which tasks are asked for."""
+        if "_asking" in vars(self):
+            self._asking.close()
+            del vars(self)["_asking"]
+
     def _client(
         self, component: str, asking: SuperExecAuthHttpInterceptor | RuntimeTokenHttpInterceptor
     ) -> RuntimeHttpClient:

@@ -62,6 +62,23 @@ def found(consortium: Consortium, path: Path, now: datetime, days: int = AUTHORI
     return made
 
 
+def amend(authority: Authority, consortium: Consortium, now: datetime) -> Roster:
+    """Take over a changed consortium's file: more sites, other terms, another address.
+
+    Raises
+    ------
+    KitRefused
+        It is another consortium's, or an admitted party is missing in it: revoke that one first.
+    """
+    before = authority.roster()
+    known = {"server", consortium.lead, *(site.name for site in consortium.sites)}
+    if consortium.id != before.consortium.id or not {one.name for one in before.parties} <= known:
+        raise KitRefused("the file is another consortium's, or lacks somebody admitted; revoke them first")
+    roster = replace(before, consortium=consortium, serial=before.serial + 1)
+    _publish(authority, roster, now)
+    return roster
+
+
 def read_authority(path: Path) -> Authority:
     """Read an authority's folder.
 
@@ -118,7 +135,7 @@ def revoke(authority: Authority, name: str, now: datetime) -> Roster:
 
 def deliver(authority: Authority, kit: Path) -> None:
     """Write the newest roster and list of the revoked into a kit's folder."""
-    for name in ("roster.json", "roster.sig", "crl.pem"):
+    for name in ("crl.pem", "roster.sig", "roster.json"):
         write(kit / name, (authority.path / name).read_bytes())
 
 
@@ -176,6 +193,7 @@ __all__ = [
     "CERTIFICATE_DAYS",
     "Authority",
     "admit",
+    "amend",
     "deliver",
     "found",
     "read_authority",

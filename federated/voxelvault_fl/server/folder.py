@@ -42,9 +42,19 @@ class ServerFolder:
         return self.path / "log" / "calls-elsewhere"
 
     @property
+    def registered(self) -> Path:
+        """Number of the roster whose sites SuperLink knows; the gate opens once it is there."""
+        return self.path / "registered"
+
+    @property
     def about(self) -> Path:
         """What `status` shows."""
         return self.path / "status.json"
+
+    def submit(self, digest: str, signed: bytes, first: bytes) -> None:
+        """Put a job in: its first weights (safetensors), then its signed file, which makes it one."""
+        write(self.jobs / digest / "first.safetensors", first)
+        write(self.jobs / digest / "job.json", signed)
 
     def waiting(self) -> list[Path]:
         """Return the submitted jobs without an outcome, the oldest first."""

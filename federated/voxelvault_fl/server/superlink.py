@@ -57,6 +57,11 @@ class SuperLink:
             runtime.address, False, runtime.authority, [RuntimeVersionHttpInterceptor(component_name="flwr")]
         )
 
+    def close(self) -> None:
+        """Close its connections."""
+        self._control.close()
+        self._runtime.close()
+
     def check(self) -> None:
         """Try what must not work; see that it doesn't.
 

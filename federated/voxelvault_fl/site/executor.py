@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import httpx
 from flwr.app import Message
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message
 
@@ -42,10 +43,16 @@ class Executor:
     answer: Callable[[bytes], bytes]
     log: Callable[[BaseException], None]
 
-    def serve(self, going_on: Callable[[], bool], pause: float = 0.2) -> None:
+    def serve(self, going_on: Callable[[], bool], pause: float = 0.3) -> None:
         """Answer one message after the other for as long as `going_on` says."""
         while going_on():
-            if not self.once():
+            try:
+                busy = self.once()
+            except (httpx.HTTPError, OSError) as error:
+                # The SuperNode is down or starts again; what is loaded here stays loaded.
+                self.log(error)
+                busy = False
+            if not busy:
                 time.sleep(pause)
 
     def once(self) -> bool:

@@ -8,9 +8,17 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from voxelvault_fl.consortium import Consortium
+from voxelvault_fl.consortium import Consortium, Site
 from voxelvault_fl.errors import Expired, KitRefused, RosterForged
-from voxelvault_fl.provisioning.authority import Authority, admit, deliver, found, read_authority, revoke
+from voxelvault_fl.provisioning.authority import (
+    Authority,
+    admit,
+    amend,
+    deliver,
+    found,
+    read_authority,
+    revoke,
+)
 from voxelvault_fl.provisioning.certificates import digest
 from voxelvault_fl.provisioning.kit import read_kit
 from voxelvault_fl.provisioning.requests import Reply, accept, ask, reply_of, request_of
@@ -170,6 +178,18 @@ def test_a_reply_goes_only_into_the_kit_that_asked(
 def test_an_authority_is_made_once(authority: Authority, consortium: Consortium, now: datetime) -> None:
     with pytest.raises(KitRefused, match="has an authority already"):
         found(consortium, authority.path, now)
+
+
+def test_a_changed_file_is_taken_over_unless_somebody_admitted_is_missing(
+    authority: Authority, consortium: Consortium, tmp_path: Path, now: datetime
+) -> None:
+    _join(authority, "north", "site", tmp_path / "north", now)
+    more = replace(consortium, sites=(*consortium.sites, Site("west")))
+    assert amend(authority, more, now).consortium == more
+    _join(authority, "west", "site", tmp_path / "west", now)
+    fewer = replace(consortium, sites=(Site("south"), Site("west")))
+    with pytest.raises(KitRefused, match="revoke them first"):
+        amend(authority, fewer, now)
 
 
 def test_nonsense_is_no_request_and_no_reply() -> None:

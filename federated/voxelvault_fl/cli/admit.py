@@ -1,0 +1,38 @@
+"""`federated admit`: the authority answers a request."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from voxelvault.interfaces.cli.command import verb
+from voxelvault.interfaces.cli.output import emit
+
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+
+
+@verb("admit", "voxelvault federated admit request.json --authority heads/authority --reply north-reply.json")
+@click.argument("request", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--authority", required=True, type=_FOLDER, metavar="DIR")
+@click.option("--reply", required=True, type=click.Path(path_type=Path), metavar="FILE", help="To send back.")
+@click.option(
+    "--days", type=click.IntRange(1, 825), default=365, show_default=True, help="Of the certificate."
+)
+@click.option("--server-kit", type=_FOLDER, metavar="DIR", help="Bring this kit's roster up to date as well.")
+def command(
+    request: Path, authority: Path, reply: Path, days: int, server_kit: Path | None, as_json: bool
+) -> None:
+    """Admit the party of a request, or renew it; check first, by telephone, that the request is theirs."""
+    from voxelvault_fl.provisioning.authority import admit, deliver, read_authority
+    from voxelvault_fl.provisioning.files import write
+    from voxelvault_fl.provisioning.requests import request_of
+
+    signer, asked = read_authority(authority), request_of(request.read_bytes())
+    given = admit(signer, asked, datetime.now(UTC), days)
+    write(reply, given.to_bytes())
+    if server_kit is not None:
+        deliver(signer, server_kit)
+    made = {"party": given.party, "role": given.role, "reply": str(reply)}
+    emit(made, f"admitted {given.party} as {given.role}; send {reply} back, nothing in it is secret", as_json)

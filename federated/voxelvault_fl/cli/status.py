@@ -1,0 +1,57 @@
+"""`federated status`: what runs here, who is connected, what expires."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from voxelvault.errors import UsageError
+from voxelvault.interfaces.cli.command import verb
+from voxelvault.interfaces.cli.output import emit, table
+
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+
+
+@verb("status", "voxelvault federated status --state /var/lib/heads")
+@click.option("--state", required=True, type=_FOLDER, metavar="DIR", help="Of a server or a site.")
+def command(state: Path, as_json: bool) -> None:
+    """Show what runs from a folder: processes, connected sites, jobs, what expires, calls to elsewhere."""
+    said = read_status(state)
+    emit(said, _text(said), as_json)
+
+
+def read_status(state: Path) -> dict[str, Any]:
+    """Return what a server or a site says of itself, and how its processes and jobs are.
+
+    Raises
+    ------
+    UsageError
+        Nothing was ever started from this folder.
+    """
+    from voxelvault_fl.processes.lifetime import holder
+
+    about = state / "status.json"
+    if not about.exists():
+        raise UsageError("nothing was started from this folder; `federated serve` or `federated site` does")
+    said: dict[str, Any] = json.loads(about.read_text())
+    said["running"] = holder(state) is not None
+    said["processes"] = json.loads((state / "processes.json").read_text())
+    outcomes = sorted((state / "runs").glob("*/outcome.json"))
+    said["jobs"] = {one.parent.name: json.loads(one.read_text()) for one in outcomes}
+    return said
+
+
+def _text(said: dict[str, Any]) -> list[str]:
+    role = said["role"]
+    text = [f"{role} of {said.get('consortium', '?')}: {'running' if said['running'] else 'not running'}"]
+    rows = [(name, one["pid"] or "restarts", one["failures"]) for name, one in said["processes"].items()]
+    text += table(("process", "pid", "failures"), rows) if rows else []
+    sites = [(name, one["connections"], one["expires"][:10]) for name, one in said.get("sites", {}).items()]
+    text += table(("site", "connections", "certificate until"), sites) if sites else []
+    jobs = [(name[:12], one["status"], one.get("round", "")) for name, one in said["jobs"].items()]
+    text += table(("job", "status", "round"), jobs) if jobs else []
+    text += [f"calls to elsewhere: {said['calls_elsewhere']}"] if "calls_elsewhere" in said else []
+    return [*text, *said.get("warnings", [])]

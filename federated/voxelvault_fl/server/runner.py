@@ -1,0 +1,159 @@
+"""The one server app: a process that registers the sites at the SuperLink and runs the submitted jobs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from safetensors.numpy import load, save
+
+from voxelvault_fl.errors import FederatedError
+from voxelvault_fl.hospital import compression
+from voxelvault_fl.jobs.job import SignedJob
+from voxelvault_fl.processes.outgoing import stay_here
+from voxelvault_fl.processes.tasks import Runtime
+from voxelvault_fl.provisioning.files import write
+from voxelvault_fl.provisioning.kit import Kit, read_kit
+from voxelvault_fl.provisioning.roster import Roster
+from voxelvault_fl.rounds.run import Outcome, Parties, Run
+from voxelvault_fl.rounds.run_state import RunState
+from voxelvault_fl.server.flower_sites import FlowerSites
+from voxelvault_fl.server.folder import ServerFolder
+from voxelvault_fl.server.superlink import SuperLink
+
+_log = logging.getLogger("voxelvault_fl.server")
+_PAUSE = 0.5
+_TRIES = 4
+_REST = 30.0
+
+
+@dataclass
+class Runner:
+    """Runs the jobs of a server's folder, the oldest first.
+
+    Parameters
+    ----------
+    folder : ServerFolder
+        Of this server.
+    kit : Kit
+        The server's; its roster is read again whenever it changes.
+    superlink : SuperLink
+        On loopback.
+    patience : float
+        Seconds that a site has for an answer.
+    """
+
+    folder: ServerFolder
+    kit: Kit
+    superlink: SuperLink
+    patience: float
+    _resting: dict[str, float] = field(default_factory=dict)
+    _seen: int = 0
+
+    def serve(self, going_on: Callable[[], bool]) -> None:
+        """Register the sites and run what is submitted, for as long as `going_on` says."""
+        self.superlink.check()
+        serial = -1
+        while going_on():
+            if self.roster().serial != serial:
+                serial = self.kit.roster.serial
+                self.superlink.register(self.kit.roster.sites())
+                write(self.folder.registered, str(serial).encode())
+            job = self._next()
+            if job is None:
+                time.sleep(_PAUSE)
+            else:
+                self._run(job)
+
+    def _next(self) -> Path | None:
+        """Return the oldest job that isn't resting because too few sites answered it lately."""
+        now = time.monotonic()
+        return next((one for one in self.folder.waiting() if self._resting.get(one.name, 0) <= now), None)
+
+    def roster(self) -> Roster:
+        """Return the newest roster that the authority signed."""
+        changed = (self.kit.path / "roster.json").stat().st_mtime_ns
+        if changed == self._seen:
+            return self.kit.roster
+        try:
+            self.kit = replace(self.kit, roster=read_kit(self.kit.path).roster)
+            self._seen = changed
+        except FederatedError as refused:
+            # Roster and signature are two files: between the two writes the pair is not believed.
+            _log.warning("the roster is not believed for now: %s", refused)
+        return self.kit.roster
+
+    def _run(self, job: Path) -> None:
+        signed = self._signed(job)
+        if signed is None:
+            self.folder.settle(job.name, {"status": "refused"})
+            return
+        _log.info("job %s starts or goes on", job.name[:12])
+        try:
+            outcome = self._rounds(signed, job)
+        except FederatedError as refused:
+            _log.error("job %s: %s", job.name[:12], refused)
+            self.folder.settle(job.name, {"status": "failed", "rule": getattr(refused, "rule", "failed")})
+            return
+        if outcome.status == "stalled":
+            # Sites may still approve it or come back; other jobs don't wait for that.
+            _log.info("job %s rests; sites say: %s", job.name[:12], dict(outcome.decisions))
+            self._resting[job.name] = time.monotonic() + _REST
+            return
+        self._keep(job.name, outcome)
+
+    def _signed(self, job: Path) -> SignedJob | None:
+        lead = self.kit.roster.party(self.kit.consortium.lead).verifying_key()
+        try:
+            signed = SignedJob.loads((job / "job.json").read_bytes(), lead)
+        except FederatedError as refused:
+            _log.error("a submitted job is not believed: %s", refused)
+            return None
+        return signed if signed.job.digest == job.name else None
+
+    def _rounds(self, signed: SignedJob, job: Path) -> Outcome:
+        first = load((job / "first.safetensors").read_bytes())
+        keys = {site.name: site.verifying_key() for site in self.kit.roster.sites()}
+        with self.superlink.run() as grid:
+            sites = FlowerSites(grid, self.superlink.nodes, self.roster, self.patience)
+            parties = Parties(self.kit.keys.signing, keys, sites)
+            state = RunState(self.folder.runs / job.name, signed.job.digest)
+            return Run(signed, first, parties, state, compression(signed.job), pause=self._pause).go()
+
+    def _pause(self, tries: int) -> bool:
+        time.sleep(2.0**tries)
+        return tries < _TRIES
+
+    def _keep(self, job: str, outcome: Outcome) -> None:
+        write(self.folder.runs / job / "model.safetensors", save(outcome.weights))
+        said = {
+            "status": outcome.status,
+            "round": outcome.round,
+            "best": outcome.best,
+            "decisions": dict(outcome.decisions),
+            "tested": dict(outcome.tested),
+        }
+        self.folder.settle(job, said)
+        _log.info("job %s: %s in round %d", job[:12], outcome.status, outcome.round)
+
+
+def main(arguments: list[str]) -> None:
+    """Run jobs until the process is ended: KIT STATE PORT AUTHORITY PATIENCE."""
+    kit, state, port, authority, patience = arguments
+    folder = ServerFolder(Path(state))
+    stay_here(folder.calls)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for noisy in ("httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    runtime = Runtime(f"127.0.0.1:{port}", folder.secret.read_bytes(), Path(authority).read_bytes())
+    with closing(SuperLink(runtime)) as superlink:
+        Runner(folder, read_kit(Path(kit)), superlink, float(patience)).serve(lambda: True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

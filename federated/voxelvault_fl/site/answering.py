@@ -1,0 +1,95 @@
+"""The executor's process: the site's vault is opened once, then messages are answered."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from voxelvault.interfaces.cli.command import Session
+from voxelvault_fl.hospital import Outside, side
+from voxelvault_fl.jobs.policy import read_policy
+from voxelvault_fl.processes.bundle import bundle
+from voxelvault_fl.processes.outgoing import stay_here
+from voxelvault_fl.processes.tasks import Runtime
+from voxelvault_fl.provisioning.files import write
+from voxelvault_fl.provisioning.kit import Kit, read_kit
+from voxelvault_fl.rounds.site import Keys
+from voxelvault_fl.site.executor import Executor
+from voxelvault_fl.site.running import SiteFolder
+from voxelvault_fl.training.examples import SiteData
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def command(state: Path, port: int) -> list[str]:
+    """Return the command of this process, once `write_settings` has written what it reads."""
+    return [sys.executable, "-m", __name__, str(state), str(port)]
+
+
+def write_settings(
+    state: Path, session: Session, kit: Path, policy: Path, labels: Path | None, on: str
+) -> None:
+    """Write what the process needs to know; a passphrase comes by its file or the environment, never here."""
+    said = {
+        "session": {
+            k: None if v is None else v if isinstance(v, bool) else str(v) for k, v in _fields(session)
+        },
+        "kit": str(kit.resolve()),
+        "policy": str(policy.resolve()),
+        "labels": None if labels is None else str(labels.resolve()),
+        "on": on,
+    }
+    write(state / "answering.json", json.dumps(said, indent=1).encode(), private=True)
+
+
+def keys_of(kit: Kit) -> Keys:
+    """Return who signs: the site itself, the server and the lead, as the roster says."""
+    lead = kit.roster.party(kit.consortium.lead).verifying_key()
+    return Keys(kit.keys.signing, kit.roster.party("server").verifying_key(), lead)
+
+
+def main(arguments: list[str]) -> None:
+    """Answer until the process is ended: STATE PORT."""
+    folder = SiteFolder(Path(arguments[0]))
+    stay_here(folder.calls)
+    said = json.loads((folder.path / "answering.json").read_text())
+    kit, policy = read_kit(Path(said["kit"])), read_policy(Path(said["policy"]))
+    runtime = Runtime(f"127.0.0.1:{arguments[1]}", folder.secret.read_bytes())
+    log = detail(folder.path)
+    with _session(said["session"]).open() as vault:
+        data = SiteData(vault, Path(said["labels"]) if said["labels"] else None, said["on"])
+        answers = side(kit.party, folder.path, keys_of(kit), policy, data, Outside(log))
+        Executor(runtime, frozenset({bundle().digest}), answers.answer, log).serve(lambda: True)
+
+
+def detail(state: Path) -> Callable[[BaseException], None]:
+    """Return what writes an exception, with all it says, into a file that only the site's account reads."""
+    path = state / "log" / "detail.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(0o600)
+
+    def log(error: BaseException) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(traceback.format_exception(error)))
+
+    return log
+
+
+def _fields(session: Session) -> list[tuple[str, Any]]:
+    return list(asdict(session).items())
+
+
+def _session(said: dict[str, Any]) -> Session:
+    files = {
+        name: Path(said[name]) if said[name] else None for name in ("passphrase_file", "checkpoint_file")
+    }
+    return Session(**{**said, **files})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
