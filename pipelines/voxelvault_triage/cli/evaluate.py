@@ -55,7 +55,7 @@ def command(
         raise MissingExtra("evaluation needs PyTorch and MONAI: pip install 'voxelvault[triage]'") from None
     graph, operating = evaluate.read_bundle(bundle or shipped())
     run = runner(graph)
-    _, _, test = plans(0, 0, studies, seed=number)
+    test = plans(0, 0, studies, seed=number)[-1]
     found: dict[str, Any] = evaluate.report(evaluate.score(made(test, cache, templates), run), operating)
     lines = evaluate.lines(found)
     if head is not None:

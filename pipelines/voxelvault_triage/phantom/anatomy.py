@@ -9,6 +9,8 @@ import numpy as np
 from voxelvault_triage.phantom.atlas import Atlas
 from voxelvault_triage.phantom.fields import Points, Values, field, soft_step
 
+Range = tuple[float, float]
+
 
 @dataclass(frozen=True, slots=True)
 class Tissue:
@@ -41,19 +43,40 @@ class Tissue:
     falx_hu: float
 
 
-def random_tissue(rng: np.random.Generator) -> Tissue:
+@dataclass(frozen=True, slots=True)
+class Tissues:
+    """Ranges that tissue is drawn from; attenuation in Hounsfield units, lengths in mm.
+
+    Parameters
+    ----------
+    white, contrast, skull, falx, falx_hu : (float, float)
+        As in `Tissue`.
+    atrophy, sulcus : float
+        Most that age adds to the fluid over the cortex, and to the half-width of sulci.
+    """
+
+    white: Range = (23, 31)
+    contrast: Range = (4, 10)
+    skull: Range = (4, 8.5)
+    falx: Range = (0.4, 1.5)
+    falx_hu: Range = (38, 68)
+    atrophy: float = 3.2
+    sulcus: float = 1.3
+
+
+def random_tissue(rng: np.random.Generator, ranges: Tissues) -> Tissue:
     """Return one adult's tissue."""
     age = rng.random()
     return Tissue(
         fluid=float(rng.uniform(1, 12)),
-        white=float(rng.uniform(23, 31)),
-        contrast=float(rng.uniform(4, 10)),
-        atrophy=float(0.2 + 3.2 * age * rng.random()),
-        sulcus=float(0.25 + 1.3 * age * rng.random()),
+        white=float(rng.uniform(*ranges.white)),
+        contrast=float(rng.uniform(*ranges.contrast)),
+        atrophy=float(0.2 + ranges.atrophy * age * rng.random()),
+        sulcus=float(0.25 + ranges.sulcus * age * rng.random()),
         ventricles=float(0.62 - 0.35 * age * rng.random()),
-        skull=float(rng.uniform(4, 8.5)),
-        falx=float(rng.uniform(0.4, 1.5)),
-        falx_hu=float(rng.uniform(38, 68)),
+        skull=float(rng.uniform(*ranges.skull)),
+        falx=float(rng.uniform(*ranges.falx)),
+        falx_hu=float(rng.uniform(*ranges.falx_hu)),
     )
 
 

@@ -26,6 +26,9 @@ class Mimics:
     tumour: float = 0.05
     infarct: float = 0.15
     hygroma: float = 0.1
+    specks: float = 0.0
+    base: float = 0.0
+    hyperostosis: float = 0.0
 
 
 def add_mimics(hu: Values, space: Space, often: Mimics, rng: np.random.Generator) -> Values:
@@ -132,6 +135,33 @@ def _hygroma(hu: Values, space: Space, rng: np.random.Generator) -> Values:
     return _towards(hu, share, rng.uniform(5, 24))
 
 
+def _specks(hu: Values, space: Space, rng: np.random.Generator) -> Values:
+    """Draw a few specks of calcium: in vessels at the base, in old lesions anywhere."""
+    for _ in range(int(rng.integers(1, 6))):
+        low = rng.random() < 0.5
+        z = rng.normal(-20, 4) if low else rng.uniform(-10, 60)
+        y, x = (rng.normal(0, 8), rng.normal(0, 16)) if low else (rng.uniform(-50, 70), rng.uniform(-50, 50))
+        ball = _ball(space, z, y, x, rng.uniform(0.6, 2.2), 0.6) * soft_step(space.depth - 1, 0.5)
+        hu = _towards(hu, ball, rng.uniform(70, 500))
+    return hu
+
+
+def _base(hu: Values, space: Space, rng: np.random.Generator) -> Values:
+    """Draw ridges of the skull's base that reach into the cavity and fill their slices in part."""
+    for _ in range(int(rng.integers(2, 7))):
+        y, side = rng.uniform(-50, 55), rng.choice([-1, 1])
+        ball = _ball(space, rng.normal(-24, 8), y, side * rng.uniform(8, 50), rng.uniform(3, 10), 1.5)
+        hu = _towards(hu, ball * soft_step(9 - space.depth, 1.5), rng.uniform(200, 1000))
+    return hu
+
+
+def _hyperostosis(hu: Values, space: Space, rng: np.random.Generator) -> Values:
+    """Draw an inner table that is thickened in patches."""
+    bumps = np.float32(rng.uniform(0.8, 2.5)) * (field(rng, space.points, rng.uniform(15, 35)) - 0.4)
+    share = soft_step(bumps - space.depth, 0.6) * soft_step(space.depth, 0.4)
+    return _towards(hu, share, rng.uniform(300, 1000))
+
+
 _MIMICS: dict[str, Mimic] = {
     "infarct": _infarct,
     "hygroma": _hygroma,
@@ -142,4 +172,8 @@ _MIMICS: dict[str, Mimic] = {
     "falx": _falx,
     "sinus": _sinus,
     "vessels": _vessels,
+    # New ones come last: what is drawn before them stays as it was.
+    "specks": _specks,
+    "base": _base,
+    "hyperostosis": _hyperostosis,
 }

@@ -37,6 +37,13 @@ class Kernel:
     cut: float
     grain: float
 
+    def varied(self, rng: np.random.Generator, spread: float) -> Kernel:
+        """Return a kernel like this one, of another maker: each of its values scaled at random."""
+        blur, sharpen, cut, grain = np.exp(rng.normal(0, spread, 4)).tolist()
+        return Kernel(
+            self.name, self.blur * blur, self.sharpen * sharpen, self.cut * cut, min(self.grain * grain, 1.5)
+        )
+
 
 KERNELS = (
     Kernel("soft", 0.75, 0.0, 0.28, 0.6),
@@ -59,6 +66,8 @@ class Scanners:
         Of the gantry; distance of pixels; standard deviation; width of the reconstructed field.
     kernels : tuple of Kernel
         What is drawn from.
+    makers : float
+        Standard deviation of the logarithm by which each value of a kernel differs.
     hardening, bias : float
         Largest darkening between dense bones; standard deviation of the calibration.
     motion, metal, holder : float
@@ -72,6 +81,7 @@ class Scanners:
     noise: Range = (1.5, 6.5)
     field: Range = (212, 232)
     kernels: tuple[Kernel, ...] = KERNELS
+    makers: float = 0.0
     hardening: float = 18.0
     bias: float = 1.5
     motion: float = 0.12
@@ -116,6 +126,8 @@ def draw_scan(rng: np.random.Generator, ranges: Scanners) -> Scan:
     positions = corner + table[:, None] / np.cos(turn) * np.array([0, 0, 1.0])
     planes = Planes(positions, across, down, (pixel, pixel))
     kernel = ranges.kernels[int(rng.integers(len(ranges.kernels)))]
+    if ranges.makers:
+        kernel = kernel.varied(rng, ranges.makers)
     return Scan(planes, rows, thickness, tilt, kernel, float(rng.uniform(*ranges.noise)))
 
 

@@ -12,7 +12,7 @@ from pydicom import Dataset
 
 from voxelvault.testing.synthetic_object import header, put_pixels, to_bytes, uid
 from voxelvault_triage.phantom.atlas import analytic, template
-from voxelvault_triage.phantom.study import TRAINING, Phantom, Recipe, phantom
+from voxelvault_triage.phantom.study import USUAL, Phantom, Recipe, phantom
 
 COLUMNS = ("StudyInstanceUID", "hemorrhage", "volume_ml", "types")
 
@@ -27,7 +27,7 @@ def practice_heads(
     *,
     seed: int = 0,
     templates: Path | None = None,
-    recipe: Recipe = TRAINING,
+    recipe: Recipe = USUAL,
 ) -> Path:
     """Write head CTs, every second with a bleed, and a table of what is in them.
 

@@ -26,7 +26,7 @@ class Recipe:
 
     Parameters
     ----------
-    lesions, scanners, mimics
+    lesions, scanners, mimics, tissues
         Their ranges.
     size, bend, turn : float
         Standard deviations: scale of the head (logarithm), smooth bending in mm, pose in degrees.
@@ -35,12 +35,52 @@ class Recipe:
     lesions: Lesions = field(default_factory=Lesions)
     scanners: Scanners = field(default_factory=Scanners)
     mimics: Mimics = field(default_factory=Mimics)
+    tissues: anatomy.Tissues = field(default_factory=anatomy.Tissues)
     size: float = 0.03
     bend: float = 2.5
     turn: float = 4.0
 
 
-TRAINING = Recipe()
+USUAL = Recipe()
+"""One tidy department: also what heads to practise on are drawn from."""
+
+WIDE = Recipe(
+    lesions=Lesions(size=(0.4, 1.3), hu=(46, 82), edge=(0.5, 2.4)),
+    scanners=Scanners(
+        thickness=(2.5, 3.0, 3.75, 4.0, 4.8, 5.0, 5.0, 6.0, 7.2), mixed=0.15, tilt=(-12, 30),
+        pixel=(0.75, 1.0), noise=(1.5, 9.0), field=(206, 250), makers=0.3,
+        hardening=30.0, bias=3.0, motion=0.15, metal=0.07,
+    ),
+    mimics=Mimics(
+        ganglia=0.3, falx=0.35, sinus=0.65, vessels=0.6, tumour=0.1, infarct=0.2, hygroma=0.15, specks=0.3,
+        base=0.4, hyperostosis=0.2,
+    ),
+    tissues=anatomy.Tissues(
+        white=(21, 35), contrast=(3, 11), skull=(3, 11), falx_hu=(36, 75), falx=(0.3, 2.0), atrophy=4.5,
+        sulcus=1.7,
+    ),
+    size=0.045, bend=3.0, turn=7.0,
+)  # fmt: skip
+"""Many departments and more: what scanners may be set to, and what they may make of a head."""
+
+VALIDATION = Recipe(
+    lesions=Lesions(
+        shares=dict(zip(KINDS, (0.15, 0.25, 0.25, 0.25, 0.1), strict=True)),
+        size=(0.5, 1.2), hu=(50, 76), edge=(0.7, 1.9), second=0.2,
+    ),
+    scanners=Scanners(
+        thickness=(2.25, 3.25, 4.25, 5.25, 6.5), mixed=0.2, tilt=(0, 24), pixel=(0.65, 0.9), noise=(2.0, 7.5),
+        field=(210, 240),
+        kernels=(
+            Kernel("soft", 0.85, 0.0, 0.25, 0.75), Kernel("standard", 0.6, 0.3, 0.45, 0.65),
+            Kernel("sharp", 0.4, 0.7, 0.68, 0.9),
+        ),
+        hardening=22.0, bias=2.0, motion=0.15, metal=0.06,
+    ),
+    mimics=Mimics(ganglia=0.25, falx=0.35, sinus=0.7, tumour=0.07, infarct=0.2, hygroma=0.12),
+    size=0.035, bend=3.0, turn=5.0,
+)  # fmt: skip
+"""One imagined department that was not trained on: calibration and threshold are fixed on it."""
 
 SHIFTED = Recipe(
     lesions=Lesions(
@@ -97,7 +137,7 @@ class Phantom:
         return sum(self.volumes.values())
 
 
-def phantom(seed: int, atlas: Atlas, recipe: Recipe = TRAINING, bleeding: bool = True) -> Phantom:
+def phantom(seed: int, atlas: Atlas, recipe: Recipe = USUAL, bleeding: bool = True) -> Phantom:
     """Return one study; the same seed, atlas, recipe and class give the same study.
 
     Parameters
@@ -156,7 +196,7 @@ def _head(
     bleeds: tuple[Bleed, ...],
     rng: np.random.Generator,
 ) -> tuple[Values, Space]:
-    tissue = anatomy.random_tissue(rng)
+    tissue = anatomy.random_tissue(rng, recipe.tissues)
     pushed = points
     for bleed in bleeds:
         pushed = bleed.displaced(pushed)

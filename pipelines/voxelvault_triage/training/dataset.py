@@ -15,10 +15,14 @@ import numpy.typing as npt
 
 from voxelvault_triage.hemorrhage.preprocess import prepare_labels, prepare_volume
 from voxelvault_triage.phantom.atlas import Atlas, analytic, template
-from voxelvault_triage.phantom.study import SHIFTED, TRAINING, Phantom, Recipe, phantom
+from voxelvault_triage.phantom.study import SHIFTED, USUAL, VALIDATION, WIDE, Phantom, Recipe, phantom
 
 ANALYTIC_SHARE = 0.12
 """Of the studies that take the analytic head, so that not all heads are one average deformed."""
+
+
+USUAL_SHARE = 0.35
+"""Of the studies to train on, those of one tidy department."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class Plan:
     Parameters
     ----------
     name : str
-        ``train``, ``validate`` or ``test``.
+        ``usual``, ``wide``, ``validate`` or ``test``.
     recipe : Recipe
         What they are drawn from.
     studies : int
@@ -48,12 +52,17 @@ class Plan:
         return hashlib.sha256(json.dumps(asdict(self.recipe), sort_keys=True).encode()).hexdigest()[:12]
 
 
-def plans(train: int = 240, validate: int = 80, test: int = 100, seed: int = 1) -> tuple[Plan, Plan, Plan]:
-    """Return the three sets; the test set's recipe is shifted, and no seed is in two sets."""
-    start = seed * 1_000_000
+def plans(train: int = 240, validate: int = 80, test: int = 100, seed: int = 1) -> tuple[Plan, ...]:
+    """Return the sets: two to train on, one to validate on, one to test on.
+
+    Each has a recipe of its own, and no seed is in two of them. A third of the studies to train on are usual
+    ones, so that what is seen every day isn't forgotten over what is rare.
+    """
+    start, usual = seed * 1_000_000, round(train * USUAL_SHARE)
     return (
-        Plan("train", TRAINING, train, start),
-        Plan("validate", TRAINING, validate, start + 400_000),
+        Plan("usual", USUAL, usual, start),
+        Plan("wide", WIDE, train - usual, start + 200_000),
+        Plan("validate", VALIDATION, validate, start + 400_000),
         Plan("test", SHIFTED, test, start + 800_000),
     )
 

@@ -19,6 +19,14 @@ SEEN = 12
 """Pixels of a type at which a plane counts as showing it."""
 
 
+BONE = 150.0
+"""Hounsfield units above which bone hides blood that lies in the same voxel: it isn't asked for."""
+EVENLY = 0.5
+"""Share of the planes without blood that are drawn evenly; the others by how suspicious they looked."""
+
+Rows = npt.NDArray[np.int64]
+
+
 @dataclass(frozen=True, slots=True)
 class Pool:
     """Planes by what they show.
@@ -27,45 +35,83 @@ class Pool:
     ----------
     samples : sequence of Sample
         The studies.
-    shows : tuple of (n, 2) int64 arrays
-        Study and plane of those that show each type.
+    shows : tuple of tuples of (n, 2) int64 arrays
+        For each type, for each study that has it: study and plane of those that show it.
     clear : (n, 2) int64 array
-        Those without blood, of both classes.
+        Study and plane of those without blood in them or beside them, of both classes.
+    suspicion : (n,) float32
+        How suspicious each clear plane looked when it was last seen, 0 to 1; a half at first. Changes.
     """
 
     samples: Sequence[Sample]
-    shows: tuple[npt.NDArray[np.int64], ...]
+    shows: tuple[tuple[Rows, ...], ...]
+    clear: Rows
+    suspicion: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Planes of one step.
+
+    Parameters
+    ----------
+    images : (plane, channel, row, column) float32
+        As `channels` makes them.
+    targets : (plane, output, row, column) float32
+        Any blood, then each type.
+    clear : (plane,) int64
+        Which of the pool's clear planes each is; -1 for those that show blood.
+    """
+
+    images: torch.Tensor
+    targets: torch.Tensor
     clear: npt.NDArray[np.int64]
 
 
 def pool(samples: Sequence[Sample]) -> Pool:
     """Sort the planes of all studies by what they show."""
-    shows: list[list[tuple[int, int]]] = [[] for _ in KINDS]
-    clear = []
+    shows: list[list[Rows]] = [[] for _ in KINDS]
+    clear = [np.empty((0, 2), np.int64)]
     for study, sample in enumerate(samples):
-        for plane, labels in enumerate(sample.labels):
-            counts = np.bincount(labels.ravel(), minlength=len(KINDS) + 1)[1:]
-            for kind in np.flatnonzero(counts >= SEEN):
-                shows[kind].append((study, plane))
-            if not counts.any():
-                clear.append((study, plane))
-    arrays = tuple(np.array(rows, np.int64).reshape(-1, 2) for rows in shows)
-    return Pool(samples, arrays, np.array(clear, np.int64).reshape(-1, 2))
+        counts = np.stack([np.bincount(one.ravel(), minlength=len(KINDS) + 1)[1:] for one in sample.labels])
+        for kind in range(len(KINDS)):
+            if (counts[:, kind] >= SEEN).any():
+                shows[kind].append(_rows(study, counts[:, kind] >= SEEN))
+        # Beside a bleed there is often a little of it, too little for a label.
+        bloody = ndimage.binary_dilation(counts.any(axis=1), iterations=1)
+        clear.append(_rows(study, ~bloody))
+    every = np.concatenate(clear)
+    return Pool(samples, tuple(map(tuple, shows)), every, np.full(len(every), 0.5, np.float32))
 
 
-def batch(pool: Pool, rng: np.random.Generator, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return images (plane, channel, row, column) and targets (plane, output, row, column), float32.
+def _rows(study: int, planes: npt.NDArray[np.bool_]) -> Rows:
+    found = np.flatnonzero(planes)
+    return np.stack([np.full_like(found, study), found], axis=1)
 
-    Half of the planes show blood, each type as often as the others.
+
+def batch(pool: Pool, rng: np.random.Generator, size: int) -> Batch:
+    """Return planes for a step, half of which show blood.
+
+    Of those, each type comes as often as the others, and each study as often as others of its type, however
+    many planes it has. Of the clear ones half are drawn by how suspicious they looked: what is mistaken for
+    blood is rare, and decides how many studies are flagged wrongly.
     """
     images = np.empty((size, CHANNELS, ROWS, COLUMNS), np.float32)
     targets = np.empty((size, len(KINDS) + 1, ROWS, COLUMNS), np.float32)
-    kinds = [rows for rows in pool.shows if len(rows)]
+    kinds = [studies for studies in pool.shows if studies]
+    weights = pool.suspicion.astype(float) + 0.01
+    hard = rng.choice(len(pool.clear), size, p=weights / weights.sum())
+    drawn = np.where(rng.random(size) < EVENLY, rng.integers(len(pool.clear), size=size), hard)
     for index in range(size):
-        rows = kinds[int(rng.integers(len(kinds)))] if kinds and index % 2 else pool.clear
-        study, plane = rows[int(rng.integers(len(rows)))]
+        if kinds and index % 2:
+            drawn[index] = -1
+            studies = kinds[int(rng.integers(len(kinds)))]
+            rows = studies[int(rng.integers(len(studies)))]
+            study, plane = rows[int(rng.integers(len(rows)))]
+        else:
+            study, plane = pool.clear[drawn[index]]
         images[index], targets[index] = _example(pool.samples[study], int(plane), rng)
-    return torch.from_numpy(images), torch.from_numpy(targets)
+    return Batch(torch.from_numpy(images), torch.from_numpy(targets), drawn)
 
 
 def _example(sample: Sample, plane: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], ...]:
@@ -73,8 +119,8 @@ def _example(sample: Sample, plane: int, rng: np.random.Generator) -> tuple[npt.
     if rng.random() < 0.3:
         around = around[::-1]
     hu, labels = _bent(sample.hu[around].astype(np.float32), sample.labels[plane], rng)
-    hu = _brightened(hu, rng)
-    image = channels(hu)[1]
+    labels[hu[1] > BONE] = 0
+    image = channels(_rescanned(hu, rng))[1]
     targets = np.stack([labels > 0, *(labels == 1 + kind for kind in range(len(KINDS)))])
     return image, targets.astype(np.float32)
 
@@ -101,12 +147,29 @@ def _bent(
     )
 
 
-def _brightened(hu: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    hu = hu * np.float32(np.exp(rng.normal(0, 0.04))) + np.float32(rng.normal(0, 2.5))
-    if rng.random() < 0.3:
-        sigma = rng.uniform(0.3, 0.9)
-        hu = ndimage.gaussian_filter(hu, (0, sigma, sigma), truncate=2.5)
-    if rng.random() < 0.5:
-        noise = rng.standard_normal(hu.shape, np.float32) * np.float32(rng.uniform(0, 6))
-        hu = hu + ndimage.gaussian_filter(noise, (0, 0.5, 0.5), truncate=2) * np.float32(1.6)
+def _rescanned(hu: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Return planes (3, row, column) as another scanner might show them: level, shading, sharpness, grain."""
+    hu = hu * np.float32(np.exp(rng.normal(0, 0.05))) + np.float32(rng.normal(0, 3.5))
+    if rng.random() < 0.4:
+        hu = hu + _shading(rng)
+    turn = rng.random()
+    if turn < 0.3:
+        hu = _blurred(hu, rng.uniform(0.3, 1.1))
+    elif turn < 0.5:
+        hu = hu + np.float32(rng.uniform(0.2, 0.9)) * (hu - _blurred(hu, 1.0))
+    if rng.random() < 0.6:
+        grain = _blurred(rng.standard_normal(hu.shape, np.float32), rng.uniform(0.35, 1.2))
+        hu = hu + grain * (np.float32(rng.uniform(0, 8)) / grain.std())
     return hu
+
+
+def _shading(rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Return a smooth shading, (row, column): cupping, or one side or level brighter than the other."""
+    down, across = np.mgrid[-1 : 1 : ROWS * 1j, -1 : 1 : COLUMNS * 1j].astype(np.float32)
+    a, b, c = rng.normal(0, 2.0, 3).astype(np.float32)
+    return np.asarray(a * down + b * across + c * (down**2 + across**2 - np.float32(0.6)), np.float32)
+
+
+def _blurred(hu: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:
+    out: npt.NDArray[np.float32] = ndimage.gaussian_filter(hu, (0, sigma, sigma), truncate=2.5)
+    return out

@@ -26,7 +26,8 @@ PARITY = 1e-3
 """Largest difference of logits between PyTorch and ONNX Runtime."""
 
 NAME = "Head CT hemorrhage"
-VERSION = "1.0.0"
+VERSION = "1.1.0"
+_CHANGES = {"1.0.0": "first", VERSION: "trained on more scanners than one department has; weights for torch"}
 
 
 def to_onnx(net: nn.Module) -> bytes:
@@ -59,6 +60,13 @@ def to_onnx(net: nn.Module) -> bytes:
     with torch.no_grad():
         if np.abs(found - net(example).numpy()).max() > PARITY:
             raise IntegrityError("the exported network answers otherwise than the trained one; it isn't kept")
+    return written.getvalue()
+
+
+def to_weights(net: nn.Module) -> bytes:
+    """Return a network's weights alone, for torch: on a GPU, or to go on training."""
+    written = io.BytesIO()
+    torch.save({name: values.contiguous() for name, values in net.state_dict().items()}, written)
     return written.getvalue()
 
 
@@ -117,7 +125,7 @@ def metadata(threshold: float, calibration: Mapping[str, Any], training: Mapping
     return {
         "name": NAME,
         "version": VERSION,
-        "changelog": {VERSION: "first"},
+        "changelog": _CHANGES,
         "monai_version": version("monai"),
         "pytorch_version": torch.__version__.split("+")[0],
         "numpy_version": np.__version__,
@@ -139,8 +147,8 @@ def metadata(threshold: float, calibration: Mapping[str, Any], training: Mapping
     }
 
 
-def write_bundle(folder: Path, graph: bytes, said: Mapping[str, Any], card: str) -> None:
-    """Write a bundle: configs, models, docs."""
+def write_bundle(folder: Path, graph: bytes, weights: bytes, said: Mapping[str, Any], card: str) -> None:
+    """Write a bundle: configs, the network as ONNX and as weights, docs."""
     inference = {
         "network_def": {"_target_": "voxelvault_triage.hemorrhage.network.HemorrhageNet"},
         "preprocessing": "voxelvault_triage.hemorrhage.preprocess",
@@ -150,6 +158,7 @@ def write_bundle(folder: Path, graph: bytes, said: Mapping[str, Any], card: str)
         "configs/metadata.json": json.dumps(said, indent=1).encode() + b"\n",
         "configs/inference.json": json.dumps(inference, indent=1).encode() + b"\n",
         "models/model.onnx": graph,
+        "models/model.pt": weights,
         "docs/README.md": card.encode(),
     }.items():
         path = folder / name

@@ -16,7 +16,7 @@ from voxelvault_triage.notice import DEMONSTRATION
 from voxelvault_triage.phantom.bleeds import KINDS
 from voxelvault_triage.training import evaluate
 from voxelvault_triage.training.dataset import Plan, Sample, atlases, generate, load, plans
-from voxelvault_triage.training.export import metadata, runner, to_onnx, write_bundle
+from voxelvault_triage.training.export import metadata, runner, to_onnx, to_weights, write_bundle
 from voxelvault_triage.training.train import Settings, train
 
 
@@ -63,8 +63,8 @@ class Made:
 
 def make(order: Order) -> Made:
     """Make data where it isn't there yet, train or go on training, calibrate, and write the bundle."""
-    training, validation, _ = plans(order.studies, order.validation, 0)
-    samples = list(studies(training, order.cache, order.templates))
+    *training, validation, _ = plans(order.studies, order.validation, 0)
+    samples = [one for plan in training for one in studies(plan, order.cache, order.templates)]
     with Progress("training", order.settings.steps, unit="step") as bar, _Board(order) as board:
 
         def told(step: int, losses: dict[str, float]) -> None:
@@ -82,6 +82,7 @@ def make(order: Order) -> Made:
         operating.calibration,
         {
             "command": order.command,
+            "began_with": _command_of(order.start),
             "seconds": round(seconds),
             "processor": platform.processor() or platform.machine(),
             "threads": torch.get_num_threads(),
@@ -99,8 +100,16 @@ def make(order: Order) -> Made:
         },
     )
     bundle = order.out / "bundle"
-    write_bundle(bundle, graph, said, card(said))
+    write_bundle(bundle, graph, to_weights(net), said, card(said))
     return Made(bundle, said)
+
+
+def _command_of(run: Path | None) -> str:
+    """Return the command that made an earlier run's weights; nothing where there is no such run."""
+    if run is None:
+        return ""
+    said = json.loads((run / "bundle/configs/metadata.json").read_bytes())
+    return f"{said['voxelvault']['training']['command']} ({said['name']} {said['version']})"
 
 
 def studies(plan: Plan, cache: Path, templates: Path | None) -> Iterator[Sample]:
@@ -142,6 +151,7 @@ def card(said: dict[str, Any], tested: Iterable[str] = ()) -> str:
     own = said["voxelvault"]
     made, seen = own["training"], own["training"]["validation"]
     used = made["settings"]
+    first = f"after\n    {made['began_with']}\n" if made["began_with"] else ""
     figures = "\n".join(tested) or "Not evaluated yet: `voxelvault triage evaluate`."
     return f"""# {said["name"]} {said["version"]}
 
@@ -167,14 +177,17 @@ calibrated (Platt) to a probability; flagged at {own["threshold"]:.3f} and above
 
 ## How it was made
     {made["command"]}
-{made["studies"]} studies, {used["steps"]} steps of {used["planes"]} planes, seed {used["seed"]},
-{made["seconds"] / 60:.0f} minutes of training on {made["threads"]} thread(s) of a shared machine.
-Validation ({seen["studies"]} synthetic studies of the same kind): AUC {seen["auc"]["value"]:.3f},
+{first}{made["studies"]} studies, a third of one tidy department and the others of many,
+{used["steps"]} steps of {used["planes"]} planes, seed {used["seed"]},
+{made["seconds"] / 60:.0f} minutes of training in all on {made["threads"]} thread(s) of a shared machine.
+Validation ({seen["studies"]} synthetic studies of a department that was not trained on):
+AUC {seen["auc"]["value"]:.3f},
 sensitivity {seen["sensitivity"]["value"]:.3f}, specificity {seen["specificity"]["value"]:.3f};
 the brightness rule AUC {seen["brightness_auc"]["value"]:.3f}.
 
 ## What it reaches on a shifted set
-Other thicknesses, kernels, noise, tilt, pixels, lesions and heads than in training; looked at once.
+Other thicknesses, kernels and pixels, and another mix of lesions and mimics than in training or validation;
+its noise, tilt and heads lie within the wide ranges that were trained on. Looked at once.
 
 {figures}
 """

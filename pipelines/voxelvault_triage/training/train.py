@@ -18,7 +18,7 @@ from voxelvault.errors import UsageError
 from voxelvault_triage.hemorrhage.network import FEATURES, HemorrhageNet
 from voxelvault_triage.hemorrhage.scoring import TOP
 from voxelvault_triage.training.dataset import Sample
-from voxelvault_triage.training.examples import Pool, batch, pool
+from voxelvault_triage.training.examples import Batch, Pool, batch, pool
 
 Report = Callable[[int, dict[str, float]], None]
 
@@ -60,6 +60,7 @@ class _State:
     net: nn.Module
     mean: AveragedModel
     optimiser: torch.optim.Optimizer
+    planes: Pool
     step: int = 0
     seconds: float = 0.0
 
@@ -68,6 +69,7 @@ class _State:
             "net": self.net.state_dict(),
             "mean": self.mean.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "suspicion": torch.from_numpy(self.planes.suspicion),
             "step": self.step,
             "seconds": self.seconds,
             "settings": asdict(settings),
@@ -77,6 +79,7 @@ class _State:
         self.net.load_state_dict(kept["net"])
         self.mean.load_state_dict(kept["mean"])
         self.optimiser.load_state_dict(kept["optimiser"])
+        self.planes.suspicion[:] = kept["suspicion"].numpy()
         self.step, self.seconds = int(kept["step"]), float(kept["seconds"])
 
 
@@ -111,14 +114,14 @@ def train(
     spent = _begin(net, start) if start else 0.0
     mean = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(settings.average))  # type: ignore[no-untyped-call]
     optimiser = torch.optim.AdamW(net.parameters(), lr=settings.rate, weight_decay=1e-3)
-    state = _State(net, mean, optimiser, seconds=spent)
+    state = _State(net, mean, optimiser, pool(samples), seconds=spent)
     folder.mkdir(parents=True, exist_ok=True)
     _resume(state, settings, folder / "checkpoint.pt")
-    planes, loss = pool(samples), Loss()
+    loss = Loss()
     net.train()
     while state.step < settings.steps:
         began = time.monotonic()
-        losses = _step(state, settings, planes, loss)
+        losses = _step(state, settings, loss)
         state.seconds += time.monotonic() - began
         report(state.step, losses)
         if state.step % settings.keep_every == 0 or state.step == settings.steps:
@@ -127,15 +130,16 @@ def train(
     return made.eval(), state.seconds
 
 
-def _step(state: _State, settings: Settings, planes: Pool, loss: Loss) -> dict[str, float]:
+def _step(state: _State, settings: Settings, loss: Loss) -> dict[str, float]:
     # Each step draws from its own seed: a run that was stopped goes on with the same examples.
     rng = np.random.default_rng([settings.seed, state.step])
-    images, targets = batch(planes, rng, settings.planes)
+    drawn = batch(state.planes, rng, settings.planes)
     for group in state.optimiser.param_groups:
         group["lr"] = settings.rate * schedule(state.step / settings.steps)
     with torch.autocast("cpu", torch.bfloat16, enabled=settings.half):
-        logits = state.net(images.to(memory_format=torch.channels_last))
-    parts = loss(logits.float(), targets)
+        logits = state.net(drawn.images.to(memory_format=torch.channels_last))
+    parts = loss(logits.float(), drawn.targets)
+    _remember(state.planes, drawn, logits.detach().float())
     state.optimiser.zero_grad()
     sum(parts.values()).backward()  # type: ignore[union-attr]
     nn.utils.clip_grad_norm_(state.net.parameters(), 2.0)
@@ -143,6 +147,17 @@ def _step(state: _State, settings: Settings, planes: Pool, loss: Loss) -> dict[s
     state.mean.update_parameters(state.net)
     state.step += 1
     return {name: float(value.detach()) for name, value in parts.items()}
+
+
+def _remember(planes: Pool, drawn: Batch, logits: torch.Tensor) -> None:
+    """Keep how suspicious the clear planes of a step looked."""
+    clear = drawn.clear >= 0
+    planes.suspicion[drawn.clear[clear]] = torch.sigmoid(top(logits)[:, 0]).numpy()[clear]
+
+
+def top(logits: torch.Tensor) -> torch.Tensor:
+    """Return the evidence of each plane and output, from logits (plane, output, row, column)."""
+    return logits.flatten(2).topk(TOP, dim=2).values.mean(2)
 
 
 def schedule(done: float) -> float:
@@ -165,10 +180,8 @@ class Loss:
             (0, 2, 3)
         )
         overlap = self.overlap(logits, targets).flatten()
-        flat, marks = logits.flatten(2), targets.flatten(2)
-        evidence = flat.topk(TOP, dim=2).values.mean(2)
-        shown = (marks.sum(2) >= TOP / 4).float()
-        plane = nn.functional.binary_cross_entropy_with_logits(evidence, shown, reduction="none").mean(0)
+        shown = (targets.flatten(2).sum(2) >= TOP / 4).float()
+        plane = nn.functional.binary_cross_entropy_with_logits(top(logits), shown, reduction="none").mean(0)
         return {
             "pixel": 20 * (pixel * self.weights).sum(),
             "overlap": (overlap * self.weights).sum(),

@@ -9,7 +9,7 @@ from voxelvault_triage.phantom.atlas import Atlas, analytic
 from voxelvault_triage.phantom.bleeds import Kind
 from voxelvault_triage.phantom.planning import Lesions
 from voxelvault_triage.phantom.scanner import Scanners
-from voxelvault_triage.phantom.study import TRAINING, Phantom, Recipe, phantom
+from voxelvault_triage.phantom.study import USUAL, Phantom, Recipe, phantom
 
 COARSE = Scanners(thickness=(7.0,), mixed=0, pixel=(1.6, 1.6), tilt=(12, 12), motion=0, metal=0)
 
@@ -21,7 +21,7 @@ def head() -> Atlas:
 
 def recipe(kind: Kind | None = None) -> Recipe:
     lesions = Lesions(shares={kind: 1.0}, second=0) if kind else Lesions()
-    return replace(TRAINING, lesions=lesions, scanners=COARSE)
+    return replace(USUAL, lesions=lesions, scanners=COARSE)
 
 
 @cache

@@ -53,6 +53,16 @@ def test_it_marks_a_clot_and_leaves_its_own_calibration_to_the_card(model: Loade
     assert (bleeding.mask & truth).sum() > 0.3 * truth.sum()
 
 
+def test_torch_and_openvino_answer_what_onnx_runtime_answers(model: LoadedModel) -> None:
+    card = model.card["inputs"][0]
+    values = np.random.default_rng(0).uniform(card["low"], card["high"], (2, 5, 192, 160))
+    image = {"image": values.astype(np.float32)}
+    wanted = model.run(image)["logits"]
+    for runtime in ("torch", "openvino"):
+        found = load(shipped_bundle(NAME), runtime=runtime, confined=False).run(image)["logits"]
+        np.testing.assert_allclose(found, wanted, atol=1e-3, err_msg=runtime)
+
+
 def test_evaluation_and_runtime_calibrate_alike() -> None:
     bundle = shipped_bundle(NAME)
     operating = Operating.of_metadata(bundle.metadata)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from voxelvault.errors import UsageError
 from voxelvault_triage.hemorrhage.preprocess import prepare_labels, prepare_volume
 from voxelvault_triage.phantom.bleeds import KINDS, Kind
 from voxelvault_triage.training import evaluate
-from voxelvault_triage.training.dataset import Sample, plans
+from voxelvault_triage.training.dataset import Plan, Sample, plans
 from voxelvault_triage.training.examples import batch, pool
 from voxelvault_triage.training.train import Settings, schedule, train
 
@@ -63,23 +64,40 @@ def trained(
     return net.state_dict(), losses
 
 
-def test_no_seed_is_in_two_sets_and_the_test_set_is_shifted() -> None:
+def test_no_seed_is_in_two_sets_and_none_is_drawn_like_another() -> None:
     sets = plans(300, 100, 200)
-    seeds = [set(range(one.first, one.first + one.studies)) for one in sets]
-    assert not seeds[0] & seeds[1] | seeds[0] & seeds[2] | seeds[1] & seeds[2]
-    assert sets[0].digest == sets[1].digest != sets[2].digest
-    assert not set(sets[0].recipe.scanners.thickness) & set(sets[2].recipe.scanners.thickness)
+    seeds = [seed for one in sets for seed in range(one.first, one.first + one.studies)]
+    assert len(set(seeds)) == len(seeds) == 600
+    assert len({one.digest for one in sets}) == len(sets)
+    *training, validation, test = sets
+    for first, second in (*product(training, (validation, test)), (validation, test)):
+        assert not _kernels(first) & _kernels(second)
+        assert not set(first.recipe.scanners.thickness) & set(second.recipe.scanners.thickness)
+
+
+def _kernels(plan: Plan) -> set[tuple[float, float]]:
+    return {(one.blur, one.cut) for one in plan.recipe.scanners.kernels}
 
 
 def test_half_of_a_batch_shows_blood_and_it_is_the_same_again() -> None:
     planes = pool(samples())
-    images, targets = batch(planes, np.random.default_rng(3), 4)
-    again, _ = batch(planes, np.random.default_rng(3), 4)
-    assert torch.equal(images, again)
-    shown = targets[:, 0].amax((1, 2))
+    made = batch(planes, np.random.default_rng(3), 4)
+    again = batch(planes, np.random.default_rng(3), 4)
+    assert torch.equal(made.images, again.images)
+    shown = made.targets[:, 0].amax((1, 2))
     assert shown[1] == shown[3] == 1
     assert shown[0] == shown[2] == 0
-    assert torch.equal(targets[:, 0], targets[:, 1:].amax(1))
+    assert (made.clear >= 0).tolist() == [True, False, True, False]
+    assert torch.equal(made.targets[:, 0], made.targets[:, 1:].amax(1))
+
+
+def test_what_was_mistaken_for_blood_is_drawn_more_often() -> None:
+    planes = pool(samples())
+    planes.suspicion[:] = 0
+    planes.suspicion[2] = 1
+    drawn = np.concatenate([batch(planes, np.random.default_rng(k), 8).clear for k in range(10)])
+    assert (drawn == 2).sum() > 0.25 * (drawn >= 0).sum()
+    assert len(set(drawn.tolist())) > 5
 
 
 def test_the_rate_goes_up_and_comes_down() -> None:
