@@ -82,7 +82,7 @@ def make(order: Order) -> Made:
         operating.calibration,
         {
             "command": order.command,
-            "began_with": _command_of(order.start),
+            "began_with": _commands_of(order.start),
             "seconds": round(seconds),
             "processor": platform.processor() or platform.machine(),
             "threads": torch.get_num_threads(),
@@ -104,12 +104,13 @@ def make(order: Order) -> Made:
     return Made(bundle, said)
 
 
-def _command_of(run: Path | None) -> str:
-    """Return the command that made an earlier run's weights; nothing where there is no such run."""
+def _commands_of(run: Path | None) -> list[str]:
+    """Return the commands that made an earlier run's weights, the last first; none where there is none."""
     if run is None:
-        return ""
+        return []
     said = json.loads((run / "bundle/configs/metadata.json").read_bytes())
-    return f"{said['voxelvault']['training']['command']} ({said['name']} {said['version']})"
+    made = said["voxelvault"]["training"]
+    return [f"{made['command']} (version {said['version']})", *made.get("began_with", [])]
 
 
 def studies(plan: Plan, cache: Path, templates: Path | None) -> Iterator[Sample]:
@@ -151,7 +152,7 @@ def card(said: dict[str, Any], tested: Iterable[str] = ()) -> str:
     own = said["voxelvault"]
     made, seen = own["training"], own["training"]["validation"]
     used = made["settings"]
-    first = f"after\n    {made['began_with']}\n" if made["began_with"] else ""
+    first = "".join(f"which began with what this made:\n\n    {one}\n\n" for one in made["began_with"])
     figures = "\n".join(tested) or "Not evaluated yet: `voxelvault triage evaluate`."
     return f"""# {said["name"]} {said["version"]}
 
@@ -177,6 +178,7 @@ calibrated (Platt) to a probability; flagged at {own["threshold"]:.3f} and above
 
 ## How it was made
     {made["command"]}
+
 {first}{made["studies"]} studies, a third of one tidy department and the others of many,
 {used["steps"]} steps of {used["planes"]} planes, seed {used["seed"]},
 {made["seconds"] / 60:.0f} minutes of training in all on {made["threads"]} thread(s) of a shared machine.
