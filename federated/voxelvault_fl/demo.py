@@ -90,7 +90,9 @@ class Tour:
 
 
 def tour(folder: Path, tell: Tell) -> dict[str, Any]:
-    """Provision, start, train three rounds, show what each round's record says and what can be proven.
+    """Provision, start, train three rounds, show what each round's record says.
+
+    The processes' connections to elsewhere, which an audit hook refuses and counts, are told at the end.
 
     Parameters
     ----------
