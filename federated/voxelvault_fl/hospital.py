@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.job import Job
 from voxelvault_fl.jobs.policy import SitePolicy
 from voxelvault_fl.jobs.task import Task
+from voxelvault_fl.privacy.compressing import ErrorFeedback, codec_of
 from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.site import Hands, Keys, SiteSide
 from voxelvault_fl.rounds.transport import Compression, Plain
@@ -28,16 +28,14 @@ def now() -> datetime:
 
 
 def compression(job: Job) -> Compression:
-    """Return what makes a job's updates smaller.
+    """Return what makes a job's updates smaller: with a memory, so one for a job and a side."""
+    codec = codec_of(job.compression)
+    return Plain() if codec is None else ErrorFeedback(codec, job.update_norm)
 
-    Raises
-    ------
-    JobRefused
-        It asks for one that isn't there.
-    """
-    if job.compression == "none":
-        return Plain()
-    raise JobRefused("compression", "there is no such compression")
+
+def no_ledger(job: Job) -> str:
+    """Return the rule that a job under differential privacy breaks where there is no privacy ledger."""
+    return "no-ledger" if job.privacy.mode == "dp-sgd" else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,7 @@ class Outside:
 
     log: Callable[[BaseException], None]
     noted: Callable[[Record], None] = lambda record: None
-    ledger: Callable[[Job], str] = lambda job: ""
+    ledger: Callable[[Job], str] = no_ledger
     task: Callable[[Job, SiteData], Task] = task_for
 
 
@@ -71,10 +69,17 @@ def side(
         Of its process.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    smaller: dict[str, Compression] = {}
+
+    def remembered(job: Job) -> Compression:
+        if job.digest not in smaller:
+            smaller[job.digest] = compression(job)
+        return smaller[job.digest]
+
     hands = Hands(
         decide=Decider(policy, data, folder / COUNTED, now, outside.ledger),
         task=lambda job: outside.task(job, data),
-        compression=compression,
+        compression=remembered,
         now=now,
         log=outside.log,
         noted=outside.noted,

@@ -15,6 +15,7 @@ import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from voxelvault.errors import MissingExtra
@@ -23,8 +24,9 @@ from voxelvault_fl.errors import JobRefused
 UNIT, ACCOUNTANT = "subject", "RDP, Opacus"
 MOST_STEPS = 1_000_000
 
-_ORDERS = [1.01, 1.03, *(1 + tenth / 10 for tenth in range(1, 60)), *range(7, 64), 80, 128, 256, 512]
-"""Of Rényi's divergence: Opacus' own, and some beyond for very little and very much noise."""
+_WHOLE = [*range(2, 64), 80, 128, 256, 512]
+_ORDERS = [1.03, 1.1, 1.2, 1.3, 1.5, 1.75, 2.5, 3.5, 4.5, 5.5, *_WHOLE]
+"""Of Rényi's divergence; each gives an epsilon that holds, the least is taken."""
 _FILTERS = threading.Lock()
 
 
@@ -110,9 +112,16 @@ def account(history: Sequence[Noise], delta: float) -> Spent:
     with _FILTERS, warnings.catch_warnings():
         # Said where an order outside of these would give a smaller epsilon: this one holds all the same.
         warnings.filterwarnings("ignore", "Optimal order is the")
-        return Spent(float(accountant.get_epsilon(delta, alphas=_ORDERS)), delta)
+        return Spent(float(accountant.get_epsilon(delta, alphas=_orders(history))), delta)
 
 
+def _orders(history: Sequence[Noise]) -> list[float]:
+    # Near a rate of one half Opacus' series for broken orders converges so slowly that it never ends.
+    half = any(abs(one.rate - 0.5) < 0.01 for one in history)
+    return list(_WHOLE if half else _ORDERS)
+
+
+@cache
 def noise_for(epsilon: float, delta: float, rate: float, steps: int) -> float:
     """Return the least multiplier, to a hundredth, with which so many steps stay within epsilon.
 

@@ -7,7 +7,7 @@ nothing of those. What is private comes in by the gradients of single subjects a
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from voxelvault_fl.privacy.accounting import Spent, Terms
 from voxelvault_fl.privacy.dpsgd import Flat, Gradients, dp_sgd
 
 
+@runtime_checkable
 class Gradual(Protocol):
     """A task that can say what single subjects add."""
 
@@ -75,7 +76,7 @@ class PrivateTask:
         flat = dp_sgd(flat_of(weights), subjects, gradients, self._terms, rng=self._rng())
         return Trained(shaped(flat, weights), subjects, {}, spent.document)
 
-    def evaluate(self, weights: Weights) -> Measured:
+    def evaluate(self, weights: Weights, part: str = "validate") -> Measured:
         """Refuse: a figure of private data that no accountant counts.
 
         Raises

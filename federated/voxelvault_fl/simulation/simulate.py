@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from voxelvault_fl.hospital import Outside, compression, side
+from voxelvault.errors import UsageError
+from voxelvault.storage.objects import LocalObjects
+from voxelvault_fl.hospital import Outside, compression, now, side
 from voxelvault_fl.jobs.job import Job, sign
 from voxelvault_fl.jobs.policy import SitePolicy
+from voxelvault_fl.privacy.ledger import Ledger
+from voxelvault_fl.protection import Protection
 from voxelvault_fl.rounds.messages import SERVER
 from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.run import Outcome, Parties, Run
@@ -60,7 +65,7 @@ def simulate(
             Keys(own[name], server.public_key(), lead.public_key()),
             permissive(job),
             one,
-            Outside(errors[name].append),
+            _outside(job, folder / name, errors[name].append),
         )
         for name, one in data.items()
     }
@@ -71,6 +76,18 @@ def simulate(
         pause=lambda tries: False,
     )  # fmt: skip
     return Simulated(run.go(), state.chain, errors)
+
+
+def _outside(job: Job, folder: Path, log: Callable[[BaseException], None]) -> Outside:
+    """Return a virtual site's surroundings: its ledger has a budget of this job alone."""
+    numbers = job.privacy.numbers
+    if job.privacy.mode != "dp-sgd":
+        return Outside(log)
+    ledger = Ledger(LocalObjects(folder / "ledger"))
+    with suppress(UsageError):  # a simulation that goes on has one
+        ledger.create(float(numbers["epsilon"]), float(numbers["delta"]))
+    protection = Protection(ledger, None, now)
+    return Outside(log, ledger=protection.rule, task=protection.task)
 
 
 def _key(job: Job, name: str) -> Ed25519PrivateKey:

@@ -5,7 +5,7 @@ Small enough for a notebook and for tests that run everywhere, and real: it find
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.task import Measured, Trained, Turn, Weights
 from voxelvault_fl.training.examples import Example, SiteData, read, subjects
 from voxelvault_fl.training.figures import auc, log_loss
+from voxelvault_fl.training.singles import Indexes, Singles, owners
 
 if TYPE_CHECKING:
     from voxelvault.series import Series
@@ -117,6 +118,20 @@ class Logistic:
         x, y, people = self.part(part)
         logits = x @ weights["weight"].astype(float) + float(weights["bias"][0])
         return Measured(people, {"loss": log_loss(logits, y), "auc": auc(logits, y)})
+
+    def by_subject(self) -> tuple[int, Callable[[Floats, Indexes], Floats]]:
+        """Return the number of people of the training part, and their gradients; see `Singles`."""
+        found = self._singles()
+        return found.count, found.gradients
+
+    def losses_by_subject(self, flat: Floats) -> Floats:
+        """Return the loss of each of these people, (subject) float64."""
+        return self._singles().losses(flat)
+
+    def _singles(self) -> Singles:
+        x, y, _ = self.part("train")
+        whose = [one.member.subject_id for one in self._found if one.part == "train"]
+        return Singles(x, y, owners(whose), self._settings.ridge)
 
     def part(self, name: str) -> tuple[Floats, npt.NDArray[np.bool_], int]:
         """Return features (example, figure), truth (example,) and people of a part, read when needed."""

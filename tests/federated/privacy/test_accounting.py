@@ -32,6 +32,12 @@ def test_without_sampling_it_is_the_gaussian_mechanism() -> None:
     assert excess(found.epsilon * 0.8) > delta  # and isn't much more than it has to be
 
 
+@pytest.mark.timeout(60)
+def test_a_rate_of_one_half_ends_and_fits_between_its_neighbours() -> None:
+    below, half, above = (account([Noise(1.36, rate, 20)], 1e-3).epsilon for rate in (0.45, 0.5, 0.55))
+    assert below < half < above
+
+
 def test_the_four_are_said_together() -> None:
     assert str(Spent(1.23456, 1e-5)) == "epsilon 1.235 at delta 1e-05; unit: subject; RDP, Opacus"
     assert account([], 1e-5).epsilon == 0

@@ -1,0 +1,76 @@
+"""What a hospital's process adds to rounds: its privacy ledger, and the log that all charges stand in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from voxelvault_fl.errors import JobRefused
+from voxelvault_fl.jobs.job import Job
+from voxelvault_fl.jobs.task import Task
+from voxelvault_fl.privacy.accounting import Spent, Terms, terms_of
+from voxelvault_fl.privacy.ledger import Ledger
+from voxelvault_fl.privacy.private import Gradual, PrivateTask
+from voxelvault_fl.record.logbook import Logbook
+from voxelvault_fl.training.examples import SiteData
+from voxelvault_fl.training.tasks import task_for
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """A site's privacy.
+
+    Parameters
+    ----------
+    ledger : Ledger or None
+        The site's; without one no job under differential privacy is let in.
+    book : Logbook or None
+        Where charges are entered; None in a simulation.
+    now : callable
+        The time, UTC.
+    """
+
+    ledger: Ledger | None
+    book: Logbook | None
+    now: Callable[[], datetime]
+
+    def rule(self, job: Job) -> str:
+        """Return the rule that a job breaks by what it would spend; empty where it may be spent."""
+        if job.privacy.mode != "dp-sgd":
+            return ""
+        if self.ledger is None:
+            return "no-ledger"
+        try:
+            terms = terms_of(job.privacy.numbers, job.rounds)
+        except JobRefused as refused:
+            return refused.rule
+        return "" if self.ledger.affords(job.digest, terms, job.rounds) else "budget"
+
+    def task(self, job: Job, data: SiteData) -> Task:
+        """Return the task of a job, under differential privacy where the job asks for it.
+
+        Raises
+        ------
+        JobRefused
+            The task can't say what single subjects add.
+        """
+        task = task_for(job, data)
+        if job.privacy.mode != "dp-sgd":
+            return task
+        if not isinstance(task, Gradual):
+            raise JobRefused("privacy", "this task can't train under dp-sgd yet")
+        terms = terms_of(job.privacy.numbers, job.rounds)
+        return PrivateTask(task, terms, lambda round: self._charged(job, round, terms))
+
+    def _charged(self, job: Job, round: int, terms: Terms) -> Spent:
+        if self.ledger is None:
+            raise JobRefused("no-ledger", "the site has no privacy ledger; make one to train under dp-sgd")
+        spent = self.ledger.charge(job.digest, round, terms, self.now())
+        if self.book is not None:
+            whole = self.ledger.read().spent
+            self.book.charged(job.digest, round, terms.noise.steps, whole.epsilon)
+        return spent
+
+
+__all__ = ["Protection"]
