@@ -56,13 +56,13 @@ def _row(folder: Path, count: int, repeats: int, name: str, clock: Callable[[], 
 
 
 def _lay(folder: Path) -> int:
-    """Write the headers that dicognito takes; return how many there are."""
+    """Write the headers of instances that dicognito takes; return how many there are."""
     folder.mkdir()
     small = [path for path in sorted(SHARED.rglob("*")) if path.is_file() and path.stat().st_size < LARGEST]
     count = 0
     for path in small[::EVERY]:
         try:
-            data = _header(path)
+            data = _header(path)  # a directory of media has no class
             _anonymized(data)
         except Exception:  # whatever the peer's reason is
             continue
@@ -73,6 +73,7 @@ def _lay(folder: Path) -> int:
 
 def _header(path: Path) -> bytes:
     source = pydicom.dcmread(path)
+    assert source.SOPClassUID
     for tag in [tag for tag in source.keys() if tag.group == _PIXELS]:
         del source[tag]
     out = BytesIO()
