@@ -372,7 +372,8 @@ class Series(PictureFace, ZarrFace, ServedFace, AbstractContextManager["Series"]
         unit = self.unit(stack, units)
         if not resample:
             lazy, positions = self._reader.lazy(chosen, units), chosen.group.positions
-            return data_array(lazy, positions, self._affine(chosen), unit, self.modality)
+            placed = chosen.group.affine_lps if chosen.group.regular else None
+            return data_array(lazy, positions, placed, unit, self.modality)
         values, affine = self._resampled(chosen, units)
         steps = np.arange(values.shape[0])[:, None] * affine[:3, 2] + affine[:3, 3]
         return data_array(values, steps, affine, unit, self.modality)
@@ -438,9 +439,6 @@ class Series(PictureFace, ZarrFace, ServedFace, AbstractContextManager["Series"]
         chosen = choose(self._stacks, stack)
         series_id = str(self._row["series_id"])
         return read_mask(self._resources, series_id, chosen, label, source, fractional)
-
-    def _affine(self, chosen: FrameStack) -> npt.NDArray[np.float64] | None:
-        return chosen.group.affine_lps if chosen.group.regular else None
 
     def _resampled(
         self, chosen: FrameStack, units: str | None
