@@ -83,8 +83,8 @@ class Hemorrhage:
         net.train()
         for step in range(steps):
             rng = np.random.default_rng([turn.seed, step])
-            images, targets = batch(given, rng, self._settings.planes)
-            found = sum(loss(net(images), targets).values(), torch.zeros(()))
+            drawn = batch(given, rng, self._settings.planes)
+            found = sum(loss(net(drawn.images), drawn.targets).values(), torch.zeros(()))
             optimiser.zero_grad()
             found.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(net.parameters(), 2.0)

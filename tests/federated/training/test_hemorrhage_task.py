@@ -21,7 +21,7 @@ from voxelvault_triage.hemorrhage.preprocess import COLUMNS, ROWS
 from voxelvault_triage.phantom.atlas import analytic
 from voxelvault_triage.phantom.bleeds import KINDS
 from voxelvault_triage.phantom.studies import files_of
-from voxelvault_triage.phantom.study import TRAINING, phantom
+from voxelvault_triage.phantom.study import USUAL, phantom
 from voxelvault_triage.training.dataset import Sample
 
 SMALL = {"steps": 2, "planes": 2, "features": [4, 4, 4, 4, 4, 4]}
@@ -80,7 +80,7 @@ def test_a_configuration_that_can_not_be(config: dict[str, object]) -> None:
 
 def test_heads_are_read_with_their_outlines(tmp_path: Path) -> None:
     person = 9001
-    made = phantom(person, analytic(), TRAINING, bleeding=True)
+    made = phantom(person, analytic(), USUAL, bleeding=True)
     files = dict(files_of(made, person))
     kind = int(np.bincount(made.labels[made.labels > 0]).argmax()) - 1
     inside = np.flatnonzero((made.labels == kind + 1).any(axis=(1, 2)))
