@@ -176,11 +176,25 @@ class ClientCrew:
             for future, (_, parcel) in self._running.items()
             if known.get(parcel.worker.address) is None
         ]
-        for future in {*failed, *gone}:
+        blamed = {*failed, *self._at_work(gone)}
+        # What only waited goes first: behind the same killer it would wait again and again.
+        for future in sorted({*failed, *gone}, key=lambda one: one in blamed):
             task, parcel = self._running.pop(future)
             self._unanswered.discard(future)
             future.cancel()
-            yield replace(task, failed=task.failed + 1), parcel
+            yield replace(task, failed=task.failed + (future in blamed)), parcel
+
+    def _at_work(self, gone: Iterable[Any]) -> Iterator[Any]:
+        """Yield those of lost units that their worker was at; what waited behind them killed nobody.
+
+        A worker takes units in the order in which they were handed to it.
+        """
+        busy: dict[str, int] = {}
+        for future in gone:
+            worker = self._running[future][1].worker
+            busy[worker.address] = busy.get(worker.address, 0) + 1
+            if busy[worker.address] <= worker.threads:
+                yield future
 
     def _await_workers(self) -> None:
         """Look who is there; wait for somebody when nobody is."""

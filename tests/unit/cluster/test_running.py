@@ -90,6 +90,17 @@ def test_what_kills_every_worker_is_given_up_and_the_rest_goes_on(
     assert len(deadly) == TRIES
 
 
+def test_what_only_waits_behind_a_killer_is_not_blamed(vault: vv.Vault) -> None:
+    broker = Broker(vault.resources, client := FakeClient({"tls://0:1": 1, "tls://1:2": 2}))
+    made = ClientCrew(broker, client, 0.2)
+    parcels = [
+        broker.parcel(units(1)[0](), broker.workers[address])
+        for address in ("tls://0:1", "tls://1:2", "tls://0:1", "tls://1:2", "tls://1:2")
+    ]
+    made._running = {number: (None, parcel) for number, parcel in enumerate(parcels)}  # type: ignore[assignment,misc]
+    assert list(made._at_work(range(5))) == [0, 1, 3]
+
+
 def test_a_worker_that_comes_later_helps(vault: vv.Vault, client: FakeClient) -> None:
     made = crew(vault, client)
     for done in made.run(units(40)):
