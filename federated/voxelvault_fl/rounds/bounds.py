@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,11 @@ from voxelvault_fl.jobs.task import Array, Weights
 
 SLACK = 1.001
 """Sites clip in their own precision; beyond this share of the bound an update is refused."""
+MOST_SUBJECTS, MOST_FIGURES, LARGEST_FIGURE = 10_000_000, 16, 1e6
+"""No hospital has more people, no task more figures, and none that means anything is larger."""
+
+_SPENT = {"epsilon", "delta", "unit", "accountant"}
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def require_alike(weights: Mapping[str, Array], like: Mapping[str, Array]) -> None:
@@ -76,4 +82,55 @@ def counted(examples: Any, registered: int) -> int:
     return min(examples, registered)
 
 
-__all__ = ["SLACK", "clipped", "counted", "difference", "norm", "require_alike", "require_norm"]
+def joined(said: Mapping[str, Any]) -> tuple[int, str]:
+    """Return count and digest of the cohort with which a site joins.
+
+    Raises
+    ------
+    SetAside
+        The rule is ``malformed``: one isn't what a site says.
+    """
+    count, cohort = said.get("count"), said.get("cohort")
+    whole = isinstance(count, int) and not isinstance(count, bool) and 1 <= count <= MOST_SUBJECTS
+    if not whole or not isinstance(cohort, str) or not _SHA256.fullmatch(cohort):
+        raise SetAside("malformed", "a site joins with a count and the digest of its cohort")
+    return int(said["count"]), cohort
+
+
+def figures(told: Any) -> dict[str, float]:
+    """Return the figures that can be: finite, of a sensible size, an AUC between 0 and 1."""
+    if not isinstance(told, Mapping) or len(told) > MOST_FIGURES:
+        return {}
+    return {name[:40]: float(one) for name, one in told.items() if _is_figure(name, one)}
+
+
+def _is_figure(name: str, value: Any) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    low, high = (0.0, 1.0) if name == "auc" else (-LARGEST_FIGURE, LARGEST_FIGURE)
+    return low <= value <= high
+
+
+def spent(told: Any) -> dict[str, Any]:
+    """Return what privacy cost, as a site's accountant says it; empty where it says nothing.
+
+    Raises
+    ------
+    SetAside
+        The rule is ``spent``: it says something else, which would stand in everybody's record.
+    """
+    if isinstance(told, dict) and not told:
+        return {}
+    if not isinstance(told, dict) or set(told) != _SPENT:
+        raise SetAside("spent", "the update doesn't say what privacy cost as an accountant does")
+    numbers, words = (told["epsilon"], told["delta"]), (told["unit"], told["accountant"])
+    fits = all(_is_figure("", one) and one >= 0 for one in numbers)
+    if not fits or not all(isinstance(one, str) and len(one) <= 40 for one in words):
+        raise SetAside("spent", "the update doesn't say what privacy cost as an accountant does")
+    return dict(told)
+
+
+__all__ = [
+    "SLACK", "clipped", "counted", "difference", "figures", "joined", "norm", "require_alike", "require_norm",
+    "spent",
+]  # fmt: skip

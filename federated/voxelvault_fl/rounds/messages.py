@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from voxelvault_fl.errors import MessageRefused
+from voxelvault_fl.errors import JobRefused, MessageRefused
 from voxelvault_fl.jobs.strict import canonical
 from voxelvault_fl.jobs.task import Weights
 
@@ -164,7 +164,9 @@ def _head(head: bytes) -> dict[str, Any]:
     try:
         said = json.loads(head)
         fits = set(said) == set(_FIELDS) and all(type(said[name]) is kind for name, kind in _FIELDS.items())
-    except (ValueError, TypeError):
+        # What can't be written again as it came (a key twice, no number, half a letter) is in no record.
+        fits = fits and canonical(said) == head
+    except (ValueError, TypeError, RecursionError, JobRefused):
         fits = False
     if not fits or said["kind"] not in KINDS:
         raise MessageRefused("malformed", "the message's head isn't one of ours")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from voxelvault_fl.errors import JobRefused, MessageRefused, SetAside
 from voxelvault_fl.jobs.job import SignedJob
 from voxelvault_fl.jobs.strict import plain
 from voxelvault_fl.jobs.task import Weights, weights_digest
-from voxelvault_fl.rounds.bounds import counted, require_alike, require_norm
+from voxelvault_fl.rounds.bounds import counted, figures, joined, require_alike, require_norm, spent
 from voxelvault_fl.rounds.messages import SERVER, Message, attested, message_digest, pack, signed_head, unpack
 from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.run_state import RunState
@@ -23,6 +22,7 @@ from voxelvault_fl.rounds.transport import Compression, Fault, Sites
 
 OPEN = ("no-answer", "waiting")
 """Decisions that may still change; who joined or refused isn't asked again."""
+_ECHOED = ("kind", "job", "round", "site", "turn")
 HEADROOM = 1 << 16
 """Bytes that a container of weights may have beside the weights."""
 
@@ -164,15 +164,16 @@ class Run:
             self._enter(given)
 
     def _join(self, name: str, said: Mapping[str, Any], signed: str) -> None:
-        if not _is_count(said.get("count")) or len(self._counts) >= self._job.max_sites:
+        try:
+            count, cohort = joined(said)
+        except SetAside as refused:
+            self._decisions[name] = refused.rule
+            return
+        if len(self._counts) >= self._job.max_sites:
             self._decisions[name] = "no-room"
             return
-        self._counts[name] = said["count"]
-        self._joining[name] = {
-            "count": said["count"],
-            "cohort": str(said.get("cohort"))[:64],
-            "attested": signed,
-        }
+        self._counts[name] = count
+        self._joining[name] = {"count": count, "cohort": cohort, "attested": signed}
 
     def _enter(self, given: _Given) -> None:
         if self._state.last < 0:
@@ -223,6 +224,7 @@ class Run:
         for name, reply in given.replies.items():
             try:
                 examples = counted(reply.said.get("examples"), self._counts[name])
+                spent(reply.said.get("spent", {}))
                 update = self._whole(reply.weights, weights)
                 good.append(Contribution(name, update, examples))
             except SetAside as refused:
@@ -250,7 +252,7 @@ class Run:
     def _evaluate(self, number: int) -> None:
         given = self._ask("evaluate", number, self._joined(), self._state.weights(number), {})
         measured = self._figures(given)
-        sites = {name: {"examples": n, "metrics": dict(figures)} for name, (n, figures) in measured.items()}
+        sites = {name: {"examples": n, "metrics": dict(told)} for name, (n, told) in measured.items()}
         self._note(
             "evaluation", number, self._aggregate(), sites=sites, given=given, metrics=pooled(measured)
         )
@@ -263,9 +265,7 @@ class Run:
             except SetAside as refused:
                 given.aside[name] = refused.rule
                 continue
-            told = reply.said.get("metrics")
-            figures = told if isinstance(told, dict) else {}
-            found[name] = examples, {str(k)[:40]: float(v) for k, v in figures.items() if _is_figure(v)}
+            found[name] = examples, figures(reply.said.get("metrics"))
         return found
 
     def _scores(self) -> list[tuple[float, int]]:
@@ -336,27 +336,28 @@ class Run:
     def _ask(
         self, kind: str, number: int, names: Sequence[str], weights: Weights, said: Mapping[str, Any]
     ) -> _Given:
-        given, requests = _Given(), {}
+        given, requests, asked = _Given(), {}, {}
         turn = self._state.next_turn() if names else 0
         for name in sorted(names):
             records = [] if kind == "offer" else self._state.chain[self._told.get(name, 0) :]
-            more = {"records": [plain(one) for one in records]} if records else {}
-            message = Message(kind, self._job.digest, number, name, turn, SERVER, {**said, **more}, weights)
-            requests[name] = pack(message, self._parties.key)
+            more = {"records": list(map(plain, records))} if records else {}
+            one = Message(kind, self._job.digest, number, name, turn, SERVER, {**said, **more}, weights)
+            asked[name], requests[name] = one, pack(one, self._parties.key)
         given.sent = sum(map(len, requests.values()))
         answers = self._parties.sites.ask(number, requests) if requests else {}
         for name, request in requests.items():
-            self._take(given, name, request, answers.get(name, Fault("no-answer")))
+            self._take(given, asked[name], request, answers.get(name, Fault("no-answer")))
         return given
 
-    def _take(self, given: _Given, name: str, request: bytes, answer: bytes | Fault) -> None:
+    def _take(self, given: _Given, asked: Message, request: bytes, answer: bytes | Fault) -> None:
+        name = asked.site
         if isinstance(answer, Fault):
             given.aside[name] = answer.rule
             self._told[name] = 0
             return
         given.received += len(answer)
         try:
-            reply = self._reply(name, request, answer)
+            reply = self._reply(asked, request, answer)
         except MessageRefused as refused:
             given.aside[name] = refused.rule
             return
@@ -371,20 +372,15 @@ class Run:
         if reply.kind != "offer":
             self._told[name] = len(self._state.chain)
 
-    def _reply(self, name: str, request: bytes, answer: bytes) -> Message:
+    def _reply(self, asked: Message, request: bytes, answer: bytes) -> Message:
+        name = asked.site
         most = sum(one.nbytes for one in self._first.values()) + HEADROOM
         reply = unpack(answer, self._parties.keys[name], most)
-        if reply.sender != name or reply.site != name or reply.answers != message_digest(request):
+        # All of it stands in the record: what names another round there would spoil everybody's proof.
+        same = all(getattr(asked, key) == getattr(reply, key) for key in _ECHOED)
+        if not same or reply.sender != name or reply.answers != message_digest(request):
             raise MessageRefused("replayed", "the answer is to another message")
         return reply
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_figure(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 __all__ = ["HEADROOM", "Outcome", "Parties", "Run"]

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from voxelvault_fl.errors import MessageRefused
 from voxelvault_fl.jobs.task import weights_digest
-from voxelvault_fl.rounds.messages import Message, pack, unpack
+from voxelvault_fl.rounds.messages import _DOMAIN, Message, pack, unpack
 
 KEY = Ed25519PrivateKey.generate()
 MOST = 1 << 16
@@ -70,3 +70,29 @@ def test_the_digest_of_weights_depends_on_names_types_and_shapes() -> None:
     ]
     assert weights_digest(plain) == weights_digest({"w": np.zeros(4, ">f4")})
     assert len({weights_digest(one) for one in [plain, *others]}) == 5
+
+
+def _said(text: str) -> bytes:
+    """Return a signed message whose head isn't what `pack` writes: its sender may be hostile."""
+    data = pack(message(weights={}, said={"x": 1}), KEY)
+    length = int.from_bytes(data[6:10], "big")
+    head = data[10 : 10 + length].replace(b'{"x":1}', text.encode())
+    return b"vvfl1\n" + len(head).to_bytes(4, "big") + head + KEY.sign(_DOMAIN + head)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"x":NaN}',
+        '{"x":1e999}',
+        '{"x":1,"x":2}',
+        '{"x": 1}',
+        '{"x":"\\ud800"}',
+        '{"x":' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"x":' + "9" * 10_000 + "}",
+    ],
+)
+def test_a_head_that_says_one_thing_in_two_ways_or_cannot_be_written_again_is_refused(text: str) -> None:
+    with pytest.raises(MessageRefused) as refused:
+        unpack(_said(text), KEY.public_key(), MOST)
+    assert refused.value.rule == "malformed"

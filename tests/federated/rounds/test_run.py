@@ -74,6 +74,14 @@ FAULTS: list[tuple[Callable[[Message], Message], str]] = [
     (_said(examples="many"), "count"),
     (lambda came: replace(came, answers="0" * 64), "replayed"),
     (lambda came: replace(came, sender="north"), "replayed"),
+    (lambda came: replace(came, kind="offer"), "replayed"),
+    (lambda came: replace(came, job="d" * 64), "replayed"),
+    (lambda came: replace(came, round=7), "replayed"),
+    (lambda came: replace(came, turn=70), "replayed"),
+    (_said(spent=[1, 2]), "spent"),
+    (_said(spent={"epsilon": "much"}), "spent"),
+    (_said(spent={"epsilon": 1.0, "delta": 1e-5, "unit": "x" * 5000, "accountant": "a"}), "spent"),
+    (_said(spent={"note": {"deep": "x" * 100}}), "spent"),
 ]
 
 
@@ -94,6 +102,40 @@ def test_a_false_count_is_clamped_to_the_registered_cohort(tmp_path: Path) -> No
     toy = Toy(tmp_path, make_job(rounds=1))
     _broken(toy, "west", _said(examples=10**12))
     assert toy.run().go().weights["b"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("said", [{"count": 10**400}, {"cohort": "c" * 65}, {"cohort": ["c"]}])
+def test_who_joins_with_what_cannot_be_proved_or_counted_does_not_join(
+    tmp_path: Path, said: dict[str, Any]
+) -> None:
+    toy = Toy(tmp_path, make_job(rounds=1))
+
+    def lying(round: int, name: str, data: bytes) -> bytes:
+        key = toy.keys[name]
+        came = unpack(data, key.public_key(), 1 << 20)
+        wrong = name == "west" and came.kind == "offer"
+        return pack(replace(came, said={**came.said, **said}), key) if wrong else data
+
+    toy.to_server = lying
+    assert toy.run().go().decisions["west"] == "malformed"
+    assert all("west" not in one.sites for one in toy.noted)
+
+
+@pytest.mark.parametrize("auc", [10**400, 1e308, 3.0, -1, True, "1"])
+def test_a_false_figure_chooses_no_round_and_stops_no_run(tmp_path: Path, auc: object) -> None:
+    toy = Toy(tmp_path, make_job(metric="auc"))
+
+    def lying(round: int, name: str, data: bytes) -> bytes:
+        key = toy.keys[name]
+        came = unpack(data, key.public_key(), 1 << 20)
+        if came.kind != "evaluate":
+            return data
+        told = auc if (name, round) == ("west", 1) else 0.1 * round
+        return pack(replace(came, said={"examples": 20, "metrics": {"auc": told}}), key)
+
+    toy.to_server = lying
+    out = toy.run().go()
+    assert (out.status, out.best) == ("finished", 3)
 
 
 def test_garbage_and_silence_are_set_aside(tmp_path: Path) -> None:
