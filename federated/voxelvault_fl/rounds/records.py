@@ -89,7 +89,8 @@ def extended(known: Sequence[Record], more: Sequence[Record], job: str) -> tuple
     Raises
     ------
     MessageRefused
-        The rule is ``forked``: the entries don't continue what is known, or are of another job.
+        The rule is ``forked``: the entries don't continue what is known, or are of another job; or
+        ``record``: a run starts once, each round comes once and in turn, none after the end.
     """
     chain = list(known)
     heads = {one.digest for one in chain}
@@ -98,9 +99,21 @@ def extended(known: Sequence[Record], more: Sequence[Record], job: str) -> tuple
             continue
         if one.job != job or one.previous != (chain[-1].digest if chain else ""):
             raise MessageRefused("forked", "the run's record was rewritten since it was last seen")
+        if not _in_order(chain, one):
+            raise MessageRefused("record", "the run's record has a round twice, or one that can't be next")
         chain.append(one)
         heads.add(one.digest)
     return tuple(chain)
+
+
+def _in_order(chain: Sequence[Record], one: Record) -> bool:
+    """Tell whether an entry can be next: each model that a site is shown is one round's, and the only one."""
+    last = max((entry.round for entry in chain if entry.kind in ("start", "round")), default=-1)
+    if one.kind == "start":
+        return not chain and one.round == 0
+    if one.kind == "round":
+        return last >= 0 and one.round == last + 1 and all(entry.kind != "end" for entry in chain)
+    return 0 <= one.round <= last
 
 
 def aggregate_of(chain: Sequence[Record], round: int) -> str:

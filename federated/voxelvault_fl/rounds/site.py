@@ -117,7 +117,11 @@ class SiteSide:
                 return self._offered(came, state), {}
             job = self._standing(state)
             self._follow(came, state, job)
-            return getattr(self, f"_{came.kind}")(came, state, job)  # type: ignore[no-any-return]
+            made: tuple[dict[str, Any], Weights] = getattr(self, f"_{came.kind}")(came, state, job)
+            if state.stopped:
+                # Somebody stopped it while it was computed: what was computed stays.
+                raise JobRefused("stopped", "the job was stopped here")
+            return made
         except (JobRefused, MessageRefused, SetAside) as refused:
             self._hands.log(refused)
             return {"fault": refused.rule}, {}
@@ -198,15 +202,18 @@ class SiteSide:
         return self._tasks[job.digest]
 
     def _train(self, came: Message, state: SiteState, job: Job) -> tuple[dict[str, Any], Weights]:
+        if not 1 <= came.round <= job.rounds:
+            raise MessageRefused("rounds", "the job has fewer rounds than the server asks for")
         weights = self._incoming(came, state, job, came.round - 1)
         proximal = float(job.strategy.numbers.get("proximal", 0.0)) if job.strategy.name == "fedprox" else 0.0
         turn = Turn(came.round, turn_seed(job.seed, came.round, self.name), proximal)
         trained = self._task(job).train(weights, turn)
         require_alike(trained.weights, weights)
+        if trained.examples < self._policy.min_measured:
+            raise JobRefused("cohort-size", "too few people have labels to train on")
         update = clipped(difference(trained.weights, weights), job.update_norm)
         sent = self._hands.compression(job).encode(update)
-        step = self._policy.count_step
-        said = {"examples": max(trained.examples // step * step, 1), "spent": dict(trained.spent)}
+        said = {"examples": self._rounded(trained.examples), "spent": dict(trained.spent)}
         return {**said, "metrics": self._told(trained.metrics, trained.examples, job)}, sent
 
     def _evaluate(self, came: Message, state: SiteState, job: Job) -> tuple[dict[str, Any], Weights]:
@@ -236,8 +243,11 @@ class SiteSide:
         return {"seen": state.chain[-1].digest if state.chain else ""}, {}
 
     def _measured(self, examples: int, metrics: Mapping[str, float], job: Job) -> dict[str, Any]:
-        step = self._policy.count_step
-        return {"examples": max(examples // step * step, 1), "metrics": self._told(metrics, examples, job)}
+        return {"examples": self._rounded(examples), "metrics": self._told(metrics, examples, job)}
+
+    def _rounded(self, examples: int) -> int:
+        """Return what may be said of a number of people: as of a cohort, never below the least one."""
+        return max(examples // self._policy.count_step * self._policy.count_step, self._policy.min_cohort)
 
     def _told(self, metrics: Mapping[str, float], examples: int, job: Job) -> dict[str, float]:
         """Return the figures that may leave: none of a few people, none under differential privacy."""

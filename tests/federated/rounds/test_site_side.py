@@ -12,8 +12,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from toy_consortium import Toy, make_job
 
 from voxelvault_fl.errors import MessageRefused
-from voxelvault_fl.jobs.task import Trained, Turn, Weights
+from voxelvault_fl.jobs.strict import plain
+from voxelvault_fl.jobs.task import Trained, Turn, Weights, weights_digest
 from voxelvault_fl.rounds.messages import Message, pack, unpack
+from voxelvault_fl.rounds.records import record_of
+from voxelvault_fl.rounds.site_state import SiteState
 
 MOST = 1 << 20
 
@@ -177,4 +180,52 @@ def test_no_figure_of_a_few_people_leaves(tmp_path: Path) -> None:
     toy.tasks["west"].examples = 4
     toy.run().go()
     told = [unpack(a, toy.keys[n].public_key(), MOST) for _, n, _, a in toy.asked if n == "west"]
-    assert [one.said["metrics"] for one in told if "metrics" in one.said] == [{}, {}, {}]
+    assert [one.said["metrics"] for one in told if "metrics" in one.said] == [{}, {}]
+
+
+def test_a_job_has_no_more_rounds_than_the_lead_signed(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    toy.run().go()
+    came = unpack(toy.asked[-1][2], toy.server.public_key(), MOST)
+    more = replace(came, kind="train", round=4, site="west", turn=999, weights=toy.run().go().weights)
+    answer = toy.sides["west"].answer(pack(more, toy.server))
+    assert _said(toy, "west", answer) == {"fault": "rounds"}
+
+
+def test_a_second_model_of_the_same_round_is_not_trained_on(tmp_path: Path) -> None:
+    """A server that may record one round twice gets an answer to any weights it likes."""
+    toy = Toy(tmp_path)
+    trap = {"w": np.full((2, 2), 5, np.float32), "b": np.zeros(3, np.float32)}
+
+    def twice(came: Message) -> Message:
+        last = record_of(came.said["records"][-1])
+        again = replace(last, kind="round", round=1, previous=last.digest, aggregate=weights_digest(trap))
+        records = [*came.said["records"], plain(replace(again, sites={}))]
+        return replace(came, weights=trap, said={"records": records})
+
+    _meddle(toy, "train", 2, twice)
+    toy.run().go()
+    assert _faults(toy)[1] == "record"
+    assert [turn.round for turn in toy.tasks["west"].turns] == [1, 3]
+
+
+def test_what_was_computed_while_somebody_stopped_the_job_stays(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    train = toy.tasks["west"].train
+
+    def stopping(weights: Weights, turn: Turn) -> Trained:
+        SiteState(toy.sides["west"].state_folder(toy.job.digest), toy.job.digest).stop()
+        return train(weights, turn)
+
+    toy.tasks["west"].train = stopping  # type: ignore[method-assign]
+    toy.run().go()
+    assert _faults(toy)[0] == "stopped"
+
+
+def test_nothing_is_learned_from_a_few_people_and_no_small_number_leaves(tmp_path: Path) -> None:
+    toy = Toy(tmp_path, make_job(rounds=1))
+    toy.tasks["west"].examples, toy.tasks["east"].examples = 4, 7
+    toy.run().go()
+    assert _faults(toy) == ["cohort-size"]
+    told = [_said(toy, n, a) for _, n, _, a in toy.asked]
+    assert {one["examples"] for one in told if "examples" in one} == {10, 20}
