@@ -18,6 +18,7 @@ from voxelvault_fl.jobs.app import app_digest
 from voxelvault_fl.jobs.job import Job
 from voxelvault_fl.jobs.policy import Decision, Refused, Seen, SitePolicy, decide, unmet
 from voxelvault_fl.jobs.strict import canonical
+from voxelvault_fl.rounds import shelf
 from voxelvault_fl.training.examples import SiteData
 
 
@@ -103,24 +104,29 @@ class Decider:
         salt = str(kept["salt"])
         salted = {hashlib.sha256(f"{salt}{one}".encode()).hexdigest()[:32] for one in people}
         before = [Counted(one["filter"], frozenset(one["subjects"]), one["count"]) for one in kept["counted"]]
-        rules = Rules(policy.min_cohort, policy.count_step, policy.count_queries)
         asked = hashlib.sha256(canonical(job.cohort)).hexdigest()
-        found = count(asked, salted, before, rules)
+        # A refusal tells on which side of the least number a cohort is: it is an answer, and costs as much.
+        refused = [str(one) for one in kept.get("refused", []) if one != asked]
+        rules = Rules(policy.min_cohort, policy.count_step, policy.count_queries - len(refused))
+        try:
+            if len(refused) >= policy.count_queries:
+                raise JobRefused("count-budget", "this site has refused as many cohorts as it looks at")
+            found = count(asked, salted, before, rules)
+        except JobRefused as no:
+            if no.rule != "count-budget":
+                self._remember({**kept, "refused": [*refused, asked]})
+            raise
         if found not in before:
-            self._remember({"salt": salt, "counted": [_plain(one) for one in (*before, found)]})
+            self._remember({**kept, "counted": [_plain(one) for one in (*before, found)]})
         return found.count
 
     def _remembered(self) -> dict[str, Any]:
-        if self._memory.exists():
-            return dict(json.loads(self._memory.read_bytes()))
-        return {"salt": secrets.token_hex(16), "counted": []}
+        found = shelf.get(self._memory)
+        return {"salt": secrets.token_hex(16), "counted": []} if found is None else dict(json.loads(found))
 
     def _remember(self, kept: dict[str, Any]) -> None:
-        self._memory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial = self._memory.with_suffix(".part")
-        partial.write_bytes(canonical(kept))
-        partial.chmod(0o600)
-        partial.replace(self._memory)
+        # On the disk before anything is said: a count that was forgotten is a budget spent twice.
+        shelf.put(self._memory, canonical(kept))
 
 
 def _plain(one: Counted) -> dict[str, Any]:

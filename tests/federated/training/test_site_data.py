@@ -107,6 +107,20 @@ def test_a_small_cohort_is_refused(three_scanners: SiteData, tmp_path: Path) -> 
     assert decider(three_scanners, tmp_path, min_cohort=11)(job, Hands()) == Refused("cohort-size")
 
 
+def test_refusals_cost_as_much_as_counts(three_scanners: SiteData, tmp_path: Path) -> None:
+    """Without a budget, refusals alone would tell by trial how many people fit any filter."""
+
+    def asked(name: str, number: int) -> object:
+        cohort = {"all": [maker(name), {"column": "KVP", "op": ">", "value": number}]}
+        job = make_job(app_digest=app_digest(), id=f"heads-{number}", cohort=cohort)
+        return decider(three_scanners, tmp_path, min_cohort=30, count_queries=3)(job, Hands())
+
+    said = [asked("Birch", number) for number in (0, 1, 1, 2, 3)]
+    assert said == [Refused("cohort-size")] * 4 + [Refused("count-budget")]
+    whole = make_job(app_digest=app_digest())
+    assert decider(three_scanners, tmp_path, count_queries=3)(whole, Hands()) == Refused("count-budget")
+
+
 def test_the_model_learns_and_a_proximal_term_holds_it_back(three_scanners: SiteData) -> None:
     task = Logistic({"steps": 50}, three_scanners, examples(three_scanners, make_job()))
     start = task.init(0)
