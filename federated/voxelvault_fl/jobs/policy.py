@@ -29,7 +29,7 @@ class SitePolicy:
     approval : str
         ``by-hand``: somebody approves each job with `federated approve`; ``by-policy``: this file does.
     min_cohort : int
-        Fewest subjects a job may train on, and fewest behind any count that leaves.
+        Fewest subjects a job's cohort may have, labelled or not, and least number that leaves.
     min_sites : int
         A job whose rounds may be made of fewer is refused.
     max_rounds, max_days : int
@@ -47,13 +47,14 @@ class SitePolicy:
     decimals : int
         To which they are rounded.
     min_measured : int
-        Fewest subjects behind any figure that leaves.
+        Fewest subjects behind any figure, and any update, that leaves.
     personalise : bool
         Whether fine-tuning here may be asked for; its result stays here in any case.
     count_step : int
         Counts that leave are rounded down to multiples of it.
     count_queries : int
-        New cohorts that may be counted for a consortium; the same filter again is free.
+        New cohorts that may be counted, or refused for their size, for a consortium; the same filter
+        again is free.
     """
 
     consortium: str

@@ -71,8 +71,8 @@ class PrivateTask:
         """
         if turn.steps is not None or turn.proximal:
             raise JobRefused("privacy", "under dp-sgd there is no fine-tuning and no proximal term")
-        subjects, gradients = self._task.by_subject()
         spent = self._charge(turn.round)
+        subjects, gradients = self._task.by_subject()
         flat = dp_sgd(flat_of(weights), subjects, gradients, self._terms, rng=self._rng())
         return Trained(shaped(flat, weights), subjects, {}, spent.document)
 

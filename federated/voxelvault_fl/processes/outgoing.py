@@ -16,6 +16,8 @@ from typing import Any
 from voxelvault_fl.errors import FederatedError
 
 _NAMES = frozenset({"localhost", "", None})
+_TO_AN_ADDRESS = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
+_OF_A_NAME = frozenset({"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"})
 
 
 class CalledElsewhere(FederatedError):
@@ -51,11 +53,12 @@ def _hook(record: Path, allowed: Collection[tuple[str, int]]) -> Callable[[str, 
     hosts = {host for host, _ in allowed}
 
     def hook(event: str, said: tuple[Any, ...]) -> None:
-        if event == "socket.connect":
+        if event in _TO_AN_ADDRESS:
             address = said[1]
-            # A string is a path of a Unix socket.
-            fine = isinstance(address, str | bytes) or is_loopback(address[0]) or address[:2] in allowed
-        elif event == "socket.getaddrinfo":
+            # A string is a path of a Unix socket; nothing is where a socket was connected before.
+            unix = address is None or isinstance(address, str | bytes)
+            fine = unix or is_loopback(address[0]) or address[:2] in allowed
+        elif event in _OF_A_NAME:
             fine = is_loopback(said[0]) or said[0] in hosts
         else:
             return
@@ -67,7 +70,7 @@ def _hook(record: Path, allowed: Collection[tuple[str, int]]) -> Callable[[str, 
 
 
 def _write(record: Path, event: str, said: tuple[Any, ...]) -> None:
-    port = said[1][1] if event == "socket.connect" else said[1]
+    port = said[1][1] if event in _TO_AN_ADDRESS else said[1] if len(said) > 1 else "none"
     with record.open("a", encoding="ascii") as file:
         file.write(f"{event} port {port}\n")
 

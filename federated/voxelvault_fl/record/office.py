@@ -8,6 +8,7 @@ the roster, however they came.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +28,7 @@ MAGIC = b"vvmail1\n"
 """What a bag of mail begins with, so that it isn't taken for a message of a round."""
 MOST_BYTES, MOST_LETTERS = 8 << 20, 4096
 KINDS = ("key", "request", "answer", "ask", "attestation")
+_SIZE = re.compile(r"(0|[1-9][0-9]{0,18})\n?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ def unpack_letters(data: bytes) -> list[Letter]:
         if not data.startswith(MAGIC) or len(data) > MOST_BYTES:
             raise ValueError
         said = json.loads(data[len(MAGIC) :])
-        if not isinstance(said, list) or len(said) > MOST_LETTERS:
+        # Only what can be written again as it came is passed on: half a letter of Unicode can't.
+        if not isinstance(said, list) or len(said) > MOST_LETTERS or canonical(said) != data[len(MAGIC) :]:
             raise ValueError
         letters = [made(Letter, one, "letter") for one in said]
     except (ValueError, RecursionError, JobRefused):
@@ -177,15 +180,20 @@ class Office:
         note = self._asked.pop(letter.sender, None)
         if note is None:
             return []
-        if letter.status == 409 and letter.body.strip().isdecimal():
+        if letter.status == 409 and _SIZE.fullmatch(letter.body):
             return self._request(letter.sender, int(letter.body))
         self._cosigning.keep(self.witnesses[letter.sender], note, Answer(letter.status, letter.body))
         return []
 
     def _keep_key(self, letter: Letter) -> None:
         """Keep the key of a peer's log: the first that it tells; another one later is a log begun anew."""
-        place, told = f"logs/{letter.sender}", str(NoteKey.parse(letter.body)).encode()
+        key = NoteKey.parse(letter.body)
+        place, told = f"logs/{letter.sender}", str(key).encode()
         known = self.log_key_of(letter.sender)
+        others = [self.log.key, *(self.log_key_of(one) for one in self.peers if one != letter.sender)]
+        if any(one is not None and one.name == key.name for one in others):
+            # What is kept of a log is kept under its name: whoever took another's could rewrite that.
+            raise IntegrityError("a party tells the log of another as its own; ask it which is right")
         if known is None:
             self.kept.replace(place, told)
         elif str(known).encode() != told:

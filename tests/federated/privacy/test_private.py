@@ -28,12 +28,13 @@ TRUTH = (INPUTS[:, 0] > 0).astype(float)
 class Toy:
     """Logistic regression; its arrays in the order of their names are weight and intercept."""
 
-    read = 0
+    read = opened = 0
 
     def init(self, seed: int) -> Weights:
         return {"a.weight": np.zeros((1, 2), np.float32), "b.bias": np.zeros(1, np.float32)}
 
     def by_subject(self) -> tuple[int, Gradients]:
+        self.opened += 1
         found = logistic_gradients(INPUTS, TRUTH)
 
         def gradients(weights: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -72,7 +73,7 @@ def test_what_may_not_be_charged_is_not_read() -> None:
     toy = Toy()
     with pytest.raises(JobRefused):
         PrivateTask(toy, TERMS, broke).train(toy.init(0), Turn(1, 0))
-    assert toy.read == 0
+    assert (toy.opened, toy.read) == (0, 0)
 
 
 def test_what_no_accountant_knows_is_refused() -> None:

@@ -30,6 +30,12 @@ print(refused(lambda: socket.getaddrinfo("telemetry.example.org", 443)))
 print(refused(lambda: link.connect(("192.0.2.1", 443))))
 print(refused(lambda: socket.socket().connect_ex(("192.0.2.1", 80))))
 print(refused(lambda: link.connect(("192.0.2.7", 8443))))
+datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+print(refused(lambda: datagrams.sendto(b"x", ("192.0.2.1", 53))))
+print(refused(lambda: datagrams.sendmsg([b"x"], [], 0, ("192.0.2.1", 54))))
+print(refused(lambda: socket.gethostbyname("telemetry.example.org")))
+print(refused(lambda: socket.gethostbyaddr("192.0.2.1")))
+print(refused(lambda: datagrams.sendto(b"x", listener.getsockname())))
 """
 
 
@@ -37,11 +43,15 @@ def test_what_leaves_the_machine_is_refused_and_written_down(tmp_path: Path) -> 
     done = subprocess.run(
         [sys.executable, "-c", TRIES, str(tmp_path / "calls")], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["True", "True", "True", "False"]
+    assert done.stdout.split() == ["True"] * 3 + ["False"] + ["True"] * 4 + ["False"]
     assert (tmp_path / "calls").read_text().splitlines() == [
         "socket.getaddrinfo port 443",
         "socket.connect port 443",
         "socket.connect port 80",
+        "socket.sendto port 53",
+        "socket.sendmsg port 54",
+        "socket.gethostbyname port none",
+        "socket.gethostbyaddr port none",
     ]
 
 
