@@ -85,6 +85,8 @@ def _change(vault: Vault, asked: dict[str, Any]) -> None:
     wanted = {name: asked[name] for name in (*verbs, "override") if asked[name] is not None}
     if not wanted:
         return
+    if len(wanted) > 1:
+        raise UsageError("one change at a time: --claim, --release, --complete or --override")
     items = listing(vault, now(), pipeline=asked["pipeline"])
     for name, study in wanted.items():
         item = find(items, study)
@@ -102,13 +104,21 @@ def _show(vault: Vault, rules: Rules, as_json: bool, asked: dict[str, Any], *, c
 
     at = now()
     items = listing(vault, at, rules, completed=asked["completed"], pipeline=asked["pipeline"])
-    rows = [_row(place, item, at, rules) for place, item in enumerate(items, 1)]
-    lines = table(_COLUMNS, rows) if rows else ["the list is empty"]
+    lines = _table(items, at, rules) if items else ["the list is empty"]
     if asked["priors"]:
         lines += [line for place, item in enumerate(items, 1) for line in _priors(place, item)]
     if clear:
         click.clear()
     emit([item.document(at, rules) for item in items], [*lines, "", notices(items)], as_json)
+
+
+def _table(items: list[Item], now: datetime, rules: Rules) -> list[str]:
+    rows = [_row(place, item, now, rules) for place, item in enumerate(items, 1)]
+    if len({item.pipeline for item in items}) == 1:
+        return table(_COLUMNS, rows)
+    # A study is listed once by each pipeline, and what one calls negative another may have flagged.
+    told = [[*row, item.pipeline] for row, item in zip(rows, items, strict=True)]
+    return table((*_COLUMNS, "pipeline"), told)
 
 
 def _row(place: int, item: Item, now: datetime, rules: Rules) -> list[str]:
@@ -127,11 +137,11 @@ def _row(place: int, item: Item, now: datetime, rules: Rules) -> list[str]:
 
 
 def _finding(item: Item) -> str:
-    if item.verdict is not None:
-        return f"{item.verdict}: {item.reason}" if item.reason else str(item.verdict)
     words = {"CANCELED": "not analysed", "SCHEDULED": "to be analysed", "IN PROGRESS": "being analysed"}
-    told = words.get(item.task_state, "to be analysed")
-    return f"{told}: {item.reason}" if item.reason else told
+    told = str(item.verdict or words.get(item.task_state, "to be analysed"))
+    # The reason of an override is the reader's, and often against the verdict.
+    link = "; set:" if item.overridden else ":"
+    return f"{told}{link} {item.reason}" if item.reason else told
 
 
 def _minutes(span: timedelta) -> str:

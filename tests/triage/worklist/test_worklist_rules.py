@@ -62,6 +62,8 @@ def test_an_item_is_its_reader_s() -> None:
         require_item("waiting", ItemState.COMPLETED, None, "ann")
     with pytest.raises(UsageError, match="can't become"):
         require_item("completed", ItemState.CLAIMED, "ann", "ann")
+    with pytest.raises(UsageError, match="waiting already"):
+        require_item("waiting", ItemState.WAITING, None, "ann")
     with pytest.raises(UsageError, match="images came in"):
         require_item("waiting", ItemState.CLAIMED, None, "ann", superseded=True)
 

@@ -233,3 +233,32 @@ def test_the_command_shows_claims_and_completes(vault: vv.Vault, run: Callable[.
     # An empty variable of a script claims nothing, and isn't told that it did.
     assert run(*words, "--claim", "").code == 2
     assert run(*words).out.startswith("the list is empty")
+
+
+def test_the_reason_of_an_override_is_not_the_model_s(vault: vv.Vault, run: Callable[..., Any]) -> None:
+    one, _ = studies(vault)
+    completed(vault, started(vault, one), analysis(one, 0.1))
+    words = ("--vault", vault.path, "triage", "worklist")
+    told = run(*words, "--override", one.StudyInstanceUID, "--to", "HIGH", "--reason", "phone call").out
+    assert "negative; set: phone call" in told
+
+
+def test_one_change_at_a_time_and_none_by_half(vault: vv.Vault, run: Callable[..., Any]) -> None:
+    one, other = studies(vault)
+    scheduled(vault, one)
+    scheduled(vault, other)
+    words = ("--vault", vault.path, "triage", "worklist")
+    found = run(*words, "--claim", one.StudyInstanceUID, "--complete", other.StudyInstanceUID)
+    assert (found.code, "one change at a time" in found.err) == (2, True)
+    assert [item.state for item in shown(vault)] == ["waiting", "waiting"]
+
+
+def test_a_study_that_two_pipelines_listed_says_which(vault: vv.Vault, run: Callable[..., Any]) -> None:
+    one, _ = studies(vault)
+    words = ("--vault", vault.path, "triage", "worklist")
+    scheduled(vault, one)
+    assert NAME not in run(*words).out
+    store.schedule(vault, [Wanted(one, now())], "ct-geometry-check", "1", MODEL)
+    told = run(*words).out
+    assert NAME in told
+    assert "ct-geometry-check" in told
