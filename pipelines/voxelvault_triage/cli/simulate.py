@@ -142,6 +142,12 @@ def _title(department: Department) -> str:
     )
 
 
+def _further(department: Department) -> str:
+    order = department.order
+    ageing = f"a level more urgent after {order.ageing:g} min" if order.ageing else "no ageing"
+    return f"On the list after {order.delay:g} min; {department.not_analysed:.0%} not analysed; {ageing}."
+
+
 def _document(
     department: Department, amounts: Mapping[str, int], found: Mapping[str, Waiting]
 ) -> dict[str, object]:
@@ -178,6 +184,7 @@ def _lines(department: Department, found: Mapping[str, Waiting]) -> list[str]:
     ]
     return [
         f"{_title(department)}.",
+        _further(department),
         "Minutes until a reader begins, first come first read (before) and re-ordered by flag (after):",
         "",
         *table(heads, rows),
@@ -187,4 +194,4 @@ def _lines(department: Department, found: Mapping[str, Waiting]) -> list[str]:
 
 
 def _interval(value: Estimate) -> str:
-    return f"{value.mean:.1f} ({value.low:.1f} to {value.high:.1f})"
+    return f"{value.mean:z.1f} ({value.low:z.1f} to {value.high:z.1f})"

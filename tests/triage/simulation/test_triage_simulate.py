@@ -17,6 +17,7 @@ def test_it_prints_both_orders_with_intervals_and_what_was_assumed(run: Any) -> 
     assert found.code == 0, found.err
     for words in (
         "144 studies a day, 1 reader busy 80% of the time",
+        "On the list after 1 min; 0% not analysed; a level more urgent after 120 min.",
         "positive",
         "negative",
         " to ",
@@ -38,6 +39,12 @@ def test_json_says_what_was_assumed(run: Any) -> None:
 
 def test_a_list_that_grows_without_end_is_told(run: Any) -> None:
     assert "grows" in run(*SHORT, "--reading", "12,4").err
+
+
+def test_nothing_saved_has_no_sign(run: Any) -> None:
+    found = run("triage", "simulate", "--days", "3", "--repeats", "5", "--per-hour", "20").out
+    assert "0.0 (" in found
+    assert "-0.0" not in found
 
 
 def test_arrivals_of_a_file(run: Any, tmp_path: Path) -> None:
