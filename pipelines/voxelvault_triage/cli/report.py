@@ -121,9 +121,23 @@ def _lines(report: Report) -> list[str]:
         "",
         *table(heads, [_cells(one) for one in report.summaries]),
         "",
+        *_known(report),
         *(alerts or ["No alerts."]),
         GENERAL,
     ]
+
+
+def _known(report: Report) -> list[str]:
+    """Return what is told where outcomes are known; nothing without labels."""
+    from voxelvault_triage.monitoring.page import share
+
+    heads = ("where the outcome is known", "sensitivity", "specificity", "PPV observed")
+    rows = [
+        (one.scanner, *(share(part) for part in (found.sensitivity, found.specificity, found.observed)))
+        for one in report.summaries
+        if (found := one.agreement) is not None
+    ]
+    return [*table(heads, rows), ""] if rows else []
 
 
 def _why(alert: Any) -> str:

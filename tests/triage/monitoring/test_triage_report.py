@@ -139,6 +139,14 @@ def test_json_and_labels(run: Callable[..., Any], made: Path) -> None:
     assert every["latency"]["p95"] == 5.0
 
 
+def test_the_terminal_tells_what_the_labels_say(run: Callable[..., Any], made: Path) -> None:
+    words = ("--vault", made, "triage", "report")
+    told = run(*words, "--labels", made.parent / "outcomes.csv", "--label", "bled").out
+    assert "where the outcome is known" in told
+    assert "1/2" in told
+    assert "where the outcome is known" not in run(*words).out
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
