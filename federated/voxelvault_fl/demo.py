@@ -39,6 +39,7 @@ ROUNDS = 3
 _PURPOSE, _BASIS = "IRB-1", "consent"
 _SECRET = "a tour needs no secret"  # noqa: S105 - of vaults of drawn people
 _PATIENCE = 600.0
+_PROGRAM = (sys.executable, "-c", "import sys; from voxelvault.interfaces.cli import main; sys.exit(main())")
 
 Tell = Callable[[str], None]
 
@@ -60,11 +61,10 @@ class Tour:
 
     def start(self, name: str, *verb: str) -> None:
         """Start `voxelvault …` as a process, its output into a file."""
-        program = [sys.executable, "-c", "from voxelvault.interfaces.cli import main; main()", *verb]
         self.state(name).mkdir(parents=True, exist_ok=True)
         with (self.state(name) / "out.log").open("ab") as out:
             self.processes[name] = subprocess.Popen(  # noqa: S603 - our own command line
-                program,
+                [*_PROGRAM, *verb],
                 stdout=out,
                 stderr=out,
                 env={**os.environ, "VOXELVAULT_PASSPHRASE": _SECRET},
@@ -90,7 +90,7 @@ class Tour:
 
 
 def tour(folder: Path, tell: Tell) -> dict[str, Any]:
-    """Provision, start, train three rounds, show what each round's record says.
+    """Provision, start, train three rounds, show what each round's record says, and prove the model.
 
     The processes' connections to elsewhere, which an audit hook refuses and counts, are told at the end.
 
@@ -225,7 +225,19 @@ def _proof(made: Tour, job: str, outcome: Mapping[str, Any], tell: Tell) -> dict
     calls = sum(lines(one) for one in made.folder.glob("states/*/log/calls-elsewhere"))
     tell(f"\n== {outcome['status']} in round {outcome['round']}; the best was round {outcome['best']}")
     tell(f"   connections to elsewhere, seen by an audit hook in each process: {calls}")
-    return {"job": job, "calls_elsewhere": calls, **outcome}
+    model = ServerFolder(made.state("server")).model(job) / "bundle"
+    tell(f"\n== $ voxelvault federated verify {model} --authority {made.kit('lead') / 'ca.pem'}")
+    for line in _verified(model, made.kit("lead") / "ca.pem"):
+        tell(f"   {line}")
+    return {"job": job, "calls_elsewhere": calls, "model": str(model), **outcome}
+
+
+def _verified(model: Path, authority: Path) -> list[str]:
+    said = [*_PROGRAM, "federated", "verify", str(model), "--authority", str(authority)]
+    done = subprocess.run(said, capture_output=True, text=True, check=False)  # noqa: S603 - our own
+    if done.returncode:
+        raise ProcessFailed("the model doesn't prove itself; `log/runner.log` of the server says why")
+    return done.stdout.splitlines()
 
 
 def _until(fact: Callable[[], Any], process: subprocess.Popen[bytes]) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
+from voxelvault.storage.objects import LocalObjects
 from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.job import Job
 from voxelvault_fl.jobs.task import Task
@@ -15,6 +17,16 @@ from voxelvault_fl.privacy.private import Gradual, PrivateTask
 from voxelvault_fl.record.logbook import Logbook
 from voxelvault_fl.training.examples import SiteData
 from voxelvault_fl.training.tasks import task_for
+
+
+def ledger_at(state: Path) -> Ledger:
+    """Return the ledger of a site's state folder, which may have to be made."""
+    return Ledger(LocalObjects(state / "ledger"))
+
+
+def ledger_in(state: Path) -> Ledger | None:
+    """Return the ledger of a site's state folder; None where none was ever made there."""
+    return ledger_at(state) if (state / "ledger").exists() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +85,4 @@ class Protection:
         return spent
 
 
-__all__ = ["Protection"]
+__all__ = ["Protection", "ledger_at", "ledger_in"]

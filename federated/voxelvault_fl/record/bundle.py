@@ -6,6 +6,7 @@ Any round of a run can become one: rolling back is installing the bundle of an e
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from voxelvault.errors import IntegrityError, MissingExtra
-from voxelvault.files import write_new
+from voxelvault.files import disk_error, write_new
 from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.job import Job
 from voxelvault_fl.jobs.task import Weights
@@ -81,6 +82,25 @@ def write_signed(folder: Path, bundle: Bundle, key: Ed25519PrivateKey) -> None:
     write_new(folder / "maker.pem", [public])
 
 
+def place_signed(place: Path, bundle: Bundle, key: Ed25519PrivateKey) -> None:
+    """Write what `write_signed` writes, whole or not at all; what was there before goes.
+
+    Raises
+    ------
+    StorageError
+        The disk refused.
+    """
+    part = place.with_name(f"{place.name}.part")
+    try:
+        for one in (part, place):
+            if one.exists():
+                shutil.rmtree(one)
+        write_signed(part, bundle, key)
+        part.rename(place)
+    except OSError as error:
+        raise disk_error(error) from None
+
+
 def verify_bundle(place: Path, authority: bytes | None = None) -> Proved:
     """Check a bundle's provenance, its weights, and that its network is made of them.
 
@@ -120,7 +140,10 @@ def network_of(job: Job, weights: Weights) -> bytes:
     export = _EXPORTS.get(job.model.task)
     if export is None:
         raise JobRefused("task", f"models are exported of {', '.join(_EXPORTS)}, not of this job's task")
-    return export(weights)
+    try:
+        return export(weights)
+    except (KeyError, ValueError):
+        raise JobRefused("weights", "these weights aren't those of the job's task") from None
 
 
 def _logistic(weights: Weights) -> bytes:
@@ -178,5 +201,6 @@ def _card(job: Job, round: int) -> str:
 
 
 __all__ = [
-    "NETWORK", "PROVENANCE", "WEIGHTS", "bundle_of", "network_of", "verify_bundle", "write_signed",
+    "NETWORK", "PROVENANCE", "WEIGHTS", "bundle_of", "network_of", "place_signed", "verify_bundle",
+    "write_signed",
 ]  # fmt: skip

@@ -27,6 +27,7 @@ class Hub:
     def __init__(self, office: Office, sites: Sites) -> None:
         self._office, self._sites = office, sites
         self._boxes: dict[str, list[Letter]] = {}
+        self._silent: set[str] = set()
         self.attestations: dict[str, str] = {}
 
     def exchange(self, turns: int = TURNS, job: str = "") -> None:
@@ -39,16 +40,19 @@ class Hub:
         job : str
             Digest of the job of which sites are asked what they attest, with the last bag.
         """
+        self._silent.clear()
         for turn in range(turns):
             self._post(self._office.letters())
             asked = job if turn == turns - 1 else ""
             self._once(asked)
 
     def _once(self, job: str) -> None:
-        names = self._sites.ready()
+        names = [name for name in self._sites.ready() if name not in self._silent]
         bags = {name: pack_letters([*self._boxes.pop(name, []), *self._ask(name, job)]) for name in names}
         for name, answer in self._sites.ask(0, bags).items():
             if isinstance(answer, Fault):
+                # Waiting for the slow is expensive; who can't answer now is asked the next time.
+                self._silent.add(name)
                 continue
             try:
                 self._sort(name, unpack_letters(answer))

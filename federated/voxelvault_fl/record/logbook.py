@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,16 @@ class Logbook:
             It could not be entered: what it is about must not go on.
         """
         self._log.append([self._event(record)])
+
+    def catch_up(self, chain: Sequence[Record]) -> None:
+        """Enter what a run's record has at its end and the log has not, as after a killed process."""
+        missing: list[Record] = []
+        for one in reversed(chain):
+            if self.find(one) is not None:
+                break
+            missing.append(one)
+        for one in reversed(missing):
+            self.noted(one)
 
     def _event(self, record: Record) -> Event:
         mine = record.sites.get(self._party, {})

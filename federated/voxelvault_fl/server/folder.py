@@ -16,7 +16,8 @@ class ServerFolder:
     """The state folder of a server.
 
     ``jobs/<digest>/`` has `first.safetensors` and `job.json` of a submitted job, written in this order;
-    ``runs/<digest>/`` the run's state, at its end with `model.safetensors` and `outcome.json`.
+    ``runs/<digest>/`` the run's state, at its end with `model.safetensors`, the same as a signed bundle in
+    ``model/`` with its proof, and `outcome.json`; ``record/`` is the server's log.
     """
 
     path: Path
@@ -30,6 +31,11 @@ class ServerFolder:
     def runs(self) -> Path:
         """Runs, a folder each, named by the job's digest."""
         return self.path / "runs"
+
+    @property
+    def record(self) -> Path:
+        """The server's own log of all runs, and what it cosigned of others."""
+        return self.path / "record"
 
     @property
     def secret(self) -> Path:
@@ -67,6 +73,10 @@ class ServerFolder:
         path = self.runs / job / "outcome.json"
         said: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         return said
+
+    def model(self, job: str) -> Path:
+        """Return where a finished job's model lies as a bundle, with `bundle.sig` and `maker.pem`."""
+        return self.runs / job / "model"
 
     def settle(self, job: str, said: Mapping[str, Any]) -> None:
         """Write how a job ended."""

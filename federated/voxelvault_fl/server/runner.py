@@ -14,16 +14,19 @@ from safetensors.numpy import load, save
 
 from voxelvault_fl.errors import FederatedError
 from voxelvault_fl.hospital import compression
+from voxelvault_fl.jobs.app import app_digest
 from voxelvault_fl.jobs.job import SignedJob
 from voxelvault_fl.processes.outgoing import stay_here
 from voxelvault_fl.processes.tasks import Runtime
 from voxelvault_fl.provisioning.files import write
 from voxelvault_fl.provisioning.kit import Kit, read_kit
 from voxelvault_fl.provisioning.roster import Roster
+from voxelvault_fl.record.desk import Desk, desk
 from voxelvault_fl.rounds.run import Outcome, Parties, Run
 from voxelvault_fl.rounds.run_state import RunState
 from voxelvault_fl.server.flower_sites import FlowerSites
 from voxelvault_fl.server.folder import ServerFolder
+from voxelvault_fl.server.recording import Recording
 from voxelvault_fl.server.superlink import SuperLink
 
 _log = logging.getLogger("voxelvault_fl.server")
@@ -44,6 +47,8 @@ class Runner:
         The server's; its roster is read again whenever it changes.
     superlink : SuperLink
         On loopback.
+    desk : Desk
+        Of the server's log and letters.
     patience : float
         Seconds that a site has for an answer.
     """
@@ -51,6 +56,7 @@ class Runner:
     folder: ServerFolder
     kit: Kit
     superlink: SuperLink
+    desk: Desk
     patience: float
     _resting: dict[str, float] = field(default_factory=dict)
     _seen: int = 0
@@ -95,7 +101,7 @@ class Runner:
             return
         _log.info("job %s starts or goes on", job.name[:12])
         try:
-            outcome = self._rounds(signed, job)
+            outcome, proved = self._rounds(signed, job)
         except FederatedError as refused:
             _log.error("job %s: %s", job.name[:12], refused)
             self.folder.settle(job.name, {"status": "failed", "rule": getattr(refused, "rule", "failed")})
@@ -105,7 +111,7 @@ class Runner:
             _log.info("job %s rests; sites say: %s", job.name[:12], dict(outcome.decisions))
             self._resting[job.name] = time.monotonic() + _REST
             return
-        self._keep(job.name, outcome)
+        self._keep(job.name, outcome, proved)
 
     def _signed(self, job: Path) -> SignedJob | None:
         lead = self.kit.roster.party(self.kit.consortium.lead).verifying_key()
@@ -116,25 +122,36 @@ class Runner:
             return None
         return signed if signed.job.digest == job.name else None
 
-    def _rounds(self, signed: SignedJob, job: Path) -> Outcome:
+    def _rounds(self, signed: SignedJob, job: Path) -> tuple[Outcome, bool]:
+        """Run a job, and at its end make the bundle that proves it; tell whether there is one."""
         first = load((job / "first.safetensors").read_bytes())
         keys = {site.name: site.verifying_key() for site in self.kit.roster.sites()}
         with self.superlink.run() as grid:
             sites = FlowerSites(grid, self.superlink.nodes, self.roster, self.patience)
             parties = Parties(self.kit.keys.signing, keys, sites)
             state = RunState(self.folder.runs / job.name, signed.job.digest)
-            return Run(signed, first, parties, state, compression(signed.job), pause=self._pause).go()
+            recording = Recording(self.desk, self._newest, signed, state)
+            recording.begin()
+            small = compression(signed.job)
+            outcome = Run(signed, first, parties, state, small, recording.noted, self._pause).go()
+            ended = outcome.status != "stalled"
+            return outcome, ended and recording.prove(outcome, sites, self.folder.model(job.name))
+
+    def _newest(self) -> Kit:
+        self.roster()
+        return self.kit
 
     def _pause(self, tries: int) -> bool:
         time.sleep(2.0**tries)
         return tries < _TRIES
 
-    def _keep(self, job: str, outcome: Outcome) -> None:
+    def _keep(self, job: str, outcome: Outcome, proved: bool) -> None:
         write(self.folder.runs / job / "model.safetensors", save(outcome.weights))
         said = {
             "status": outcome.status,
             "round": outcome.round,
             "best": outcome.best,
+            "proved": proved,
             "decisions": dict(outcome.decisions),
             "tested": dict(outcome.tested),
         }
@@ -151,8 +168,9 @@ def main(arguments: list[str]) -> None:
     for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     runtime = Runtime(f"127.0.0.1:{port}", folder.secret.read_bytes(), Path(authority).read_bytes())
-    with closing(SuperLink(runtime)) as superlink:
-        Runner(folder, read_kit(Path(kit)), superlink, float(patience)).serve(lambda: True)
+    mine = read_kit(Path(kit))
+    with closing(SuperLink(runtime)) as superlink, desk(folder.record, mine, app_digest()) as own:
+        Runner(folder, mine, superlink, own, float(patience)).serve(lambda: True)
 
 
 if __name__ == "__main__":

@@ -10,20 +10,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxelvault.interfaces.cli.command import Session
-from voxelvault_fl.hospital import Outside, side
-from voxelvault_fl.jobs.policy import read_policy
+from voxelvault_fl.hospital import Outside, now, side
+from voxelvault_fl.jobs.app import app_digest
+from voxelvault_fl.jobs.policy import SitePolicy, read_policy
 from voxelvault_fl.processes.bundle import bundle
 from voxelvault_fl.processes.outgoing import stay_here
 from voxelvault_fl.processes.tasks import Runtime
+from voxelvault_fl.protection import Protection, ledger_in
 from voxelvault_fl.provisioning.files import write
 from voxelvault_fl.provisioning.kit import Kit, read_kit
+from voxelvault_fl.record.desk import Desk, desk
+from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.site import Keys
+from voxelvault_fl.rounds.site_state import SiteState
 from voxelvault_fl.site.executor import Executor
 from voxelvault_fl.site.running import SiteFolder
 from voxelvault_fl.training.examples import SiteData
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from voxelvault_fl.record.office import Answers
+
+    Log = Callable[[BaseException], None]
 
 
 def command(state: Path, port: int) -> list[str]:
@@ -61,13 +70,43 @@ def main(arguments: list[str]) -> None:
     kit, policy = read_kit(Path(said["kit"])), read_policy(Path(said["policy"]))
     runtime = Runtime(f"127.0.0.1:{arguments[1]}", folder.secret.read_bytes())
     log = detail(folder.path)
-    with _session(said["session"]).open() as vault:
+    with _session(said["session"]).open() as vault, desk(folder.record, kit, app_digest()) as own:
         data = SiteData(vault, Path(said["labels"]) if said["labels"] else None, said["on"])
-        answers = side(kit.party, folder.path, keys_of(kit), policy, data, Outside(log))
-        Executor(runtime, frozenset({bundle().digest}), answers.answer, log).serve(lambda: True)
+        answer = answers(kit, folder, policy, data, own, log)
+        Executor(runtime, frozenset({bundle().digest}), answer, log).serve(lambda: True)
 
 
-def detail(state: Path) -> Callable[[BaseException], None]:
+def answers(kit: Kit, folder: SiteFolder, policy: SitePolicy, data: SiteData, own: Desk, log: Log) -> Answers:
+    """Return what answers rounds and letters here: with the site's ledger, entered in the site's own log.
+
+    Parameters
+    ----------
+    kit : Kit
+        The site's.
+    folder : SiteFolder
+        Its state.
+    policy : SitePolicy
+        Its own.
+    data : SiteData
+        Its own.
+    own : Desk
+        Its own.
+    log : callable
+        Writes an exception where only the site reads it.
+    """
+    protection = Protection(ledger_in(folder.path), own.book, now)
+    outside = Outside(log, own.book.noted, protection.rule, protection.task)
+    rules = side(kit.party, folder.path, keys_of(kit), policy, data, outside)
+
+    def chain(job: str) -> Sequence[Record]:
+        state = SiteState(rules.state_folder(job), job)
+        # Of a job that somebody here stopped nothing is answered, no attestation either.
+        return () if state.stopped else state.chain
+
+    return own.answers(rules.answer, chain, log)
+
+
+def detail(state: Path) -> Log:
     """Return what writes an exception, with all it says, into a file that only the site's account reads."""
     path = state / "log" / "detail.log"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -39,6 +39,11 @@ class SiteFolder:
         return self.path / "supernode.secret"
 
     @property
+    def record(self) -> Path:
+        """The site's own log of all runs, and what it cosigned of others."""
+        return self.path / "record"
+
+    @property
     def calls(self) -> Path:
         """Calls that a process tried to make to elsewhere: empty."""
         return self.path / "log" / "calls-elsewhere"

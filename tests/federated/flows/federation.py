@@ -66,13 +66,13 @@ class Federation:
         return read_authority(self.path / "kits" / "authority")
 
     def serve(self) -> None:
-        self._start(
-            "server",
-            [sys.executable, "-c", "from voxelvault.interfaces.cli import main; main()",
-             "federated", "serve", "--listen", "127.0.0.1",
-             "--kit", str(self.path / "kits" / "server"), "--state", str(self.state("server")),
-             "--patience", "40"],
-        )  # fmt: skip
+        self.verb("server", "federated", "serve", "--listen", "127.0.0.1", "--patience", "40")
+
+    def verb(self, name: str, *arguments: str) -> None:
+        """Start a verb of the command for a party, with its kit and state."""
+        program = [sys.executable, "-c", "from voxelvault.interfaces.cli import main; main()"]
+        where = ["--kit", str(self.path / "kits" / name), "--state", str(self.state(name))]
+        self._start(name, [*program, *arguments, *where])
 
     def join(self, name: str) -> None:
         kit = self.path / "kits" / name
@@ -81,7 +81,10 @@ class Federation:
     def _start(self, name: str, command: list[str]) -> None:
         self.state(name).mkdir(parents=True, exist_ok=True)
         with (self.state(name) / "out.log").open("ab") as out:
-            self.processes[name] = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+            environment = {**os.environ, "VOXELVAULT_CONFIG_HOME": str(self.path / "configuration")}
+            self.processes[name] = subprocess.Popen(
+                command, stdout=out, stderr=out, start_new_session=True, env=environment
+            )
 
     def about(self, name: str) -> dict[str, Any]:
         path = self.state(name) / "status.json"
@@ -130,9 +133,12 @@ class Federation:
             "rounds": 3, "min_sites": 2, "max_sites": 3, "purpose": PURPOSE, "lawful_basis": BASIS,
             "evaluate_every": 0, "metric": "loss",
         }  # fmt: skip
-        signed = sign(Job(**{**said, **more}), self.kit("lead").keys.signing)
-        self.folder.submit(signed.job.digest, signed.dumps(), save(first()))
-        return signed.job.digest
+        return self.put(Job(**{**said, **more}), first())
+
+    def put(self, job: Job, weights: Weights) -> str:
+        signed = sign(job, self.kit("lead").keys.signing)
+        self.folder.submit(job.digest, signed.dumps(), save(weights))
+        return job.digest
 
     def outcome(self, job: str, seconds: float = 240.0) -> dict[str, Any]:
         """Wait for a job's outcome."""
@@ -177,7 +183,7 @@ def mean_after(rounds: int, *names: str, start: float = 0.0) -> float:
 
 
 @contextmanager
-def federation(path: Path) -> Iterator[Federation]:
+def federation(path: Path, join: Callable[[Federation, str], None] = Federation.join) -> Iterator[Federation]:
     """Run a server and three sites."""
     made = Federation(path, free_port())
     said = {
@@ -190,7 +196,7 @@ def federation(path: Path) -> Iterator[Federation]:
     try:
         made.serve()
         for name in TARGETS:
-            made.join(name)
+            join(made, name)
         made.running("server", *TARGETS)
         yield made
     finally:

@@ -20,7 +20,7 @@ from voxelvault_fl.errors import MessageRefused
 from voxelvault_fl.provisioning.trial import provision
 from voxelvault_fl.record.logbook import small_vault
 from voxelvault_fl.record.office import Letter, Office, pack_letters, unpack_letters
-from voxelvault_fl.record.provenance import document, verify
+from voxelvault_fl.record.provenance import believed, document, verify
 
 Lie = Callable[[dict[str, Any]], object]
 
@@ -79,6 +79,12 @@ def test_another_authority_is_found_out(whole: Whole, tmp_path: Path) -> None:
     provision(consortium_of(said), tmp_path / "kits", NOW)
     with pytest.raises(IntegrityError):
         verify(whole.provenance(2), whole.weights(2), (tmp_path / "kits/server/ca.pem").read_bytes())
+
+
+def test_an_attestation_that_proves_nothing_is_left_out_for_all_others(whole: Whole) -> None:
+    told = {**whole.attestations, "west": whole.attestations["east"], "nobody": "{}"}
+    good = believed(told, whole.roster().open(), whole.job, whole.chain)
+    assert set(good) == set(whole.attestations) - {"west"}
 
 
 def test_a_model_without_attestations_is_not_whole(whole: Whole) -> None:

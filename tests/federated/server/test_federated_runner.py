@@ -17,6 +17,7 @@ from voxelvault_fl.jobs.job import sign
 from voxelvault_fl.provisioning.authority import deliver, revoke
 from voxelvault_fl.provisioning.kit import read_kit
 from voxelvault_fl.provisioning.trial import provision
+from voxelvault_fl.record.desk import desk
 from voxelvault_fl.server import runner as module
 from voxelvault_fl.server.folder import ServerFolder
 from voxelvault_fl.server.runner import Runner
@@ -44,6 +45,7 @@ class NoSites:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "configuration"))
     monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
     said = {"id": "heads", "name": "H", "server": {"host": "localhost"}, "sites": ["east", "north"]}
     provision(consortium_of(said), tmp_path / "kits", datetime.now(UTC))
@@ -51,9 +53,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _runner(place: Path) -> tuple[Runner, NoSites]:
-    link = NoSites()
-    made = Runner(ServerFolder(place / "state"), read_kit(place / "kits" / "server"), link, 1.0)  # type: ignore[arg-type]
-    return made, link
+    link, kit = NoSites(), read_kit(place / "kits" / "server")
+    folder = ServerFolder(place / "state")
+    with desk(folder.record, kit, "a" * 64) as own:
+        return Runner(folder, kit, link, own, 1.0), link  # type: ignore[arg-type]
 
 
 def _turns(count: int) -> Any:
