@@ -86,7 +86,7 @@ def desk(folder: Path, kit: Kit, app: str) -> Iterator[Desk]:
     app : str
         Digest of the code that it runs.
     """
-    with small_vault(folder, f"federated {kit.consortium.id}") as vault:
+    with small_vault(folder, "federated") as vault:
         log, peers = vault.resources.log, _peers(kit.roster, kit.party)
         kept = LocalObjects(folder / "kept")
         key = kit.keys.signing

@@ -9,8 +9,8 @@ from voxelvault_fl.record.office import Letter, Office, pack_letters, unpack_let
 from voxelvault_fl.rounds.transport import Fault, Sites
 
 TURNS = 4
-"""Bags to and from each site until all have cosigned all: a request, its answer, one that found another size,
-and what is attested then."""
+"""Most bags to and from each site. Three will do: requests, their answers, and cosignatures on which is
+attested; one more where a witness knew another size of a log."""
 
 
 class Hub:
@@ -30,21 +30,25 @@ class Hub:
         self._silent: set[str] = set()
         self.attestations: dict[str, str] = {}
 
-    def exchange(self, turns: int = TURNS, job: str = "") -> None:
+    def exchange(self, job: str = "") -> None:
         """Carry letters to and fro; a site that can't be reached gets its own the next time.
 
         Parameters
         ----------
-        turns : int
-            Bags to and from each site.
         job : str
-            Digest of the job of which sites are asked what they attest, with the last bag.
+            Digest of the job of which sites are asked what they attest, once they can have been cosigned.
         """
         self._silent.clear()
-        for turn in range(turns):
+        for turn in range(TURNS):
             self._post(self._office.letters())
-            asked = job if turn == turns - 1 else ""
-            self._once(asked)
+            last = turn >= TURNS - 2
+            self._once(job if last else "")
+            if last and not self._waiting():
+                return
+
+    def _waiting(self) -> bool:
+        """Tell whether there is mail for somebody who answers."""
+        return any(self._boxes.get(name) for name in self._sites.ready() if name not in self._silent)
 
     def _once(self, job: str) -> None:
         names = [name for name in self._sites.ready() if name not in self._silent]
