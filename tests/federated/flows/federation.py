@@ -28,6 +28,7 @@ from voxelvault_fl.provisioning.kit import Kit, read_kit
 from voxelvault_fl.provisioning.trial import provision
 from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.run_state import RunState
+from voxelvault_fl.rounds.site_state import SiteState
 from voxelvault_fl.server.folder import ServerFolder
 
 LEASE = 30.0
@@ -156,6 +157,16 @@ class Federation:
 
         found: Record = until(there, seconds)
         return found
+
+    def trains(self, job: str, name: str, number: int) -> None:
+        """Wait until a site was asked for a round: what it got with that is on its disk before it trains."""
+        folder = self.state(name) / "jobs" / job
+
+        def asked() -> bool:
+            chain = SiteState(folder, job).chain
+            return any(one.kind == "round" and one.round == number - 1 for one in chain)
+
+        until(asked)
 
     def model(self, job: str) -> Weights:
         return load((self.folder.runs / job / "model.safetensors").read_bytes())

@@ -218,7 +218,7 @@ def test_a_revoked_site_is_out_within_a_second_in_the_middle_of_a_run(heads: Fed
     until(lambda: set(_signed_on(heads)) == set(ALL))
     heads.behave("west", {"2": "slow"})
     job = heads.submit(rounds=2)
-    heads.round_of(job, 1)
+    heads.trains(job, "west", 2)
     until(lambda: heads.about("server")["sites"]["west"]["connections"])
     authority, kit = heads.path / "kits" / "authority", heads.path / "kits" / "server"
     _invoke("revoke", "west", "--authority", str(authority), "--server-kit", str(kit))
