@@ -51,6 +51,25 @@ def require_norm(update: Mapping[str, Array], most: float) -> None:
         raise SetAside("norm", "the update is larger than the job allows")
 
 
+def require_near(weights: Weights, known: Weights, rounds: int, strategy: str, most: float) -> None:
+    """Require a model that so many rounds of updates within the bound can have made of a known one.
+
+    A mean of updates is no longer than the longest; a median of each value is, by at most a square root
+    of 2. FedAdam's steps have lengths of their own and aren't looked at.
+
+    Raises
+    ------
+    SetAside
+        The rule is ``norm``.
+    """
+    if strategy == "fedadam":
+        return
+    step = most * SLACK * SLACK * (1.42 if strategy == "median" else 1.0)
+    # Each round rounds the model to its own precision.
+    if not norm(difference(weights, known)) <= rounds * (step + 1e-6 * norm(weights)):
+        raise SetAside("norm", "the model moved further than the job's rounds can move it")
+
+
 def norm(update: Mapping[str, Array]) -> float:
     """Return the Euclidean norm over all arrays."""
     return float(np.sqrt(sum(float(np.square(one, dtype=np.float64).sum()) for one in update.values())))
@@ -131,6 +150,6 @@ def spent(told: Any) -> dict[str, Any]:
 
 
 __all__ = [
-    "SLACK", "clipped", "counted", "difference", "figures", "joined", "norm", "require_alike", "require_norm",
-    "spent",
+    "SLACK", "clipped", "counted", "difference", "figures", "joined", "norm", "require_alike",
+    "require_near", "require_norm", "spent",
 ]  # fmt: skip

@@ -22,7 +22,7 @@ from voxelvault_fl.errors import JobRefused, MessageRefused, SetAside
 from voxelvault_fl.jobs.job import Job, SignedJob
 from voxelvault_fl.jobs.policy import Approved, Decision, Refused, SitePolicy
 from voxelvault_fl.jobs.task import Task, Turn, Weights, weights_digest
-from voxelvault_fl.rounds.bounds import clipped, difference, require_alike
+from voxelvault_fl.rounds.bounds import clipped, difference, require_alike, require_near
 from voxelvault_fl.rounds.messages import SERVER, Message, attested, message_digest, pack, unpack
 from voxelvault_fl.rounds.records import Record, aggregate_of, record_of
 from voxelvault_fl.rounds.site_state import SiteState
@@ -89,6 +89,7 @@ class SiteSide:
     def __init__(self, name: str, folder: Path, keys: Keys, policy: SitePolicy, hands: Hands) -> None:
         self.name, self._folder, self._keys, self._policy, self._hands = name, folder, keys, policy, hands
         self._tasks: dict[str, Task] = {}
+        self._seen: dict[str, tuple[int, Weights]] = {}
 
     def answer(self, request: bytes) -> bytes:
         """Answer a message.
@@ -193,7 +194,15 @@ class SiteSide:
     def _incoming(self, came: Message, state: SiteState, job: Job, round: int) -> Weights:
         if weights_digest(came.weights) != aggregate_of(state.chain, round):
             raise MessageRefused("aggregate", "the weights aren't those that were recorded")
-        require_alike(came.weights, self._task(job).init(job.seed))
+        first = self._task(job).init(job.seed)
+        require_alike(came.weights, first)
+        seen = self._seen.get(job.digest)
+        if seen is None and weights_digest(first) == job.initial_weights:
+            seen = (0, first)
+        if seen is not None:
+            apart = abs(round - seen[0])
+            require_near(came.weights, seen[1], apart, job.strategy.name, job.update_norm)
+        self._seen = {job.digest: (round, came.weights)}
         return came.weights
 
     def _task(self, job: Job) -> Task:

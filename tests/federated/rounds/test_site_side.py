@@ -229,3 +229,19 @@ def test_nothing_is_learned_from_a_few_people_and_no_small_number_leaves(tmp_pat
     assert _faults(toy) == ["cohort-size"]
     told = [_said(toy, n, a) for _, n, _, a in toy.asked]
     assert {one["examples"] for one in told if "examples" in one} == {10, 20}
+
+
+def test_a_recorded_trap_is_further_away_than_updates_can_lead(tmp_path: Path) -> None:
+    """The server writes a record of its own in which the trap is the model that round 1 gave."""
+    toy = Toy(tmp_path)
+    trap = {"w": np.full((2, 2), 50, np.float32), "b": np.zeros(3, np.float32)}
+
+    def recorded(came: Message) -> Message:
+        start = next(one for one in toy.noted if one.kind == "start")
+        made = replace(start, kind="round", round=1, previous=start.digest, aggregate=weights_digest(trap))
+        records = [plain(start), plain(replace(made, sites={}))]
+        return replace(came, weights=trap, round=2, said={"records": records})
+
+    _meddle(toy, "train", 1, recorded)
+    toy.run().go()
+    assert _faults(toy)[0] == "norm"
