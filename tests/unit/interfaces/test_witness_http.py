@@ -30,9 +30,8 @@ class Served:
         signer = Ed25519PrivateKey.generate()
         self.key = WitnessKey(name, signer.public_key().public_bytes_raw())
         app = witness_app(Witness(self.key, signer.sign, [log], LocalObjects(place)))
-        config = uvicorn.Config(
-            app, host="127.0.0.1", port=0, log_level="critical", ws="none", lifespan="off"
-        )
+        # No logging configuration of uvicorn's: it closes every handler of the process, with their streams.
+        config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, ws="none", lifespan="off")
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
