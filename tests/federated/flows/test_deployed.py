@@ -58,7 +58,9 @@ def test_a_run_proves_itself_and_gives_what_its_simulation_gives(hospitals: Depl
     assert [(one.kind, one.aggregate) for one in done.record] == [
         (one.kind, one.aggregate) for one in recorded
     ]
-    assert [dict(one.metrics) for one in done.record] == [dict(one.metrics) for one in recorded]
+    # Figures are weighed by counts, which each policy rounds in its own way.
+    for here, there in zip(done.record, recorded, strict=True):
+        assert dict(here.metrics) == pytest.approx(dict(there.metrics), rel=1e-6)
 
 
 def test_a_private_job_is_charged_and_trained_with_noise(hospitals: Deployed, capsys: Any) -> None:
