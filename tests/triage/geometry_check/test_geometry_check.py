@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from heads_made import ct, head
 
 import voxelvault
+from heads_made import ct, head
 from voxelvault import Vault
 from voxelvault.testing.synthetic_series import mr_series
 from voxelvault_triage.geometry_check.checks import (

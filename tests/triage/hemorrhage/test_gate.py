@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from heads_made import ct, head, torso
 
 import voxelvault
+from heads_made import ct, head, torso
 from voxelvault import Vault
 from voxelvault.errors import DecodeError
 from voxelvault.series import Series

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from heads_made import ct, head
 
 import voxelvault
+from heads_made import ct, head
 from voxelvault import Vault
 from voxelvault.errors import UsageError
 from voxelvault_triage.hemorrhage.network import HemorrhageNet
