@@ -184,7 +184,8 @@ def _device(result: Recorded) -> Resource:
         else [],
         "manufacturer": "voxelvault",
         "deviceName": [{"name": result.pipeline, "type": "model-name"}],
-        "version": [{"value": result.version}],
+        # R4 Device.version.type says of what: a model has a version of its own, told by its digest.
+        "version": [{"type": {"text": "pipeline"}, "value": result.version}],
         "note": [{"text": text} for text in result.comments[:1]],
     }
 

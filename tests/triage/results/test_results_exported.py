@@ -101,6 +101,7 @@ def test_a_flagged_study_as_fhir(tmp_path: Path) -> None:
     assert made["DiagnosticReport"]["status"] == "preliminary"
     assert made["DiagnosticReport"]["basedOn"][0]["identifier"]["value"] == "ACC-1"
     assert made["Device"]["identifier"][0]["value"] == MODEL
+    assert made["Device"]["version"][0]["type"] == {"text": "pipeline"}
     for kind in ("Observation", "DiagnosticReport", "Device"):
         assert "not a medical device" in json.dumps(made[kind])
 
@@ -120,6 +121,9 @@ def test_a_flagged_study_as_hl7(tmp_path: Path) -> None:
     flagged, score, *_ = found["OBX"]
     assert flagged[3:6] == ["1386000^Intracranial hemorrhage^SCT", "1", "121053^Present^DCM"]
     assert (score[5], score[7], score[8]) == ("0.8125", "<0.5", "A")
+    assert found["OBX"][-2][5].startswith(
+        f"pipeline {result.pipeline} {result.version}, model SHA-256 {MODEL}"
+    )
     assert "not a medical device" in message
 
 
