@@ -31,7 +31,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Terms:
-    """What no job of this consortium may exceed; a site's own policy may be stricter.
+    """What jobs of this consortium should keep to: signed with the roster, enforced by sites' policies alone.
 
     Parameters
     ----------
