@@ -32,6 +32,7 @@ def read_status(state: Path) -> dict[str, Any]:
         Nothing was ever started from this folder.
     """
     from voxelvault_fl.processes.lifetime import holder
+    from voxelvault_fl.server.folder import ServerFolder, read_json
 
     about = state / "status.json"
     if not about.exists():
@@ -39,8 +40,10 @@ def read_status(state: Path) -> dict[str, Any]:
     said: dict[str, Any] = json.loads(about.read_text())
     said["running"] = holder(state) is not None
     said["processes"] = json.loads((state / "processes.json").read_text())
-    outcomes = sorted((state / "runs").glob("*/outcome.json"))
-    said["jobs"] = {one.parent.name: json.loads(one.read_text()) for one in outcomes}
+    folder = ServerFolder(state)
+    resting = {job: {"status": "rests", "rule": why} for job, why in read_json(folder.resting).items()}
+    ended = {one.parent.name: read_json(one) for one in sorted(folder.runs.glob("*/outcome.json"))}
+    said["jobs"] = {**resting, **{job: how for job, how in ended.items() if how}}
     return said
 
 
@@ -51,7 +54,10 @@ def _text(said: dict[str, Any]) -> list[str]:
     text += table(("process", "pid", "failures"), rows) if rows else []
     sites = [(name, one["connections"], one["expires"][:10]) for name, one in said.get("sites", {}).items()]
     text += table(("site", "connections", "certificate until"), sites) if sites else []
-    jobs = [(name[:12], one["status"], one.get("round", "")) for name, one in said["jobs"].items()]
-    text += table(("job", "status", "round"), jobs) if jobs else []
+    jobs = [
+        (name[:12], one["status"], one.get("rule", ""), one.get("round", ""))
+        for name, one in said["jobs"].items()
+    ]
+    text += table(("job", "status", "rule", "round"), jobs) if jobs else []
     text += [f"calls to elsewhere: {said['calls_elsewhere']}"] if "calls_elsewhere" in said else []
     return [*text, *said.get("warnings", [])]

@@ -34,6 +34,7 @@ MAY_REVEAL = (
 _DOMAIN = b"voxelvault federated job v1\n"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_LARGEST = 1e300
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +181,7 @@ class Job:
             ("malformed", digests, "digests are SHA-256, 64 hexadecimal digits"),
             ("strategy", self.strategy.name in STRATEGIES, f"strategies are {', '.join(STRATEGIES)}"),
             ("strategy", self.strategy.weighting in ("examples", "uniform"), "weigh by examples or uniform"),
+            ("malformed", self._numeric(), "the numbers of strategy and privacy are numbers, and finite"),
             ("strategy", self.strategy.name != "krum" or self._crowd() <= self.min_sites,
              "krum needs min_sites of twice `byzantine` and 3 more"),
             ("privacy", self.privacy.mode in PRIVACY, f"modes of privacy are {', '.join(PRIVACY)}"),
@@ -195,7 +197,11 @@ class Job:
         )  # fmt: skip
 
     def _crowd(self) -> float:
-        return 2 * float(self.strategy.numbers.get("byzantine", 0)) + 3
+        return 2 * float(self.strategy.numbers.get("byzantine", 0)) + 3 if self._numeric() else 0.0
+
+    def _numeric(self) -> bool:
+        given = (*self.strategy.numbers.values(), *self.privacy.numbers.values())
+        return all(type(one) in (int, float) and abs(one) < _LARGEST for one in given)
 
     @property
     def document(self) -> bytes:

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -87,15 +87,18 @@ def holder(state: Path) -> int | None:
 def note(state: Path, event: str, **about: str | int) -> None:
     """Add a line to the log of events: what happened when, and to which site."""
     path = state / "log" / "events.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
     said = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **about}
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(said) + "\n")
+    # A full disk must not end what runs.
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(said) + "\n")
 
 
 def tell(path: Path, said: Mapping[str, Any]) -> None:
-    """Write what `status` shows."""
-    write(path, json.dumps(said, indent=1).encode())
+    """Write what `status` shows; on a full disk it shows what was before."""
+    with suppress(OSError):
+        write(path, json.dumps(said, indent=1).encode())
 
 
 def lines(path: Path) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from voxelvault_fl.errors import ProcessFailed
-from voxelvault_fl.provisioning.files import write
+from voxelvault_fl.processes.lifetime import tell
 
 _GRACE = 8.0
 _STEADY = 120.0
@@ -163,7 +162,7 @@ class Supervisor:
             }
             for child in self._children
         }
-        write(self.state / "processes.json", json.dumps(said, indent=1).encode())
+        tell(self.state / "processes.json", said)
 
 
 def end(process: subprocess.Popen[bytes], grace: float = _GRACE) -> None:

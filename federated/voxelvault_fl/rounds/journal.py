@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from voxelvault.errors import IntegrityError
+from voxelvault_fl.errors import MessageRefused
 from voxelvault_fl.jobs.strict import canonical, plain
 from voxelvault_fl.rounds import shelf
 from voxelvault_fl.rounds.records import Record, extended, record_of
@@ -23,18 +25,18 @@ class Journal:
 
     Raises
     ------
-    MessageRefused
+    IntegrityError
         What stands there is no chain of the job's entries.
     """
 
     def __init__(self, path: Path, job: str) -> None:
-        self._path, self._job, self.turn = path, job, 0
-        records = []
-        for line in shelf.lines(path):
-            said = json.loads(line)
-            self.turn = max(self.turn, int(said.get("turn", 0)))
-            records += [record_of(said["record"])] if "record" in said else []
-        self.chain = extended((), records, job)
+        self._path, self._job = path, job
+        try:
+            said = [dict(json.loads(line)) for line in shelf.lines(path)]
+            self.turn = max((int(one.get("turn", 0)) for one in said), default=0)
+            self.chain = extended((), [record_of(one["record"]) for one in said if "record" in one], job)
+        except (ValueError, TypeError, MessageRefused):
+            raise IntegrityError("the journal of a job is damaged; restore the job's folder") from None
 
     def use(self, turn: int) -> None:
         """Note that a turn is used, before anything is done with it."""

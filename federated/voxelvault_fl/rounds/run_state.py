@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from voxelvault.errors import IntegrityError
@@ -57,8 +58,7 @@ class RunState:
         IntegrityError
             It isn't what the record says.
         """
-        data = shelf.get(self._round(round) / "weights.safetensors")
-        found = load(data) if data else {}
+        found = self._read(round, "weights")
         if weights_digest(found) != aggregate_of(self.chain, round):
             raise IntegrityError(
                 "the weights of a round aren't those of its record; restore the run's folder"
@@ -66,9 +66,15 @@ class RunState:
         return found
 
     def moments(self, round: int) -> Weights:
-        """Return what the strategy remembered after a round."""
-        data = shelf.get(self._round(round) / "moments.safetensors")
-        return load(data) if data else {}
+        """Return what the strategy remembered after a round; `IntegrityError` where that is damaged."""
+        return self._read(round, "moments")
+
+    def _read(self, round: int, name: str) -> Weights:
+        data = shelf.get(self._round(round) / f"{name}.safetensors")
+        try:
+            return load(data) if data else {}
+        except (SafetensorError, ValueError, KeyError, TypeError):
+            raise IntegrityError("a file of a run is damaged; restore the run's folder") from None
 
     @property
     def last(self) -> int:

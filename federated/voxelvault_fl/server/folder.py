@@ -53,6 +53,11 @@ class ServerFolder:
         return self.path / "registered"
 
     @property
+    def resting(self) -> Path:
+        """Jobs that can't go on for now, each with a word that says why."""
+        return self.path / "resting.json"
+
+    @property
     def about(self) -> Path:
         """What `status` shows."""
         return self.path / "status.json"
@@ -69,10 +74,8 @@ class ServerFolder:
         return sorted(left, key=lambda one: (one / "job.json").stat().st_mtime)
 
     def outcome(self, job: str) -> dict[str, Any]:
-        """Return how a job ended; empty while it has not."""
-        path = self.runs / job / "outcome.json"
-        said: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        return said
+        """Return how a job ended; empty while it has not, or where that can't be read any more."""
+        return read_json(self.runs / job / "outcome.json")
 
     def model(self, job: str) -> Path:
         """Return where a finished job's model lies as a bundle, with `bundle.sig` and `maker.pem`."""
@@ -83,4 +86,12 @@ class ServerFolder:
         write(self.runs / job / "outcome.json", json.dumps(said, indent=1).encode())
 
 
-__all__ = ["ServerFolder"]
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a file of this folder says; empty where it isn't there, or is damaged."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+__all__ = ["ServerFolder", "read_json"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from voxelvault.errors import VoxelVaultError
+from voxelvault.errors import StorageError, VoxelVaultError
 from voxelvault_fl.errors import FederatedError
 from voxelvault_fl.jobs.job import SignedJob
 from voxelvault_fl.provisioning.kit import Kit
@@ -78,9 +78,16 @@ class Recording:
         -------
         bool
             Whether there is one; why there is none is in the server's log.
+
+        Raises
+        ------
+        StorageError
+            The disk refused: there may be one the next time.
         """
         try:
             self._write(outcome, self._gathered(sites), place)
+        except StorageError:
+            raise
         except VoxelVaultError as refused:
             _log.error("job %s: no bundle was made: %s", self.signed.job.digest[:12], refused)
             return False

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import httpx
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from voxelvault_fl.errors import FederatedError
+from voxelvault.errors import AuditError, IntegrityError, NoSpace, StorageError
+from voxelvault.files import disk_error
+from voxelvault_fl.errors import FederatedError, JobRefused, StrangeSuperLink
 from voxelvault_fl.hospital import compression
 from voxelvault_fl.jobs.app import app_digest
 from voxelvault_fl.jobs.job import SignedJob
+from voxelvault_fl.jobs.task import Weights
 from voxelvault_fl.processes.outgoing import stay_here
 from voxelvault_fl.processes.tasks import Runtime
 from voxelvault_fl.provisioning.files import write
@@ -32,7 +38,8 @@ from voxelvault_fl.server.superlink import SuperLink
 _log = logging.getLogger("voxelvault_fl.server")
 _PAUSE = 0.5
 _TRIES = 4
-_REST = 30.0
+_REST, _LONG_REST = 30.0, 300.0
+"""Seconds until a job is tried again: where too few sites answered, and where this machine failed."""
 
 
 @dataclass
@@ -59,11 +66,13 @@ class Runner:
     desk: Desk
     patience: float
     _resting: dict[str, float] = field(default_factory=dict)
+    _why: dict[str, str] = field(default_factory=dict)
     _seen: int = 0
 
     def serve(self, going_on: Callable[[], bool]) -> None:
         """Register the sites and run what is submitted, for as long as `going_on` says."""
         self.superlink.check()
+        self._tell_resting()
         serial = -1
         while going_on():
             if self.roster().serial != serial:
@@ -77,7 +86,7 @@ class Runner:
                 self._run(job)
 
     def _next(self) -> Path | None:
-        """Return the oldest job that isn't resting because too few sites answered it lately."""
+        """Return the oldest job that doesn't rest."""
         now = time.monotonic()
         return next((one for one in self.folder.waiting() if self._resting.get(one.name, 0) <= now), None)
 
@@ -95,36 +104,62 @@ class Runner:
         return self.kit.roster
 
     def _run(self, job: Path) -> None:
-        signed = self._signed(job)
-        if signed is None:
-            self.folder.settle(job.name, {"status": "refused"})
-            return
+        """Run a job until it is settled, or rests; whatever goes wrong, the other jobs have their turn."""
+        try:
+            why = self._worked(job)
+        except Exception as error:
+            _log.exception("job %s can't go on here", job.name[:12])
+            why = fault(error)
+        self._rest(job.name, why)
+
+    def _worked(self, job: Path) -> str:
+        """Settle a job; or say in a word why it rests."""
         _log.info("job %s starts or goes on", job.name[:12])
         try:
-            outcome, proved = self._rounds(signed, job)
-        except FederatedError as refused:
+            outcome, proved = self._rounds(self._signed(job), job)
+        except JobRefused as refused:
+            # What is wrong with the job itself is wrong for good.
             _log.error("job %s: %s", job.name[:12], refused)
-            self.folder.settle(job.name, {"status": "failed", "rule": getattr(refused, "rule", "failed")})
-            return
+            self.folder.settle(job.name, {"status": "refused", "rule": refused.rule})
+            return ""
         if outcome.status == "stalled":
             # Sites may still approve it or come back; other jobs don't wait for that.
             _log.info("job %s rests; sites say: %s", job.name[:12], dict(outcome.decisions))
-            self._resting[job.name] = time.monotonic() + _REST
-            return
+            return "too-few-sites"
         self._keep(job.name, outcome, proved)
+        return ""
 
-    def _signed(self, job: Path) -> SignedJob | None:
+    def _rest(self, job: str, why: str) -> None:
+        """Let a job rest, and say so where `status` reads it; with no reason it is settled."""
+        if why:
+            self._resting[job] = time.monotonic() + (_REST if why == "too-few-sites" else _LONG_REST)
+            self._why[job] = why
+        else:
+            self._why.pop(job, None)
+        self._tell_resting()
+
+    def _tell_resting(self) -> None:
+        # A full disk is a reason to rest: that it can't be written down ends nothing.
+        with suppress(OSError):
+            write(self.folder.resting, json.dumps(self._why, indent=1).encode())
+
+    def _signed(self, job: Path) -> SignedJob:
         lead = self.kit.roster.party(self.kit.consortium.lead).verifying_key()
+        signed = SignedJob.loads((job / "job.json").read_bytes(), lead)
+        if signed.job.digest != job.name:
+            raise JobRefused("malformed", "the job's folder isn't named by its digest; submit it again")
+        return signed
+
+    def _first(self, job: Path) -> Weights:
+        data = (job / "first.safetensors").read_bytes()
         try:
-            signed = SignedJob.loads((job / "job.json").read_bytes(), lead)
-        except FederatedError as refused:
-            _log.error("a submitted job is not believed: %s", refused)
-            return None
-        return signed if signed.job.digest == job.name else None
+            return load(data)
+        except (SafetensorError, ValueError, KeyError, TypeError):
+            raise JobRefused("initial-weights", "the first weights are no safetensors") from None
 
     def _rounds(self, signed: SignedJob, job: Path) -> tuple[Outcome, bool]:
         """Run a job, and at its end make the bundle that proves it; tell whether there is one."""
-        first = load((job / "first.safetensors").read_bytes())
+        first = self._first(job)
         keys = {site.name: site.verifying_key() for site in self.kit.roster.sites()}
         with self.superlink.run() as grid:
             sites = FlowerSites(grid, self.superlink.nodes, self.roster, self.patience)
@@ -157,6 +192,23 @@ class Runner:
         }
         self.folder.settle(job, said)
         _log.info("job %s: %s in round %d", job[:12], outcome.status, outcome.round)
+
+
+def fault(error: Exception) -> str:
+    """Return in a word what keeps this machine from running a job: none of it is the job's own fault."""
+    if isinstance(error, OSError):
+        error = disk_error(error)
+    return next((word for kind, word in _FAULTS.items() if isinstance(error, kind)), "failed")
+
+
+_FAULTS: Mapping[type[Exception], str] = {
+    NoSpace: "no-room",
+    StorageError: "disk",
+    IntegrityError: "damaged",
+    AuditError: "log",
+    httpx.HTTPError: "superlink",
+    StrangeSuperLink: "superlink",
+}
 
 
 def main(arguments: list[str]) -> None:

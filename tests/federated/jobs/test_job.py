@@ -43,6 +43,15 @@ def test_a_signed_job_comes_back_as_it_was() -> None:
     assert len(signed.job.digest) == 64
 
 
+@pytest.mark.parametrize("value", ["much", None, True, [1], float("nan"), 10**400])
+@pytest.mark.parametrize("part", [Strategy, Privacy])
+def test_numbers_of_a_job_are_numbers(part: Any, value: object) -> None:
+    name, field = ("krum", "strategy") if part is Strategy else ("none", "privacy")
+    with pytest.raises(JobRefused) as refused:
+        job(**{field: part(name, numbers={"byzantine": value})})
+    assert refused.value.rule == "malformed"
+
+
 def test_another_key_is_not_the_lead() -> None:
     stranger = Ed25519PrivateKey.generate()
     with pytest.raises(JobRefused, match="signature"):

@@ -1,25 +1,32 @@
 from __future__ import annotations
 
+import errno
 import itertools
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from safetensors.numpy import save
 from toy_consortium import Pull, make_job
 
+from voxelvault_fl.cli import federated
+from voxelvault_fl.cli.status import read_status
 from voxelvault_fl.consortium import consortium_of
 from voxelvault_fl.jobs.job import sign
 from voxelvault_fl.provisioning.authority import deliver, revoke
+from voxelvault_fl.provisioning.files import write
 from voxelvault_fl.provisioning.kit import read_kit
 from voxelvault_fl.provisioning.trial import provision
 from voxelvault_fl.record.desk import desk
 from voxelvault_fl.server import runner as module
-from voxelvault_fl.server.folder import ServerFolder
+from voxelvault_fl.server.folder import ServerFolder, read_json
 from voxelvault_fl.server.runner import Runner
 
 
@@ -69,7 +76,7 @@ def test_a_job_that_the_lead_did_not_sign_is_refused(place: Path) -> None:
     job = make_job()
     runner.folder.submit(job.digest, sign(job, Ed25519PrivateKey.generate()).dumps(), save(Pull(0).init(0)))
     runner.serve(_turns(2))
-    assert runner.folder.outcome(job.digest) == {"status": "refused"}
+    assert runner.folder.outcome(job.digest) == {"status": "refused", "rule": "signature"}
 
 
 def test_a_job_under_another_name_is_refused(place: Path) -> None:
@@ -78,7 +85,7 @@ def test_a_job_under_another_name_is_refused(place: Path) -> None:
     signed = sign(job, read_kit(place / "kits" / "lead").keys.signing)
     runner.folder.submit("0" * 64, signed.dumps(), save(Pull(0).init(0)))
     runner.serve(_turns(2))
-    assert runner.folder.outcome("0" * 64) == {"status": "refused"}
+    assert runner.folder.outcome("0" * 64) == {"status": "refused", "rule": "malformed"}
 
 
 def test_a_job_that_nobody_answers_rests_and_lets_others_pass(place: Path) -> None:
@@ -89,7 +96,89 @@ def test_a_job_that_nobody_answers_rests_and_lets_others_pass(place: Path) -> No
         runner.folder.submit(job.digest, sign(job, lead).dumps(), save(Pull(0).init(0)))
     runner.serve(_turns(4))
     assert runner.folder.outcome(first.digest) == {}
-    assert runner.folder.outcome(second.digest) == {"status": "failed", "rule": "initial-weights"}
+    assert runner.folder.outcome(second.digest) == {"status": "refused", "rule": "initial-weights"}
+    assert read_json(runner.folder.resting) == {first.digest: "too-few-sites"}
+
+
+def _submitted(runner: Runner, place: Path, first: bytes = b"", **more: Any) -> str:
+    job = make_job(**more)
+    signed = sign(job, read_kit(place / "kits" / "lead").keys.signing).dumps()
+    runner.folder.submit(job.digest, signed, first or save(Pull(0).init(0)))
+    return job.digest
+
+
+def test_first_weights_that_are_none_settle_the_job(place: Path) -> None:
+    runner, _ = _runner(place)
+    job = _submitted(runner, place, b"no safetensors")
+    runner.serve(_turns(2))
+    assert runner.folder.outcome(job) == {"status": "refused", "rule": "initial-weights"}
+    assert read_json(runner.folder.resting) == {}
+
+
+def _damaged(runner: Runner, job: str) -> None:
+    journal = runner.folder.runs / job / "journal"
+    journal.parent.mkdir(parents=True)
+    journal.write_bytes(b"torn\n")
+
+
+def _silent(runner: Runner, job: str) -> None:
+    def down() -> None:
+        raise httpx.ConnectError("no SuperLink")
+
+    runner.superlink.run = down  # type: ignore[method-assign, assignment]
+
+
+def _full(runner: Runner, job: str) -> None:
+    def full(*given: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    # The job's own folder: whatever is written there finds no room.
+    (runner.folder.jobs / job / "first.safetensors").write_bytes(save(Pull(1).init(0)) + b"?")
+    object.__setattr__(runner.folder, "settle", full)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "why"), [(_damaged, "damaged"), (_silent, "superlink"), (_full, "no-room")]
+)
+def test_what_this_machine_fails_at_rests_unsettled_and_is_said(
+    place: Path, breaks: Callable[[Runner, str], None], why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner, _ = _runner(place)
+    job = _submitted(runner, place)
+    breaks(runner, job)
+    runner.serve(_turns(3))
+    assert runner.folder.outcome(job) == {}
+    assert read_json(runner.folder.resting) == {job: why}
+    assert job[:12] in caplog.text
+    assert [one.name for one in runner.folder.waiting()] == [job]
+
+
+def test_a_damaged_run_keeps_no_other_job_from_its_turn_and_goes_on_once_restored(place: Path) -> None:
+    runner, _ = _runner(place)
+    first, second = _submitted(runner, place), _submitted(runner, place, b"?", id="heads-2")
+    _damaged(runner, first)
+    runner.serve(_turns(4))
+    assert runner.folder.outcome(second)["rule"] == "initial-weights"
+    (runner.folder.runs / first / "journal").unlink()
+    runner._resting.clear()
+    runner.serve(_turns(2))
+    assert read_json(runner.folder.resting) == {first: "too-few-sites"}
+
+
+def test_status_says_which_jobs_rest_and_why(place: Path) -> None:
+    runner, _ = _runner(place)
+    job = _submitted(runner, place)
+    _damaged(runner, job)
+    refused = _submitted(runner, place, b"?", id="heads-2")
+    runner.serve(_turns(4))
+    state = runner.folder.path
+    write(state / "status.json", b'{"role": "server"}')
+    write(state / "processes.json", b"{}")
+    jobs = read_status(state)["jobs"]
+    assert jobs[job] == {"status": "rests", "rule": "damaged"}
+    assert jobs[refused]["rule"] == "initial-weights"
+    out = CliRunner().invoke(federated, ["status", "--state", str(state)], catch_exceptions=False).output
+    assert re.search(rf"{job[:12]} +rests +damaged", out)
 
 
 def test_whom_the_roster_drops_the_superlink_forgets(place: Path) -> None:

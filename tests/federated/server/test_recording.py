@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from toy_consortium import Pull, make_job
 
+from voxelvault.errors import NoSpace
 from voxelvault_fl.consortium import consortium_of
 from voxelvault_fl.jobs.job import sign
 from voxelvault_fl.jobs.task import weights_digest
@@ -90,6 +91,18 @@ def test_a_model_that_cannot_be_exported_has_no_bundle_and_the_run_still_ends(
     outcome = Outcome("finished", 0, 0, FIRST, {})
     assert recording.prove(outcome, Nobody(), tmp_path / "model") is False
     assert not (tmp_path / "model").exists()
+
+
+def test_a_full_disk_is_no_reason_to_do_without_a_bundle(
+    recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: object) -> None:
+        raise NoSpace("the disk is full")
+
+    recording.noted(started(recording))
+    monkeypatch.setattr(Recording, "_write", full)
+    with pytest.raises(NoSpace):
+        recording.prove(Outcome("finished", 0, 0, FIRST, {}), Nobody(), tmp_path / "model")
 
 
 def test_a_bundle_is_written_anew_where_a_killed_server_left_one(

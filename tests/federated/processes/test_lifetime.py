@@ -1,0 +1,29 @@
+"""What is told on a full disk is lost; what tells it goes on."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from voxelvault_fl.processes.lifetime import note, tell
+
+
+def test_a_full_disk_ends_nothing_that_tells_how_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(tmp_path / "status.json", {"running": True})
+
+    def full(*given: Any, **named: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    tell(tmp_path / "status.json", {"running": False})
+    assert (tmp_path / "status.json").read_text() == '{\n "running": true\n}'
+    assert [one.name for one in tmp_path.iterdir()] == ["status.json"]
+    monkeypatch.setattr(Path, "open", full)
+    note(tmp_path, "started")
+    assert not (tmp_path / "log" / "events.jsonl").exists()
