@@ -81,7 +81,8 @@ def analyse(
         raise UsageError("choose one of studies and a cohort")
     runner, version = runner_for(vault, pipeline, model, limits or Limits())
     by = pipeline, version, runner.digest
-    scheduled = _schedule(vault, _chosen(vault, by, studies, cohort), by, again=bool(studies))
+    chosen = _chosen(vault, by, studies, cohort)
+    scheduled = _schedule(vault, chosen, by, again=bool(studies), listed=runner.ranks)
     try:
         report, elsewhere = work_through(vault, runner, hands or Hands()), False
     except AtWorkElsewhere:
@@ -126,10 +127,12 @@ def _chosen(
     return selected(vault, cohort) if cohort is not None else list(changed(vault, by[0], by[2]))
 
 
-def _schedule(vault: Vault, ids: Sequence[str], by: tuple[str, str, str], *, again: bool) -> int:
+def _schedule(
+    vault: Vault, ids: Sequence[str], by: tuple[str, str, str], *, again: bool, listed: bool
+) -> int:
     priority = Priority.HIGH if again else Priority.MEDIUM
     wanted = [Wanted(one.study, one.last, priority) for one in read_studies(vault, ids)]
-    return len(schedule(vault, wanted, *by, again=again)) if wanted else 0
+    return len(schedule(vault, wanted, *by, again=again, listed=listed)) if wanted else 0
 
 
 __all__ = ["Analysed", "analyse", "runner_for"]

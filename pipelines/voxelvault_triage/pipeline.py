@@ -38,7 +38,8 @@ class Pipeline(Protocol):
 
     `name` is that of its entry point in the group ``voxelvault.pipelines``, which points to a class or
     function that makes one without arguments. It is pickled to workers; what is heavy (a session, a
-    library) is loaded in the step that needs it.
+    library) is loaded in the step that needs it. A pipeline whose attribute `ranks` is False gives studies
+    no place on the reading list: its flags are shown beside the places that others gave.
     """
 
     name: str
@@ -57,6 +58,11 @@ class Pipeline(Protocol):
 
     def infer(self, prepared: Any, model: Model | None) -> Finding:
         """Run the model and say what was found, on the series' own grid."""
+
+
+def ranks(pipeline: Pipeline) -> bool:
+    """Tell whether a pipeline gives studies a place on the reading list; it does unless it says no."""
+    return bool(getattr(pipeline, "ranks", True))
 
 
 def pipeline_named(name: str) -> Pipeline:

@@ -53,6 +53,8 @@ class Watcher:
         Tells whether to stop; asked at each tick.
     clock : callable
         Returns the time, UTC.
+    listed : bool
+        Studies get a place on the reading list.
     """
 
     vault: Vault
@@ -63,6 +65,7 @@ class Watcher:
     every: float = 1.0
     stop: Callable[[], bool] = lambda: False
     clock: Callable[[], datetime] = now
+    listed: bool = True
     _read: int = -1
     _looked: float = -1e9
     _seen: dict[str, _Seen] = field(default_factory=dict)
@@ -102,7 +105,10 @@ class Watcher:
             del self._seen[study_id]
         if len(wanted) < len(ready):
             self._read = -1
-        return store.schedule(self.vault, wanted, self.pipeline, self.version, self.model) if wanted else []
+        if not wanted:
+            return []
+        by = self.pipeline, self.version, self.model
+        return store.schedule(self.vault, wanted, *by, listed=self.listed)
 
     def _news(self) -> bool:
         """Tell whether the log has something new about images; true at first."""

@@ -48,12 +48,6 @@ def command(
         found = analyse(vault, pipeline, studies=uids, cohort=cohort, model=model, limits=limits, hands=hands)
     if found.elsewhere:
         say("another process works on this pipeline: it does what was scheduled")
-    report = found.report
-    document = {
-        "scheduled": found.scheduled,
-        "analysed": report.studies,
-        "priorities": {str(priority): count for priority, count in report.ranked.items()},
-        "given_up": report.given_up,
-    }
+    document = {"scheduled": found.scheduled, **found.report.document()}
     emit(document, [str(found), found.notice], as_json)
-    return PARTLY if report.given_up else 0
+    return PARTLY if found.report.given_up else 0

@@ -52,7 +52,7 @@ def command(
     with session.open() as vault:
         runner, version, hands = prepared(vault, pipeline, asked)
         patience = Patience(timedelta(seconds=quiet), timedelta(seconds=max(quiet, gap)))
-        watcher = Watcher(vault, pipeline, version, runner.digest, patience, every)
+        watcher = Watcher(vault, pipeline, version, runner.digest, patience, every, listed=runner.ranks)
         if once:
             watcher.stop = lambda: watcher.idle and not unfinished(vault, pipeline)
         say(f"watching for {pipeline}; {runner.notice}")
@@ -60,4 +60,4 @@ def command(
             work_through(vault, runner, hands, watcher.tick)
         except KeyboardInterrupt:
             say("stopped: what was in hand is done by the next watcher")
-    emit(runner.report, str(runner.report), as_json)
+    emit(runner.report.document(), str(runner.report), as_json)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from voxelvault_triage.worklist.listing import Item
     from voxelvault_triage.worklist.order import Rules
 
+_SHORT = 12
+"""Digits of an item's id that are shown."""
 _COLUMNS = ("", "priority", "state", "waits", "left", "score", "mL", "finding", "priors", "study")
 
 
@@ -34,7 +36,7 @@ _COLUMNS = ("", "priority", "state", "waits", "left", "score", "mL", "finding", 
 @click.option("--all", "completed", is_flag=True, help="Those too that were read.")
 @click.option("--priors", is_flag=True, help="Name the patient's other studies.")
 @click.option("--ageing", type=Amount(1), default=AGEING, show_default=True, help="Minutes a level.")
-@click.option("--claim", metavar="STUDY", help="Take a study to read: its UID, or the item's id.")
+@click.option("--claim", metavar="STUDY", help="Take a study to read: its UID; or an item's id.")
 @click.option("--release", metavar="STUDY", help="Put back what you claimed.")
 @click.option("--complete", metavar="STUDY", help="Say that you have read it.")
 @click.option("--override", metavar="STUDY", help="Give it another priority: --to and --reason.")
@@ -46,8 +48,11 @@ def command(
 ) -> None:
     """Show the studies to be read, the most urgent first.
 
-    HIGH is what a model flagged, MEDIUM what no model has judged, LOW the rest. A study that waits
-    rises a level every two hours. Showing the list reads identifiers, and is logged.
+    HIGH is what a model flagged, MEDIUM what no model has judged, LOW the rest; + is a level that it has
+    risen by waiting, (set) a reader's choice. `waits` is the time since its last image came, `left` what
+    remains until it should be read: 30 minutes from then for HIGH, 2 hours for MEDIUM, 4 for LOW. A
+    study's UID means all of its items, an item's id that one. Showing the list reads identifiers, and is
+    logged.
     """
     from voxelvault_triage.worklist.order import Rules
 
@@ -77,11 +82,11 @@ def _require_known(vault: Vault, pipeline: str | None) -> None:
 
 def _change(vault: Vault, asked: dict[str, Any]) -> None:
     from voxelvault.tasks import now
-    from voxelvault_triage.worklist import store
+    from voxelvault_triage.worklist import reading
     from voxelvault_triage.worklist.listing import find, listing
     from voxelvault_triage.worklist.states import Priority
 
-    verbs = {"claim": store.claim, "release": store.release, "complete": store.finish}
+    verbs = {"claim": reading.claim, "release": reading.release, "complete": reading.finish}
     wanted = {name: asked[name] for name in (*verbs, "override") if asked[name] is not None}
     if not wanted:
         return
@@ -89,13 +94,13 @@ def _change(vault: Vault, asked: dict[str, Any]) -> None:
         raise UsageError("one change at a time: --claim, --release, --complete or --override")
     items = listing(vault, now(), pipeline=asked["pipeline"])
     for name, study in wanted.items():
-        item = find(items, study)
+        chosen = [item.item_id for item in find(items, study)]
         if name in verbs:
-            verbs[name](vault, item.item_id)
+            verbs[name](vault, chosen)
         elif asked["to"] is None:
             raise UsageError("--override wants --to HIGH, MEDIUM or LOW, and --reason")
         else:
-            store.override(vault, item.item_id, Priority(asked["to"]), asked["reason"] or "")
+            reading.override(vault, chosen, Priority(asked["to"]), asked["reason"] or "")
 
 
 def _show(vault: Vault, rules: Rules, as_json: bool, asked: dict[str, Any], *, clear: bool) -> None:
@@ -114,11 +119,15 @@ def _show(vault: Vault, rules: Rules, as_json: bool, asked: dict[str, Any], *, c
 
 def _table(items: list[Item], now: datetime, rules: Rules) -> list[str]:
     rows = [_row(place, item, now, rules) for place, item in enumerate(items, 1)]
-    if len({item.pipeline for item in items}) == 1:
-        return table(_COLUMNS, rows)
-    # A study is listed once by each pipeline, and what one calls negative another may have flagged.
-    told = [[*row, item.pipeline] for row, item in zip(rows, items, strict=True)]
-    return table((*_COLUMNS, "pipeline"), told)
+    heads = list(_COLUMNS)
+    if len({item.pipeline for item in items}) > 1:
+        # A study is listed once by each pipeline, and what one calls negative another may have flagged.
+        heads.append("pipeline")
+        rows = [[*row, item.pipeline] for row, item in zip(rows, items, strict=True)]
+    if len({item.StudyInstanceUID for item in items}) < len(items):
+        heads.append("item")
+        rows = [[*row, item.item_id[:_SHORT]] for row, item in zip(rows, items, strict=True)]
+    return table(heads, rows)
 
 
 def _row(place: int, item: Item, now: datetime, rules: Rules) -> list[str]:
@@ -141,7 +150,8 @@ def _finding(item: Item) -> str:
     told = str(item.verdict or words.get(item.task_state, "to be analysed"))
     # The reason of an override is the reader's, and often against the verdict.
     link = "; set:" if item.overridden else ":"
-    return f"{told}{link} {item.reason}" if item.reason else told
+    told += f"{link} {item.reason}" if item.reason else ""
+    return "; ".join([told, *(f"flagged by {check}" for check in item.checks)])
 
 
 def _minutes(span: timedelta) -> str:

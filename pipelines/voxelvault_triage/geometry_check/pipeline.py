@@ -73,6 +73,8 @@ class GeometryCheck:
     name = "ct-geometry-check"
     version = "0.1.0"
     model: str | None = None
+    ranks = False
+    """How an image was made says nothing of how urgent its patient is."""
 
     def gate(self, vault: Vault, study: Study) -> Gated:
         """Choose the CT series with most slices, and leave it open, or say why there is none."""

@@ -18,7 +18,7 @@ from voxelvault.crew import Crew, Done, Unit
 from voxelvault.errors import UsageError, VoxelVaultError
 from voxelvault_triage.model import Analysis, Reason, Study
 from voxelvault_triage.notice import notice
-from voxelvault_triage.pipeline import Pipeline
+from voxelvault_triage.pipeline import Pipeline, ranks
 from voxelvault_triage.results.writing import with_results, write_first
 from voxelvault_triage.running.one import InHand, analysis_of, current, take_in_hand, unit_of, write
 from voxelvault_triage.running.order import Answer, Loadable
@@ -54,21 +54,34 @@ class Limits:
     ahead: int = 6
 
 
+_VERDICTS = {Priority.HIGH: "flagged", Priority.MEDIUM: "not analysed", Priority.LOW: "not flagged"}
+
+
 @dataclass(slots=True)
 class Report:
-    """What a run did: studies by priority, and those that were given up, by the reason's code."""
+    """What a run did: studies by priority, and those that were given up, by the reason's code.
+
+    Where the pipeline ranks nothing, a priority stands for the verdict that it follows from.
+    """
 
     ranked: dict[Priority, int] = field(default_factory=dict)
     given_up: dict[str, int] = field(default_factory=dict)
+    ranks: bool = True
 
     @property
     def studies(self) -> int:
         """How many have a result."""
         return sum(self.ranked.values())
 
+    def document(self) -> dict[str, object]:
+        """Return it for programs."""
+        ranked = {str(priority): count for priority, count in self.ranked.items()}
+        return {"analysed": self.studies, "priorities": ranked, "given_up": self.given_up}
+
     def __str__(self) -> str:
         told = [f"{self.studies} studies analysed"]
-        told += [f"{count} {priority}" for priority, count in sorted(self.ranked.items())]
+        words = {one: str(one) if self.ranks else _VERDICTS[one] for one in Priority}
+        told += [f"{count} {words[priority]}" for priority, count in sorted(self.ranked.items())]
         told += [f"{count} given up ({code})" for code, count in sorted(self.given_up.items())]
         return "; ".join(told)
 
@@ -101,7 +114,7 @@ class Runner:
     ) -> None:
         self._vault, self._pipeline, self._model = vault, pipeline, model
         self._limits, self._demonstration = limits or Limits(), demonstration
-        self.report = Report()
+        self.report = Report(ranks=self.ranks)
         self._started: deque[tuple[Task, Study | None]] = deque()
         self._again: deque[InHand] = deque()
         self._under_way: dict[int, InHand] = {}
@@ -113,6 +126,11 @@ class Runner:
     def digest(self) -> str:
         """Of the model; empty where the pipeline has none."""
         return self._model.digest if self._model else ""
+
+    @property
+    def ranks(self) -> bool:
+        """Whether its results give studies a place on the reading list."""
+        return ranks(self._pipeline)
 
     @property
     def notice(self) -> str:

@@ -29,7 +29,7 @@ class Prior:
     modalities : tuple of str
         Of its series that were sent in.
     verdict : str or None
-        Of its latest analysis.
+        The most urgent of the pipelines that rank studies.
     """
 
     StudyInstanceUID: str = field(repr=False)
@@ -71,6 +71,8 @@ class Item:
         Why it was not analysed, or why a reader chose the priority.
     series_id : str or None
         What was analysed.
+    checks : tuple of str
+        Pipelines that rank nothing and flagged the study, such as a check of quality.
     priors : tuple of Prior
         Other studies of the same patient, the newest first.
     demonstration : bool
@@ -96,6 +98,7 @@ class Item:
     volume_ml: float | None
     reason: str
     series_id: str | None = None
+    checks: tuple[str, ...] = ()
     priors: tuple[Prior, ...] = field(default=(), repr=False)
     demonstration: bool = False
 
@@ -119,6 +122,7 @@ class Item:
             "level": level(self, now, rules),
             "left_s": round(left(self, now, rules).total_seconds()),
             "item": self.item_id,
+            "checks": list(self.checks),
             "priors": [
                 {
                     "StudyInstanceUID": prior.StudyInstanceUID,
@@ -133,21 +137,26 @@ class Item:
         }
 
 
+_RANKED = "(select p.pipeline from reading_items r join tasks p on p.task_id = r.task_id)"
+"""Pipelines that give studies a place on the list."""
 _ITEMS = (
-    "select i.item_id, i.study_id, i.task_id, coalesce(s.StudyInstanceUID, '') as StudyInstanceUID,"
+    "select i.item_id, i.study_id, i.task_id, coalesce(s.StudyInstanceUID, '') as StudyInstanceUID,"  # noqa: S608
     " coalesce(s.StudyDescription, '') as StudyDescription, t.pipeline, coalesce(t.model, '') as model,"
     " i.state, t.state as task_state, i.priority, i.overridden, i.claimed_by, i.arrived, t.verdict, t.score,"
-    " t.threshold, t.volume_ml, coalesce(i.reason, t.reason, '') as reason, t.series_id"
+    " t.threshold, t.volume_ml, coalesce(i.reason, t.reason, '') as reason, t.series_id,"
+    " (select list(distinct c.pipeline order by c.pipeline) from tasks c where c.study_id = i.study_id"
+    f" and not c.superseded and c.verdict = 'positive' and c.pipeline not in {_RANKED}) as checks"
     " from reading_items i join tasks t using (task_id) join studies s on s.study_id = i.study_id"
     " where not i.superseded and ($all or i.state != 'completed')"
     " and ($pipeline is null or t.pipeline = $pipeline)"
 )
 _PRIORS = (
-    "select a.study_id as of_study, coalesce(b.StudyInstanceUID, '') as StudyInstanceUID, b.StudyDate,"
+    "select a.study_id as of_study, coalesce(b.StudyInstanceUID, '') as StudyInstanceUID, b.StudyDate,"  # noqa: S608
     " coalesce(b.StudyDescription, '') as StudyDescription, (select list(distinct Modality order by Modality)"
     " from series x where x.study_id = b.study_id and exists"
     " (from instances y where y.series_id = x.series_id and y.origin is null)) as modalities,"
-    " (select max_by(verdict, ended) from tasks t where t.study_id = b.study_id and not t.superseded)"
+    " (select arg_min(verdict, list_position(['positive', 'not-analysed', 'negative'], verdict)) from tasks t"
+    f" where t.study_id = b.study_id and not t.superseded and t.pipeline in {_RANKED})"
     " as verdict from studies a join studies b using (subject_id) where a.study_id in (select unnest($ids))"
     " and b.study_id != a.study_id order by b.StudyDate desc nulls last, b.StudyInstanceUID"
 )
@@ -201,8 +210,8 @@ def _rows(vault: Vault, query: str, parameters: dict[str, Any]) -> list[dict[str
 
 def _item(row: dict[str, Any]) -> Item:
     verdict = row.pop("verdict")
-    priority = Priority(row.pop("priority"))
-    return Item(**row, priority=priority, verdict=Verdict(verdict) if verdict else None)
+    priority, checks = Priority(row.pop("priority")), tuple(row.pop("checks") or ())
+    return Item(**row, priority=priority, checks=checks, verdict=Verdict(verdict) if verdict else None)
 
 
 def notices(items: Sequence[Item]) -> str:
@@ -210,24 +219,26 @@ def notices(items: Sequence[Item]) -> str:
     return " ".join(dict.fromkeys(notice(item.demonstration) for item in items)) or GENERAL
 
 
-def find(items: Sequence[Item], wanted: str) -> Item:
-    """Return the item of a StudyInstanceUID, or of the first digits of an item's id.
+def find(items: Sequence[Item], wanted: str) -> list[Item]:
+    """Return all items of a StudyInstanceUID, or the one whose id begins so.
 
     Raises
     ------
     UnknownUID
         There is none on the list.
     UsageError
-        There are several.
+        Studies of several patients have this UID, or several items' ids begin so.
     """
     found = [one for one in items if one.StudyInstanceUID == wanted]
     if not found and len(wanted) >= 6:
         found = [one for one in items if one.item_id.startswith(wanted)]
+        if len(found) > 1:
+            raise UsageError("several items' ids begin so; give more of it")
     if not found:
         raise UnknownUID("this study is not on the list; `triage worklist` shows those that are")
-    if len(found) > 1:
-        raise UsageError("several items have this; give the item's id, or --pipeline NAME")
-    return found[0]
+    if len({one.study_id for one in found}) > 1:
+        raise UsageError("several studies have this UID; give an item's id, as the list shows it")
+    return found
 
 
 __all__ = ["Item", "Prior", "find", "listing", "notices"]

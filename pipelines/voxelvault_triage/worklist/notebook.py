@@ -134,7 +134,7 @@ class LiveWorklist:
             "state": item.state,
             "waits": f"{(at - item.arrived).total_seconds() / 60:.0f} min",
             "left": f"{rest.total_seconds() / 60:.0f} min",
-            "finding": str(item.verdict or item.task_state.lower()),
+            "finding": "; ".join([item.verdict or item.task_state.lower(), *item.checks]),
             "score": "" if item.score is None else f"{item.score:.2f} / {item.threshold:.2f}",
             "mL": "" if item.volume_ml is None else f"{item.volume_ml:.1f}",
             "reason": "" if item.overridden else item.reason,

@@ -101,13 +101,13 @@ def require_item(
     """
     if superseded:
         raise UsageError("images came in since: this item gave way to a newer one; look at the list again")
+    if now == ItemState.CLAIMED and claimed_by != who:
+        raise UsageError("another reader has claimed this study; ask for it to be released")
     if now == then:
         raise UsageError(f"this study is {now} already; look at the list again")
     if (now, then) not in _ITEMS:
         advice = "claim it first" if now == ItemState.WAITING else "look at the list again"
         raise UsageError(f"this study is {now}: it can't become {then}; {advice}")
-    if now == ItemState.CLAIMED and claimed_by != who:
-        raise UsageError("another reader has claimed this study; ask for it to be released")
 
 
 __all__ = ["PRIORITIES", "ItemState", "Priority", "TaskState", "require_item", "require_task"]

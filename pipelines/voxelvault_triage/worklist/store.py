@@ -1,8 +1,12 @@
-"""The two lists in the vault: each change is decided under the catalog's lease, then logged, then made."""
+"""Analyses in the vault, and the places that they give studies on the reading list.
+
+Each change is decided under the catalog's lease, then logged, then made. What readers do with the list
+stands in `reading`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,7 +23,6 @@ from voxelvault_triage.worklist.states import (
     ItemState,
     Priority,
     TaskState,
-    require_item,
     require_task,
 )
 
@@ -71,7 +74,14 @@ class Task:
 
 
 def schedule(
-    vault: Vault, wanted: Sequence[Wanted], pipeline: str, version: str, model: str, *, again: bool = False
+    vault: Vault,
+    wanted: Sequence[Wanted],
+    pipeline: str,
+    version: str,
+    model: str,
+    *,
+    again: bool = False,
+    listed: bool = True,
 ) -> list[str]:
     """Schedule analyses: once for a study's content, a pipeline and a model; return the new tasks' ids.
 
@@ -88,6 +98,8 @@ def schedule(
         By whom; `model` is a digest, or empty.
     again : bool
         Also where all attempts failed before.
+    listed : bool
+        Studies get a place on the reading list; False for a check of quality.
     """
 
     def decide(query: Query) -> list[Step]:
@@ -95,6 +107,8 @@ def schedule(
         steps: list[Step] = []
         for one in wanted:
             steps += _scheduled(one, known.get(one.study.study_id, []), pipeline, version, model, again)
+        if not listed:
+            steps = [step for step in steps if step.kind is not Kind.READING_LISTED]
         return steps
 
     done = record(vault.resources, decide)
@@ -364,77 +378,12 @@ def _ranked(known: Known, row: Row, priority: Priority) -> list[Step]:
     ]
 
 
-def claim(vault: Vault, item_id: str) -> None:
-    """Claim a study for reading; raises `UsageError` where it is not waiting."""
-    _change(vault, item_id, ItemState.CLAIMED, Kind.READING_CLAIMED, lambda: {"claimed": now()})
-
-
-def release(vault: Vault, item_id: str) -> None:
-    """Put a claimed study back; raises `UsageError` where it is not this reader's."""
-    _change(vault, item_id, ItemState.WAITING, Kind.READING_RELEASED, dict)
-
-
-def finish(vault: Vault, item_id: str) -> None:
-    """Say that a claimed study was read; raises `UsageError` where it is not this reader's."""
-    _change(vault, item_id, ItemState.COMPLETED, Kind.READING_COMPLETED, lambda: {"completed": now()})
-
-
-def override(vault: Vault, item_id: str, priority: Priority, reason: str) -> None:
-    """Give a study another priority; results that come later leave it.
-
-    Parameters
-    ----------
-    reason : str
-        For the log; kept sealed.
-
-    Raises
-    ------
-    UsageError
-        There is no reason, or the study was read.
-    """
-    if not reason.strip():
-        raise UsageError("say why: --reason TEXT; it is kept sealed")
-
-    def decide(query: Query) -> list[Step]:
-        row = _item(query, item_id)
-        if row["state"] == ItemState.COMPLETED or row["superseded"]:
-            raise UsageError("this study was read, or gave way to a newer item; look at the list again")
-        values = {"item_id": item_id, "priority": priority, "reason": reason}
-        return [Step(Kind.READING_OVERRIDDEN, values)]
-
-    record(vault.resources, decide)
-
-
-def _change(
-    vault: Vault, item_id: str, then: ItemState, kind: Kind, values: Callable[[], dict[str, datetime]]
-) -> None:
-    def decide(query: Query) -> list[Step]:
-        row = _item(query, item_id)
-        who = vault.resources.who
-        require_item(row["state"], then, row["claimed_by"], who, superseded=row["superseded"])
-        return [Step(kind, {"item_id": item_id, **values()})]
-
-    record(vault.resources, decide)
-
-
-def _item(query: Query, item_id: str) -> Row:
-    rows = query("select * from reading_items where item_id = $id", {"id": item_id}).to_pylist()
-    if not rows:
-        raise UsageError("there is no such study on the list; `triage worklist` shows it")
-    row: Row = rows[0]
-    return row
-
-
 __all__ = [
     "Ended",
     "Task",
     "Wanted",
-    "claim",
     "complete",
-    "finish",
     "give_up",
-    "override",
-    "release",
     "schedule",
     "start",
     "take_over",

@@ -109,6 +109,6 @@ def test_the_commands(vault: vv.Vault, tmp_path: Path, run: Callable[..., Any]) 
     assert run(*words, "run", "--new", *same).json["scheduled"] == 0
     take(vault, tmp_path / "more", *ct(3))
     seen = run(*words, "watch", "--quiet", "0", "--every", "0.1", "--once", *same)
-    assert seen.json["ranked"] == {"HIGH": 1}
+    assert seen.json["priorities"] == {"HIGH": 1}
     listed = run(*words, "worklist", "--json").json
     assert [one["priority"] for one in listed] == ["HIGH", "HIGH", "LOW"]

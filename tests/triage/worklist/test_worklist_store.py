@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from voxelvault.testing import synthetic
 from voxelvault_triage import notice
 from voxelvault_triage.model import Analysis, Finding, Gated, Reason, Study
 from voxelvault_triage.models import registry
-from voxelvault_triage.worklist import store
+from voxelvault_triage.worklist import reading, store
 from voxelvault_triage.worklist.listing import Item, find, listing, notices
 from voxelvault_triage.worklist.order import Rules
 from voxelvault_triage.worklist.states import Priority
@@ -138,8 +139,8 @@ def test_later_images_bring_a_read_study_back(vault: vv.Vault) -> None:
     one, _ = studies(vault)
     completed(vault, started(vault, one), analysis(one, 0.1))
     (item,) = shown(vault)
-    store.claim(vault, item.item_id)
-    store.finish(vault, item.item_id)
+    reading.claim(vault, [item.item_id])
+    reading.finish(vault, [item.item_id])
     assert shown(vault) == []
     assert scheduled(vault, one, model="cd" * 32)
     assert shown(vault) == []  # another model alone is no reason to read it again
@@ -173,8 +174,8 @@ def test_attempts_end_and_a_reader_decides(vault: vv.Vault) -> None:
     (item,) = shown(vault)
     assert (item.task_state, item.verdict, item.reason) == ("CANCELED", None, why.sentence)
     with pytest.raises(UsageError, match="say why"):
-        store.override(vault, item.item_id, Priority.HIGH, " ")
-    store.override(vault, item.item_id, Priority.LOW, "seen before")
+        reading.override(vault, [item.item_id], Priority.HIGH, " ")
+    reading.override(vault, [item.item_id], Priority.LOW, "seen before")
     assert scheduled(vault, one) == []
     again = started(vault, one, again=True)
     completed(vault, again, analysis(one, 0.9))
@@ -197,7 +198,7 @@ def test_find_wants_one(vault: vv.Vault) -> None:
     one, _ = studies(vault)
     scheduled(vault, one)
     items = shown(vault)
-    assert find(items, one.StudyInstanceUID) is find(items, items[0].item_id[:8])
+    assert find(items, one.StudyInstanceUID) == find(items, items[0].item_id[:8]) == items
     with pytest.raises(UnknownUID):
         find(items, "1.2.3")
 
@@ -253,12 +254,67 @@ def test_one_change_at_a_time_and_none_by_half(vault: vv.Vault, run: Callable[..
     assert [item.state for item in shown(vault)] == ["waiting", "waiting"]
 
 
-def test_a_study_that_two_pipelines_listed_says_which(vault: vv.Vault, run: Callable[..., Any]) -> None:
+@pytest.fixture
+def twice(vault: vv.Vault) -> Study:
+    """A study that two pipelines listed."""
     one, _ = studies(vault)
-    words = ("--vault", vault.path, "triage", "worklist")
     scheduled(vault, one)
-    assert NAME not in run(*words).out
-    store.schedule(vault, [Wanted(one, now())], "ct-geometry-check", "1", MODEL)
+    store.schedule(vault, [Wanted(one, now())], "other", "1", MODEL)
+    return one
+
+
+def test_a_study_that_two_pipelines_listed_is_read_once(
+    vault: vv.Vault, twice: Study, run: Callable[..., Any]
+) -> None:
+    words, uid = ("--vault", vault.path, "triage", "worklist"), twice.StudyInstanceUID
+    assert run(*words, "--override", uid, "--to", "HIGH", "--reason", "phone call").code == 0
+    assert {(item.priority, item.overridden) for item in shown(vault)} == {(Priority.HIGH, True)}
+    assert run(*words, "--claim", uid).out.count("claimed by") == 2
+    assert run(*words, "--claim", uid).code == 2
+    assert run(*words, "--release", uid).out.count("waiting") == 2
+    run(*words, "--claim", uid)
+    assert run(*words, "--complete", uid).out.startswith("the list is empty")
+
+
+def test_one_item_of_a_study_goes_by_its_id(vault: vv.Vault, twice: Study, run: Callable[..., Any]) -> None:
+    words, (one, other) = ("--vault", vault.path, "triage", "worklist"), shown(vault)
     told = run(*words).out
-    assert NAME in told
-    assert "ct-geometry-check" in told
+    assert all(item.item_id[:12] in told and item.pipeline in told for item in (one, other))
+    run(*words, "--claim", one.item_id[:12])
+    assert {item.item_id: item.state for item in shown(vault)} == {
+        one.item_id: "claimed",
+        other.item_id: "waiting",
+    }
+    # The study as a whole takes what is left of it, and is complete when all of it is.
+    assert run(*words, "--complete", twice.StudyInstanceUID).code == 2
+    assert run(*words, "--claim", twice.StudyInstanceUID).code == 0
+    assert run(*words, "--complete", twice.StudyInstanceUID).out.startswith("the list is empty")
+
+
+def test_another_reader_s_item_keeps_the_whole_study(
+    vault: vv.Vault, twice: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = shown(vault)
+    reading.claim(vault, [one.item_id])
+    with monkeypatch.context() as patch:
+        patch.setattr(vault, "resources", replace(vault.resources, who="somebody else"))
+        with pytest.raises(UsageError, match="another reader"):
+            reading.claim(vault, [one.item_id, other.item_id])
+    assert {item.item_id: item.state for item in shown(vault)}[other.item_id] == "waiting"
+
+
+def test_a_check_of_quality_is_told_and_ranks_nothing(vault: vv.Vault, run: Callable[..., Any]) -> None:
+    one, other = studies(vault)
+    completed(vault, started(vault, one), analysis(one, 0.1))
+    assert scheduled(vault, other, model="") != []
+    check = "ct-geometry-check"
+    (task_id,) = store.schedule(vault, [Wanted(one, now())], check, "1", "", listed=False)
+    (task,) = store.start(vault, [task_id])
+    completed(vault, task, analysis(one, 0.9))
+    by_study = {item.study_id: item for item in shown(vault)}
+    assert len(by_study) == 2
+    assert (by_study[one.study_id].priority, by_study[one.study_id].checks) == (Priority.LOW, (check,))
+    # What a check says of images is no finding in a patient.
+    assert [prior.verdict for prior in by_study[other.study_id].priors] == ["negative"]
+    told = run("--vault", vault.path, "triage", "worklist").out
+    assert f"negative; flagged by {check}" in told
