@@ -31,7 +31,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Terms:
-    """What jobs of this consortium should keep to: signed with the roster, enforced by sites' policies alone.
+    """What jobs of this consortium keep to, signed with the roster: lead, server and each site see to it.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class Terms:
     maximum_rounds : int
         Most rounds of one job.
     site_metrics : bool
-        True where metrics of a single site may be told to the lead, False for pooled ones only.
+        True where metrics of a single site may be recorded, False for pooled ones only.
     """
 
     purposes: tuple[str, ...] = ()

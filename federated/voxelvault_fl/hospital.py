@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from voxelvault_fl.jobs.job import Job
-from voxelvault_fl.jobs.policy import SitePolicy
 from voxelvault_fl.jobs.task import Task
 from voxelvault_fl.privacy.compressing import ErrorFeedback, codec_of
 from voxelvault_fl.rounds.records import Record
-from voxelvault_fl.rounds.site import Hands, Keys, SiteSide
+from voxelvault_fl.rounds.site import Hands, SiteSide, Standing
 from voxelvault_fl.rounds.transport import Compression, Plain
 from voxelvault_fl.training.deciding import Decider
 from voxelvault_fl.training.examples import SiteData
@@ -49,7 +48,7 @@ class Outside:
 
 
 def side(
-    name: str, folder: Path, keys: Keys, policy: SitePolicy, data: SiteData, outside: Outside
+    name: str, folder: Path, standing: Callable[[], Standing], data: SiteData, outside: Outside
 ) -> SiteSide:
     """Return what answers a server's messages at a hospital.
 
@@ -59,10 +58,8 @@ def side(
         The site's.
     folder : Path
         Of the site's state: jobs, approvals, what was counted.
-    keys : Keys
-        Its own, and those of server and lead from the roster.
-    policy : SitePolicy
-        Its own.
+    standing : callable
+        Gives its keys, those of server and lead, and its policy, as they are now.
     data : SiteData
         Its own.
     outside : Outside
@@ -77,14 +74,14 @@ def side(
         return smaller[job.digest]
 
     hands = Hands(
-        decide=Decider(policy, data, folder / COUNTED, now, outside.ledger),
+        decide=Decider(lambda: standing().policy, data, folder / COUNTED, now, outside.ledger),
         task=lambda job: outside.task(job, data),
         compression=remembered,
         now=now,
         log=outside.log,
         noted=outside.noted,
     )
-    return SiteSide(name, folder / "jobs", keys, policy, hands)
+    return SiteSide(name, folder / "jobs", standing, hands)
 
 
 __all__ = ["COUNTED", "Outside", "compression", "now", "side"]

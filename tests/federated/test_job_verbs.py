@@ -9,12 +9,15 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from toy_consortium import make_job
 
 from voxelvault.errors import VoxelVaultError
 from voxelvault.interfaces.cli.command import Session
 from voxelvault_fl.cli import federated
 from voxelvault_fl.consortium import consortium_of
 from voxelvault_fl.jobs.app import app_digest
+from voxelvault_fl.jobs.job import sign
+from voxelvault_fl.provisioning.kit import read_kit
 from voxelvault_fl.provisioning.trial import provision
 from voxelvault_fl.rounds.shelf import put
 from voxelvault_fl.training.examples import SiteData
@@ -65,6 +68,7 @@ def place(tmp_path: Path) -> Path:
         'lawful_bases = ["consent"]\n'
     )
     said = {"id": "heads", "name": "Heads", "server": {"host": "localhost"}, "sites": ["north", "south"]}
+    said["terms"] = {"purposes": ["IRB-1"], "minimum_cohort": 30, "maximum_rounds": 5, "site_metrics": False}
     provision(consortium_of(said), tmp_path, datetime.now(UTC))
     return tmp_path
 
@@ -90,10 +94,41 @@ def test_only_the_lead_signs(place: Path) -> None:
         submit(place, "north")
 
 
+@pytest.mark.parametrize(
+    ("was", "now", "rule"),
+    [
+        ('purpose = "IRB-1"', 'purpose = "marketing"', "purpose"),
+        ("rounds = 2", "rounds = 6", "rounds"),
+        ("min_sites = 2", "min_sites = 1", "sites"),
+        ('consortium = "heads"', 'consortium = "others"', "consortium"),
+    ],
+)
+def test_a_job_outside_of_the_terms_is_not_signed(place: Path, was: str, now: str, rule: str) -> None:
+    (place / "job.toml").write_text(JOB.replace(was, now))
+    with pytest.raises(VoxelVaultError, match=rf"consortium's terms, which .*\[{rule}\]$"):
+        submit(place)
+    assert not (place / "jobs").exists()
+
+
 def test_a_job_that_the_policy_refuses_is_not_approved_by_hand(place: Path) -> None:
-    (place / "job.toml").write_text(JOB.replace("IRB-1", "marketing"))
+    (place / "job.toml").write_text(JOB.replace("consent", "contract"))
     seen = approve(place, place, str(submit(place)["job"]), "--yes")
+    assert (seen["rule"], seen["approved"]) == ("lawful-basis", False)
+
+
+def test_a_policy_that_lets_more_in_than_the_terms_does_not(place: Path) -> None:
+    """The lead's own hand signed it all the same; the site has the terms from its roster."""
+    policy = (place / "policy.toml").read_text().replace('["IRB-1"]', '["IRB-1", "marketing"]')
+    (place / "policy.toml").write_text(policy)
+    job = make_job(purpose="marketing", app_digest=app_digest())
+    signed = sign(job, read_kit(place / "lead").keys.signing).dumps()
+    put(place / "jobs" / job.digest / "job.json", signed)
+    seen = approve(place, place, job.digest, "--yes")
     assert (seen["rule"], seen["approved"]) == ("purpose", False)
+    assert "purposes: IRB-1" in str(seen["terms"])
+    assert "metrics are recorded pooled only" in str(seen["terms"])
+    # The least cohort is the larger of both.
+    assert "at least 30" in str(seen["leaves"])
 
 
 def test_a_job_is_simulated_and_compared(

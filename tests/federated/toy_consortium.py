@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from voxelvault_fl.consortium import Terms
 from voxelvault_fl.jobs.job import Job, Labels, Model, SignedJob, sign
 from voxelvault_fl.jobs.policy import Approved, Decision, SitePolicy
 from voxelvault_fl.jobs.task import Measured, Trained, Turn, Weights, weights_digest
+from voxelvault_fl.jobs.terms import bounded
 from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.run import Parties, Run
 from voxelvault_fl.rounds.run_state import RunState
-from voxelvault_fl.rounds.site import Hands, Keys, SiteSide
+from voxelvault_fl.rounds.site import Hands, Keys, SiteSide, Standing
 from voxelvault_fl.rounds.transport import Fault, Plain
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
@@ -52,6 +54,7 @@ def make_job(**more: Any) -> Job:
     return Job(**{**said, **more})
 
 
+TERMS = Terms()
 POLICY = SitePolicy("heads", ("a" * 64,), ("IRB-1",), ("consent",), approval="by-policy")
 
 
@@ -63,6 +66,8 @@ class Toy:
     job: Job = field(default_factory=make_job)
     targets: Mapping[str, float] = field(default_factory=lambda: {"east": 1.0, "north": 2.0, "west": 3.0})
     counts: Mapping[str, int] = field(default_factory=lambda: {"east": 20, "north": 20, "west": 20})
+    terms: Terms = TERMS
+    policy: SitePolicy = POLICY
 
     def __post_init__(self) -> None:
         self.lead, self.server = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
@@ -90,7 +95,10 @@ class Toy:
             now=lambda: NOW,
             log=self.logs.append,
         )
-        return SiteSide(name, self.folder / name, keys, POLICY, hands)
+        return SiteSide(name, self.folder / name, lambda: self.standing(keys), hands)
+
+    def standing(self, keys: Keys) -> Standing:
+        return Standing(keys, bounded(self.policy, self.terms), self.terms.site_metrics)
 
     def ready(self) -> tuple[str, ...]:
         return tuple(self.up)
@@ -109,4 +117,6 @@ class Toy:
     def run(self) -> Run:
         parties = Parties(self.server, {name: key.public_key() for name, key in self.keys.items()}, self)
         state = RunState(self.folder / "server", self.job.digest)
-        return Run(self.signed, Pull(0).init(0), parties, state, Plain(), self.noted.append)
+        return Run(
+            self.signed, Pull(0).init(0), parties, state, Plain(), self.noted.append, terms=lambda: self.terms
+        )

@@ -13,6 +13,7 @@ from voxelvault.interfaces.cli.command import Session, pass_session, verb
 from voxelvault.interfaces.cli.output import emit
 
 if TYPE_CHECKING:
+    from voxelvault_fl.consortium import Consortium
     from voxelvault_fl.jobs.job import Job
     from voxelvault_fl.jobs.policy import SitePolicy
 
@@ -45,7 +46,8 @@ def command(
 ) -> None:
     """Show the jobs that were offered here, or one of them with what would leave; approve or stop it.
 
-    JOB is the beginning of a digest. A job that breaks a rule of the policy runs in no case.
+    JOB is the beginning of a digest. A job that breaks a rule of the policy, or the consortium's terms, runs
+    in no case.
     """
     from voxelvault_fl.jobs.job import SignedJob
     from voxelvault_fl.jobs.policy import read_policy
@@ -62,7 +64,7 @@ def command(
     mine, roster = SiteState(chosen[0], chosen[0].name), read_kit(kit).roster
     lead = roster.party(roster.consortium.lead).verifying_key()
     signed = SignedJob.loads((chosen[0] / "job.json").read_bytes(), lead).job
-    shown = _shown(session, signed, read_policy(policy))
+    shown = _shown(session, signed, read_policy(policy), roster.consortium)
     if stop:
         mine.stop()
     elif yes and not shown["rule"]:
@@ -71,9 +73,12 @@ def command(
     emit(shown, _lines(shown), as_json)
 
 
-def _shown(session: Session, job: Job, policy: SitePolicy) -> dict[str, Any]:
+def _shown(session: Session, job: Job, own: SitePolicy, consortium: Consortium) -> dict[str, Any]:
     from voxelvault_fl.jobs.policy import unmet, what_leaves
+    from voxelvault_fl.jobs.terms import bounded, lines
 
+    terms = consortium.terms
+    policy = bounded(own, terms)
     shown: dict[str, Any] = {
         "job": job.digest,
         "id": job.id,
@@ -82,7 +87,8 @@ def _shown(session: Session, job: Job, policy: SitePolicy) -> dict[str, Any]:
         "lawful_basis": job.lawful_basis,
         "privacy": job.privacy.mode,
         "rule": unmet(job, policy, datetime.now(UTC)),
-        "leaves": list(what_leaves(job, policy)),
+        "terms": list(lines(terms)),
+        "leaves": list(what_leaves(job, policy, terms.site_metrics)),
     }
     if session.vault and not shown["rule"]:
         from voxelvault_fl.cohorts.members import members
@@ -93,5 +99,8 @@ def _shown(session: Session, job: Job, policy: SitePolicy) -> dict[str, Any]:
 
 
 def _lines(shown: dict[str, Any]) -> list[str]:
-    head = [f"{name}: {value}" for name, value in shown.items() if name != "leaves" and value != ""]
-    return [*head, "what leaves:", *(f"- {line}" for line in shown["leaves"])]
+    head = [
+        f"{name}: {value}" for name, value in shown.items() if not isinstance(value, list) and value != ""
+    ]
+    terms = ["the consortium's terms:", *(f"- {line}" for line in shown["terms"])]
+    return [*head, *terms, "what leaves:", *(f"- {line}" for line in shown["leaves"])]

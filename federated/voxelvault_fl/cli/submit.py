@@ -22,13 +22,15 @@ def command(job: Path, kit: Path, state: Path, as_json: bool) -> None:
     """Sign a job and lay it with its first weights into `jobs` of a folder.
 
     From a folder of your own, copy what is in `jobs` to that of the server's state. What the file leaves out
-    is filled in: the digest of the code, that of the first weights, and an expiry in ninety days.
+    is filled in: the digest of the code, that of the first weights, and an expiry in ninety days. A job
+    outside of the consortium's terms isn't signed.
     """
     from safetensors.numpy import save
 
     from voxelvault_fl.errors import KitRefused
     from voxelvault_fl.jobs.filling import filling
     from voxelvault_fl.jobs.job import read_job, sign
+    from voxelvault_fl.jobs.terms import require_within
     from voxelvault_fl.provisioning.kit import read_kit
     from voxelvault_fl.rounds.shelf import put
     from voxelvault_fl.training.tasks import first_weights
@@ -37,6 +39,7 @@ def command(job: Path, kit: Path, state: Path, as_json: bool) -> None:
     if lead.role != "lead":
         raise KitRefused("this kit is not the lead's; only the lead signs jobs")
     found = read_job(job, filling(first_weights, datetime.now(UTC)))
+    require_within(found, lead.consortium)
     folder = state / "jobs" / found.digest
     # The signed file is last: it makes the folder a job.
     put(folder / "first.safetensors", save(first_weights(found.model, found.seed)))

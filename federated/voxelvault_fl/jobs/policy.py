@@ -219,9 +219,19 @@ def decide(job: Job, policy: SitePolicy, seen: Seen, now: datetime) -> Decision:
     return Approved(seen.count, seen.cohort)
 
 
-def what_leaves(job: Job, policy: SitePolicy) -> tuple[str, ...]:
-    """Return, line by line, what leaves the site if this job is approved."""
-    figures = [name for name in policy.metrics if job.evaluate_every or name == "loss"]
+def what_leaves(job: Job, policy: SitePolicy, site_metrics: bool = True) -> tuple[str, ...]:
+    """Return, line by line, what leaves the site if this job is approved.
+
+    Parameters
+    ----------
+    job : Job
+        As it was offered.
+    policy : SitePolicy
+        The site's, never laxer than the terms.
+    site_metrics : bool
+        Whether the terms let figures of this site alone be recorded.
+    """
+    figures = [name for name in policy.metrics if job.evaluate_every or (name == "loss" and site_metrics)]
     lines = [
         f"one update of the model a round, {job.rounds} at most, its norm at most {job.update_norm:g}",
         f"the number of subjects, rounded down to a multiple of {policy.count_step}, at least "
@@ -232,7 +242,8 @@ def what_leaves(job: Job, policy: SitePolicy) -> tuple[str, ...]:
         lines.append("what the accountant says was spent; no figure of private data")
     elif figures:
         behind = f"of {policy.min_measured} subjects or more"
-        lines.append(f"{', '.join(figures)}, rounded to {policy.decimals} decimals, {behind}")
+        said = "" if site_metrics else ", which the server records pooled with those of other sites"
+        lines.append(f"{', '.join(figures)}, rounded to {policy.decimals} decimals, {behind}{said}")
     return (*lines, *((f"warning: {job.warning}",) if job.warning else ()))
 
 

@@ -22,6 +22,7 @@ from voxelvault_fl.errors import FederatedError
 from voxelvault_fl.jobs.job import Job, SignedJob
 from voxelvault_fl.jobs.strict import canonical, plain
 from voxelvault_fl.jobs.task import Weights, weights_digest
+from voxelvault_fl.jobs.terms import require_within
 from voxelvault_fl.provisioning.roster import Roster, open_roster
 from voxelvault_fl.record.attestation import Attested, check_attestation
 from voxelvault_fl.record.office import witness_key
@@ -195,8 +196,12 @@ def _job(text: str, roster: Roster, records: Sequence[Record]) -> tuple[Job, tup
             raise IndexError
     except (FederatedError, IndexError):
         raise IntegrityError("the run's record isn't that of a job that the lead signed") from None
-    if job.consortium != roster.consortium.id:
-        raise IntegrityError("the job is of another consortium than the roster")
+    try:
+        require_within(job, roster.consortium)
+    except FederatedError:
+        raise IntegrityError("the job is outside of the terms that the roster has") from None
+    if any(one.kind == "round" and len(one.sites) < job.min_sites for one in chain):
+        raise IntegrityError("the run's record has a round of fewer sites than the job allows")
     return job, chain
 
 

@@ -9,10 +9,12 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from voxelvault_fl.consortium import Terms
 from voxelvault_fl.errors import JobRefused, MessageRefused, SetAside
 from voxelvault_fl.jobs.job import SignedJob
 from voxelvault_fl.jobs.strict import plain
 from voxelvault_fl.jobs.task import Weights, weights_digest
+from voxelvault_fl.jobs.terms import LEAST_POOLED
 from voxelvault_fl.rounds.bounds import counted, figures, joined, require_alike, require_norm, spent
 from voxelvault_fl.rounds.messages import SERVER, Message, attested, message_digest, pack, signed_head, unpack
 from voxelvault_fl.rounds.records import Record
@@ -25,6 +27,9 @@ OPEN = ("no-answer", "waiting")
 _ECHOED = ("kind", "job", "round", "site", "turn")
 HEADROOM = 1 << 16
 """Bytes that a container of weights may have beside the weights."""
+
+Measured = Mapping[str, tuple[int, Mapping[str, float]]]
+"""Site to subjects and figures."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +102,8 @@ class Run:
         Told each entry of the record once it is on the disk.
     pause : callable
         Waits before a try that follows one with too few answers; tells whether to try.
+    terms : callable
+        Gives the consortium's terms as they are now; `JobRefused` once the job is outside of them.
 
     Raises
     ------
@@ -113,11 +120,13 @@ class Run:
         compression: Compression,
         noted: Callable[[Record], None] = lambda record: None,
         pause: Callable[[int], bool] = lambda tries: tries < 3,
+        terms: Callable[[], Terms] = lambda: Terms(minimum_sites=1),
     ) -> None:
         if weights_digest(first) != signed.job.initial_weights:
             raise JobRefused("initial-weights", "the first weights aren't those that the job names")
         self._signed, self._job, self._first, self._parties = signed, signed.job, first, parties
         self._state, self._compression, self._noted, self._pause = state, compression, noted, pause
+        self._terms = terms
         self._counts: dict[str, int] = {}
         self._decisions: dict[str, str] = {}
         self._joining: dict[str, dict[str, Any]] = {}
@@ -141,7 +150,7 @@ class Run:
         tries = 0
         while True:
             self._offer()
-            if len(self._counts) >= self._job.min_sites:
+            if len(self._counts) >= self._least:
                 return True
             tries += 1
             if not self._pause(tries):
@@ -160,8 +169,13 @@ class Run:
             if self._decisions[name] == "approved":
                 self._join(name, reply.said, given.signed[name])
         self._decisions |= {name: OPEN[0] for name in given.aside}
-        if len(self._counts) >= self._job.min_sites:
+        if len(self._counts) >= self._least:
             self._enter(given)
+
+    @property
+    def _least(self) -> int:
+        """Sites that a round needs: what the job says, and never fewer than the terms do."""
+        return max(self._job.min_sites, self._terms().minimum_sites)
 
     def _join(self, name: str, said: Mapping[str, Any], signed: str) -> None:
         try:
@@ -202,7 +216,7 @@ class Run:
             self._offer()
             given = self._ask("train", number, self._joined(), weights, {})
             good = self._checked(given, weights)
-            if len(good) >= self._job.min_sites:
+            if len(good) >= self._least:
                 break
             self._note("attempt", number - 1, self._aggregate(), given=given)
             tries += 1
@@ -225,11 +239,17 @@ class Run:
             try:
                 examples = counted(reply.said.get("examples"), self._counts[name])
                 spent(reply.said.get("spent", {}))
+                self._require_pooled(reply)
                 update = self._whole(reply.weights, weights)
                 good.append(Contribution(name, update, examples))
             except SetAside as refused:
                 given.aside[name] = refused.rule
         return good
+
+    def _require_pooled(self, reply: Message) -> None:
+        # What an update says of itself stands in everybody's record, signed.
+        if reply.said.get("metrics") and not self._terms().site_metrics:
+            raise SetAside("metrics", "the update brings metrics of one site, which the terms don't allow")
 
     def _whole(self, sent: Weights, like: Weights) -> Weights:
         update = self._compression.decode(sent, like)
@@ -252,12 +272,24 @@ class Run:
     def _evaluate(self, number: int) -> None:
         given = self._ask("evaluate", number, self._joined(), self._state.weights(number), {})
         measured = self._figures(given)
-        sites = {name: {"examples": n, "metrics": dict(told)} for name, (n, told) in measured.items()}
         self._note(
-            "evaluation", number, self._aggregate(), sites=sites, given=given, metrics=pooled(measured)
-        )
+            "evaluation", number, self._aggregate(),
+            sites=self._shown(measured), given=given, metrics=self._pooled(measured),
+        )  # fmt: skip
 
-    def _figures(self, given: _Given) -> dict[str, tuple[int, Mapping[str, float]]]:
+    def _shown(self, measured: Measured) -> dict[str, Any]:
+        """Return what the record says of each site: its metrics only where the terms let it."""
+        told = self._terms().site_metrics
+        return {
+            name: {"examples": n, "metrics": dict(said) if told else {}}
+            for name, (n, said) in measured.items()
+        }
+
+    def _pooled(self, measured: Measured) -> dict[str, float]:
+        single = len(measured) < LEAST_POOLED and not self._terms().site_metrics
+        return {} if single else pooled(measured)
+
+    def _figures(self, given: _Given) -> Measured:
         found: dict[str, tuple[int, Mapping[str, float]]] = {}
         for name, reply in given.replies.items():
             try:
@@ -294,16 +326,18 @@ class Run:
         """Measure the best model on what chose nothing, fine-tune it at the sites, enter the end, tell it."""
         best, weights = self.best, self._state.weights(self.best)
         sites: dict[str, Any] = {}
-        given, measured = _Given(), {}
+        given = _Given()
+        measured: Measured = {}
         if self._job.evaluate_every:
             given = self._ask("test", best, self._joined(), weights, {})
             measured = self._figures(given)
-            sites = {name: {"examples": n, "metrics": dict(told)} for name, (n, told) in measured.items()}
+            sites = self._shown(measured)
         if self._job.personalise:
             tuned = self._figures(self._ask("personalise", best, self._joined(), weights, {}))
-            for name, (_, told) in tuned.items():
-                sites.setdefault(name, {})["personal"] = dict(told)
-        self._note("end", best, weights_digest(weights), sites=sites, given=given, metrics=pooled(measured))
+            for name, said in self._shown(tuned).items():
+                sites.setdefault(name, {})["personal"] = said["metrics"]
+        told = self._pooled(measured)
+        self._note("end", best, weights_digest(weights), sites=sites, given=given, metrics=told)
         self._ask("finish", best, self._joined(), {}, {})
 
     def _aggregate(self) -> str:

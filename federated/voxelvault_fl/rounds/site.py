@@ -42,6 +42,25 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """By what a site answers.
+
+    Parameters
+    ----------
+    keys : Keys
+        Who signs.
+    policy : SitePolicy
+        What is let in, which figures leave, and how rounded: never laxer than the consortium's terms.
+    site_metrics : bool
+        Whether figures of this site alone may be recorded; those that the server pools leave either way.
+    """
+
+    keys: Keys
+    policy: SitePolicy
+    site_metrics: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Hands:
     """What the rules call, given by whoever composes the site.
 
@@ -78,16 +97,14 @@ class SiteSide:
         The site's.
     folder : Path
         Of all its jobs.
-    keys : Keys
-        Who signs.
-    policy : SitePolicy
-        Which figures leave, and how rounded.
+    standing : callable
+        Gives by what it answers now: it is asked again with each message.
     hands : Hands
         Everything outside the rules.
     """
 
-    def __init__(self, name: str, folder: Path, keys: Keys, policy: SitePolicy, hands: Hands) -> None:
-        self.name, self._folder, self._keys, self._policy, self._hands = name, folder, keys, policy, hands
+    def __init__(self, name: str, folder: Path, standing: Callable[[], Standing], hands: Hands) -> None:
+        self.name, self._folder, self._standing, self._hands = name, folder, standing, hands
         self._tasks: dict[str, Task] = {}
         self._seen: dict[str, tuple[int, Weights]] = {}
 
@@ -109,6 +126,14 @@ class SiteSide:
         )  # fmt: skip
         return pack(reply, self._keys.own)
 
+    @property
+    def _keys(self) -> Keys:
+        return self._standing().keys
+
+    @property
+    def _policy(self) -> SitePolicy:
+        return self._standing().policy
+
     def _done(self, came: Message) -> tuple[dict[str, Any], Weights]:
         """Do what was asked, or say in one word why not."""
         try:
@@ -116,12 +141,11 @@ class SiteSide:
             state.use(came.turn)
             if came.kind == "offer":
                 return self._offered(came, state), {}
-            job = self._standing(state)
+            job = self._let_in(state)
             self._follow(came, state, job)
             made: tuple[dict[str, Any], Weights] = getattr(self, f"_{came.kind}")(came, state, job)
-            if state.stopped:
-                # Somebody stopped it while it was computed: what was computed stays.
-                raise JobRefused("stopped", "the job was stopped here")
+            # Who stopped it while it was computed, or made the policy stricter, is heeded: the result stays.
+            self._let_in(state)
             return made
         except (JobRefused, MessageRefused, SetAside) as refused:
             self._hands.log(refused)
@@ -153,8 +177,10 @@ class SiteSide:
             return {"decision": "approved", "count": decision.count, "cohort": decision.cohort}
         return {"decision": "waiting"}
 
-    def _standing(self, state: SiteState) -> Job:
+    def _let_in(self, state: SiteState) -> Job:
         """Return the job if it may run here now: it is decided again each time, so a stop works at once."""
+        if state.stopped:
+            raise JobRefused("stopped", "the job was stopped here")
         signed = state.offered
         if signed is None:
             raise JobRefused("not-offered", "the job was never offered here")
@@ -181,6 +207,10 @@ class SiteSide:
     def _believable(self, record: Record, job: Job) -> None:
         if record.kind == "start" and record.aggregate != job.initial_weights:
             raise MessageRefused("initial-weights", "the run didn't start from the job's weights")
+        if record.kind == "round" and len(record.sites) < job.min_sites:
+            raise MessageRefused("sites", "the record has a round of fewer sites than the job allows")
+        if not self._standing().site_metrics and _of_single_sites(record):
+            raise MessageRefused("metrics", "the record has metrics of single sites, which the terms forbid")
         mine = record.sites.get(self.name) if record.kind == "round" else None
         if mine is not None and not self._sent(mine, record):
             raise MessageRefused("update", "the record holds an update that this site didn't send")
@@ -223,7 +253,9 @@ class SiteSide:
         update = clipped(difference(trained.weights, weights), job.update_norm)
         sent = self._hands.compression(job).encode(update)
         said = {"examples": self._rounded(trained.examples), "spent": dict(trained.spent)}
-        return {**said, "metrics": self._told(trained.metrics, trained.examples, job)}, sent
+        # Nobody pools these: they stand in the record as the site's own.
+        own = self._told(trained.metrics, trained.examples, job) if self._standing().site_metrics else {}
+        return {**said, "metrics": own}, sent
 
     def _evaluate(self, came: Message, state: SiteState, job: Job) -> tuple[dict[str, Any], Weights]:
         if not job.evaluate_every:
@@ -246,7 +278,8 @@ class SiteSide:
         require_alike(own, weights)
         state.keep_own(own)
         measured = task.evaluate(own, "test")
-        return self._measured(measured.examples, measured.metrics, job), {}
+        told = measured.metrics if self._standing().site_metrics else {}
+        return self._measured(measured.examples, told, job), {}
 
     def _finish(self, came: Message, state: SiteState, job: Job) -> tuple[dict[str, Any], Weights]:
         return {"seen": state.chain[-1].digest if state.chain else ""}, {}
@@ -270,9 +303,13 @@ class SiteSide:
         }
 
 
+def _of_single_sites(record: Record) -> bool:
+    return any(said.get("metrics") or said.get("personal") for said in record.sites.values())
+
+
 def turn_seed(seed: int, round: int, site: str) -> int:
     """Return the seed of a site in a round: the same wherever the site runs."""
     return int.from_bytes(hashlib.sha256(f"{seed}|{round}|{site}".encode()).digest()[:4], "big")
 
 
-__all__ = ["LARGEST", "Hands", "Keys", "SiteSide", "turn_seed"]
+__all__ = ["LARGEST", "Hands", "Keys", "SiteSide", "Standing", "turn_seed"]

@@ -17,11 +17,13 @@ from safetensors.numpy import load, save
 
 from voxelvault.errors import AuditError, IntegrityError, NoSpace, StorageError
 from voxelvault.files import disk_error
+from voxelvault_fl.consortium import Terms
 from voxelvault_fl.errors import FederatedError, JobRefused, StrangeSuperLink
 from voxelvault_fl.hospital import compression
 from voxelvault_fl.jobs.app import app_digest
-from voxelvault_fl.jobs.job import SignedJob
+from voxelvault_fl.jobs.job import Job, SignedJob
 from voxelvault_fl.jobs.task import Weights
+from voxelvault_fl.jobs.terms import require_within
 from voxelvault_fl.processes.outgoing import stay_here
 from voxelvault_fl.processes.tasks import Runtime
 from voxelvault_fl.provisioning.files import write
@@ -148,6 +150,7 @@ class Runner:
         signed = SignedJob.loads((job / "job.json").read_bytes(), lead)
         if signed.job.digest != job.name:
             raise JobRefused("malformed", "the job's folder isn't named by its digest; submit it again")
+        require_within(signed.job, self.kit.consortium)
         return signed
 
     def _first(self, job: Path) -> Weights:
@@ -167,10 +170,19 @@ class Runner:
             state = RunState(self.folder.runs / job.name, signed.job.digest)
             recording = Recording(self.desk, self._newest, signed, state)
             recording.begin()
-            small = compression(signed.job)
-            outcome = Run(signed, first, parties, state, small, recording.noted, self._pause).go()
+            run = Run(
+                signed, first, parties, state, compression(signed.job), recording.noted, self._pause,
+                lambda: self._terms(signed.job),
+            )  # fmt: skip
+            outcome = run.go()
             ended = outcome.status != "stalled"
             return outcome, ended and recording.prove(outcome, sites, self.folder.model(job.name))
+
+    def _terms(self, job: Job) -> Terms:
+        """Return the terms of the newest roster; `JobRefused` where a job is outside of them."""
+        consortium = self._newest().consortium
+        require_within(job, consortium)
+        return consortium.terms
 
     def _newest(self) -> Kit:
         self.roster()

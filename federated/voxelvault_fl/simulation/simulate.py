@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -21,7 +22,7 @@ from voxelvault_fl.rounds.messages import SERVER
 from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.run import Outcome, Parties, Run
 from voxelvault_fl.rounds.run_state import RunState
-from voxelvault_fl.rounds.site import Keys
+from voxelvault_fl.rounds.site import Keys, Standing
 from voxelvault_fl.simulation.grid import LocalSites
 from voxelvault_fl.training.examples import SiteData
 from voxelvault_fl.training.tasks import first_weights
@@ -62,8 +63,7 @@ def simulate(
         name: side(
             name,
             folder / name,
-            Keys(own[name], server.public_key(), lead.public_key()),
-            permissive(job),
+            partial(Standing, Keys(own[name], server.public_key(), lead.public_key()), permissive(job)),
             one,
             _outside(job, folder / name, errors[name].append),
         )

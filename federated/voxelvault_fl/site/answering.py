@@ -13,6 +13,7 @@ from voxelvault.interfaces.cli.command import Session
 from voxelvault_fl.hospital import Outside, now, side
 from voxelvault_fl.jobs.app import app_digest
 from voxelvault_fl.jobs.policy import SitePolicy, read_policy
+from voxelvault_fl.jobs.terms import bounded
 from voxelvault_fl.processes.bundle import bundle
 from voxelvault_fl.processes.outgoing import stay_here
 from voxelvault_fl.processes.tasks import Runtime
@@ -21,7 +22,7 @@ from voxelvault_fl.provisioning.files import write
 from voxelvault_fl.provisioning.kit import Kit, read_kit
 from voxelvault_fl.record.desk import Desk, desk
 from voxelvault_fl.rounds.records import Record
-from voxelvault_fl.rounds.site import Keys
+from voxelvault_fl.rounds.site import Keys, Standing
 from voxelvault_fl.rounds.site_state import SiteState
 from voxelvault_fl.site.executor import Executor
 from voxelvault_fl.site.running import SiteFolder
@@ -96,7 +97,10 @@ def answers(kit: Kit, folder: SiteFolder, policy: SitePolicy, data: SiteData, ow
     """
     protection = Protection(ledger_in(folder.path), own.book, now)
     outside = Outside(log, own.book.noted, protection.rule, protection.task)
-    rules = side(kit.party, folder.path, keys_of(kit), policy, data, outside)
+    standing = Standing(
+        keys_of(kit), bounded(policy, kit.consortium.terms), kit.consortium.terms.site_metrics
+    )
+    rules = side(kit.party, folder.path, lambda: standing, data, outside)
 
     def chain(job: str) -> Sequence[Record]:
         state = SiteState(rules.state_folder(job), job)

@@ -50,8 +50,8 @@ class Decider:
 
     Parameters
     ----------
-    policy : SitePolicy
-        The site's.
+    policy : callable
+        Gives the site's, as it is now.
     data : SiteData
         The site's.
     memory : Path
@@ -64,7 +64,7 @@ class Decider:
 
     def __init__(
         self,
-        policy: SitePolicy,
+        policy: Callable[[], SitePolicy],
         data: SiteData,
         memory: Path,
         now: Callable[[], datetime],
@@ -76,31 +76,32 @@ class Decider:
 
     def __call__(self, job: Job, by_hand: ByHand) -> Decision:
         """Decide; no cohort is counted for a job that the policy refuses anyway."""
-        if rule := unmet(job, self._policy, self._now()) or self._ledger(job):
+        policy = self._policy()
+        if rule := unmet(job, policy, self._now()) or self._ledger(job):
             return Refused(rule)
         try:
-            cohort = self._cohort(job)
+            cohort = self._cohort(job, policy)
         except JobRefused as refused:
             return Refused(refused.rule)
         seen = Seen(
             cohort.subjects, cohort.count, cohort.digest, app_digest(),
             by_hand.approved, by_hand.stopped, by_hand.other_job,
         )  # fmt: skip
-        return decide(job, self._policy, seen, self._now())
+        return decide(job, policy, seen, self._now())
 
-    def _cohort(self, job: Job) -> _Cohort:
+    def _cohort(self, job: Job, policy: SitePolicy) -> _Cohort:
         if job.digest not in self._cohorts:
-            self._cohorts[job.digest] = self._counted(job)
+            self._cohorts[job.digest] = self._counted(job, policy)
         return self._cohorts[job.digest]
 
-    def _counted(self, job: Job) -> _Cohort:
+    def _counted(self, job: Job, policy: SitePolicy) -> _Cohort:
         chosen = members(self._data.vault, job.cohort, self._data.only)
         people = {one.subject_id for one in chosen}
-        said = self._said(job, people)
+        said = self._said(job, people, policy)
         return _Cohort(len(people), said, cohort_digest(self._data.vault, chosen, job.digest))
 
-    def _said(self, job: Job, people: set[str]) -> int:
-        policy, kept = self._policy, self._remembered()
+    def _said(self, job: Job, people: set[str], policy: SitePolicy) -> int:
+        kept = self._remembered()
         salt = str(kept["salt"])
         salted = {hashlib.sha256(f"{salt}{one}".encode()).hexdigest()[:32] for one in people}
         before = [Counted(one["filter"], frozenset(one["subjects"]), one["count"]) for one in kept["counted"]]

@@ -202,6 +202,7 @@ def federation(path: Path, join: Callable[[Federation, str], None] = Federation.
         "name": "Heads",
         "server": {"host": "localhost", "port": made.port},
         "sites": sorted(TARGETS),
+        "terms": {"purposes": [PURPOSE], "minimum_cohort": 5},
     }
     provision(consortium_of(said), path / "kits", datetime.now(UTC))
     try:

@@ -21,7 +21,7 @@ from voxelvault_fl.processes.outgoing import stay_here
 from voxelvault_fl.processes.tasks import Runtime
 from voxelvault_fl.provisioning.kit import Kit, read_kit
 from voxelvault_fl.rounds.messages import Message, pack, unpack
-from voxelvault_fl.rounds.site import Hands, SiteSide
+from voxelvault_fl.rounds.site import Hands, SiteSide, Standing
 from voxelvault_fl.rounds.site_state import SiteState
 from voxelvault_fl.rounds.transport import Plain
 from voxelvault_fl.site.answering import detail, keys_of
@@ -123,7 +123,8 @@ def main(state: Path, port: str, kit_path: Path) -> None:
     log = detail(state)
     task = Pull(TARGETS[kit.party], behaviour)
     hands = Hands(decide, lambda job: task, lambda job: Plain(), lambda: datetime.now(UTC), log)
-    side = SiteSide(kit.party, state / "jobs", keys_of(kit), POLICY, hands)
+    standing = Standing(keys_of(kit), POLICY)
+    side = SiteSide(kit.party, state / "jobs", lambda: standing, hands)
     runtime = Runtime(f"127.0.0.1:{port}", folder.secret.read_bytes())
     Executor(runtime, frozenset({bundle().digest}), Hand(kit, side.answer, behaviour), log).serve(
         lambda: True

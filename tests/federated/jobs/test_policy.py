@@ -94,6 +94,12 @@ def test_what_leaves_is_said_with_its_warning() -> None:
     assert not any("reveal" in line or "auc" in line for line in what_leaves(private, policy()))
 
 
+def test_what_leaves_says_that_metrics_are_pooled_where_the_terms_want_it() -> None:
+    assert any("pooled" in line for line in what_leaves(make_job(), policy(), site_metrics=False))
+    quiet = what_leaves(make_job(evaluate_every=0), policy(), site_metrics=False)
+    assert not any("loss" in line for line in quiet)
+
+
 def test_a_policy_is_a_strict_file(tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     text = (

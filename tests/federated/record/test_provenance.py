@@ -17,10 +17,13 @@ from voxelvault.errors import IntegrityError, RollbackDetected, VoxelVaultError
 from voxelvault.storage.objects import LocalObjects
 from voxelvault_fl.consortium import consortium_of
 from voxelvault_fl.errors import MessageRefused
+from voxelvault_fl.provisioning.authority import read_authority
+from voxelvault_fl.provisioning.roster import sign_roster
 from voxelvault_fl.provisioning.trial import provision
 from voxelvault_fl.record.logbook import small_vault
 from voxelvault_fl.record.office import Letter, Office, pack_letters, unpack_letters
-from voxelvault_fl.record.provenance import believed, document, verify
+from voxelvault_fl.record.provenance import Signed, believed, document, verify
+from voxelvault_fl.rounds.records import Record
 
 Lie = Callable[[dict[str, Any]], object]
 
@@ -41,6 +44,27 @@ def test_all_sites_attest_all_rounds_and_cosign_each_other(whole: Whole) -> None
         assert set(site.attested.cosigned) == {*SITES, "server"} - {name}
     assert proved.server is not None
     assert set(proved.server.cosigned) == set(SITES)
+
+
+def test_a_run_outside_of_the_terms_proves_nothing(whole: Whole) -> None:
+    authority = read_authority(whole.folder.parent / "kits" / "authority")
+    roster = authority.roster()
+    terms = replace(roster.consortium.terms, maximum_rounds=2)
+    other = replace(roster, consortium=replace(roster.consortium, terms=terms))
+    signed = Signed(other.to_bytes(), sign_roster(other, authority.key), authority.certificate)
+    data = document(signed, whole.signed, whole.chain, 2, whole.attestations)
+    with pytest.raises(IntegrityError, match="outside of the terms"):
+        verify(data, whole.weights(2), whole.authority)
+
+
+def test_a_round_of_fewer_sites_than_agreed_proves_nothing(whole: Whole) -> None:
+    chain: list[Record] = []
+    for one in whole.chain:
+        sites = dict(list(one.sites.items())[:1]) if one.kind == "round" else one.sites
+        chain.append(replace(one, previous=chain[-1].digest if chain else "", sites=sites))
+    data = document(whole.roster(), whole.signed, chain, 2, {})
+    with pytest.raises(IntegrityError, match="fewer sites"):
+        verify(data, whole.weights(2), whole.authority)
 
 
 def test_every_log_holds_the_whole_record(whole: Whole) -> None:

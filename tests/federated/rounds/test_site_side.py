@@ -200,7 +200,7 @@ def test_a_second_model_of_the_same_round_is_not_trained_on(tmp_path: Path) -> N
     def twice(came: Message) -> Message:
         last = record_of(came.said["records"][-1])
         again = replace(last, kind="round", round=1, previous=last.digest, aggregate=weights_digest(trap))
-        records = [*came.said["records"], plain(replace(again, sites={}))]
+        records = [*came.said["records"], plain(replace(again, sites={"east": {}, "north": {}}))]
         return replace(came, weights=trap, said={"records": records})
 
     _meddle(toy, "train", 2, twice)
@@ -239,7 +239,7 @@ def test_a_recorded_trap_is_further_away_than_updates_can_lead(tmp_path: Path) -
     def recorded(came: Message) -> Message:
         start = next(one for one in toy.noted if one.kind == "start")
         made = replace(start, kind="round", round=1, previous=start.digest, aggregate=weights_digest(trap))
-        records = [plain(start), plain(replace(made, sites={}))]
+        records = [plain(start), plain(replace(made, sites={"east": {}, "north": {}}))]
         return replace(came, weights=trap, round=2, said={"records": records})
 
     _meddle(toy, "train", 1, recorded)

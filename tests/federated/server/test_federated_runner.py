@@ -20,7 +20,7 @@ from voxelvault_fl.cli import federated
 from voxelvault_fl.cli.status import read_status
 from voxelvault_fl.consortium import consortium_of
 from voxelvault_fl.jobs.job import sign
-from voxelvault_fl.provisioning.authority import deliver, revoke
+from voxelvault_fl.provisioning.authority import amend, deliver, read_authority, revoke
 from voxelvault_fl.provisioning.files import write
 from voxelvault_fl.provisioning.kit import read_kit
 from voxelvault_fl.provisioning.trial import provision
@@ -28,6 +28,11 @@ from voxelvault_fl.record.desk import desk
 from voxelvault_fl.server import runner as module
 from voxelvault_fl.server.folder import ServerFolder, read_json
 from voxelvault_fl.server.runner import Runner
+
+HEADS: dict[str, Any] = {
+    "id": "heads", "name": "H", "server": {"host": "localhost"}, "sites": ["east", "north"],
+    "terms": {"purposes": ["IRB-1"], "lawful_bases": ["consent"], "maximum_rounds": 10},
+}  # fmt: skip
 
 
 class NoSites:
@@ -54,8 +59,7 @@ class NoSites:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "configuration"))
     monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
-    said = {"id": "heads", "name": "H", "server": {"host": "localhost"}, "sites": ["east", "north"]}
-    provision(consortium_of(said), tmp_path / "kits", datetime.now(UTC))
+    provision(consortium_of(HEADS), tmp_path / "kits", datetime.now(UTC))
     return tmp_path
 
 
@@ -105,6 +109,38 @@ def _submitted(runner: Runner, place: Path, first: bytes = b"", **more: Any) -> 
     signed = sign(job, read_kit(place / "kits" / "lead").keys.signing).dumps()
     runner.folder.submit(job.digest, signed, first or save(Pull(0).init(0)))
     return job.digest
+
+
+@pytest.mark.parametrize(
+    ("more", "rule"),
+    [
+        ({"purpose": "marketing"}, "purpose"),
+        ({"lawful_basis": "none"}, "lawful-basis"),
+        ({"rounds": 500}, "rounds"),
+        ({"min_sites": 1}, "sites"),
+        ({"consortium": "others"}, "consortium"),
+    ],
+)
+def test_a_job_outside_of_the_terms_is_settled_with_the_rule(
+    place: Path, more: dict[str, Any], rule: str
+) -> None:
+    runner, _ = _runner(place)
+    job = _submitted(runner, place, **more)
+    runner.serve(_turns(2))
+    assert runner.folder.outcome(job) == {"status": "refused", "rule": rule}
+
+
+def test_a_job_is_refused_once_the_terms_are_amended(place: Path) -> None:
+    runner, _ = _runner(place)
+    job = _submitted(runner, place)
+    runner.serve(_turns(2))
+    assert runner.folder.outcome(job) == {}
+    authority = read_authority(place / "kits" / "authority")
+    amend(authority, consortium_of({**HEADS, "terms": {"maximum_rounds": 2}}), datetime.now(UTC))
+    deliver(authority, place / "kits" / "server")
+    runner._resting.clear()
+    runner.serve(_turns(2))
+    assert runner.folder.outcome(job) == {"status": "refused", "rule": "rounds"}
 
 
 def test_first_weights_that_are_none_settle_the_job(place: Path) -> None:
@@ -182,8 +218,6 @@ def test_status_says_which_jobs_rest_and_why(place: Path) -> None:
 
 
 def test_whom_the_roster_drops_the_superlink_forgets(place: Path) -> None:
-    from voxelvault_fl.provisioning.authority import read_authority
-
     runner, link = _runner(place)
     runner.serve(_turns(1))
     authority = read_authority(place / "kits" / "authority")

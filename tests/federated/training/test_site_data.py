@@ -38,7 +38,7 @@ class Hands:
 
 def decider(data: SiteData, folder: Path, **more: Any) -> Decider:
     policy = SitePolicy("heads", (app_digest(),), ("IRB-1",), ("consent",), "by-policy")
-    return Decider(replace(policy, **more), data, folder / "counted.json", lambda: NOW)
+    return Decider(lambda: replace(policy, **more), data, folder / "counted.json", lambda: NOW)
 
 
 def test_a_filter_chooses_series_in_an_order_of_its_own(three_scanners: SiteData) -> None:
