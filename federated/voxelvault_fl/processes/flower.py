@@ -4,13 +4,15 @@ Its arguments are the file of refused calls, the seconds that a silent SuperNode
 least: Flower's shortest heartbeat is 10 s and it waits for two), `superlink` or `supernode`, and options.
 
 Version 1.41 has no options for two numbers of a SuperNode, so they are set in its modules: how often it says
-that it is alive, and how long it rests where no message was waiting (3 s, which every round would pay).
+that it is alive, and how long it rests where no message was waiting (3 s, which every round would pay). And
+it forgets a message whose run ended on the way, which leaves the site silent for two hours: see `_whole`.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -50,6 +52,22 @@ def _set(interval: float) -> None:
     for module in (heartbeat, fleet_http_connection):
         vars(module)["HEARTBEAT_DEFAULT_INTERVAL"] = interval
     vars(start_client_internal)["time"] = SimpleNamespace(sleep=lambda wish: time.sleep(min(wish, REST)))
+    vars(start_client_internal)["pull_objects"] = _whole
+
+
+def _whole(ids: list[str], *, pull_object_fn: Callable[[str], bytes]) -> dict[str, bytes]:
+    """Pull the objects of a message; where its run has ended meanwhile, fail as for any other reason.
+
+    Flower's exception for that is no `Exception`: it passes by the clause that takes the message out again.
+    Whoever has the message's task then waits for the rest of it, and the SuperNode for an answer.
+    """
+    from flwr.supercore.inflatable.inflatable_utils import pull_objects
+    from flwr.supercore.run import RunNotRunningException
+
+    try:
+        return pull_objects(ids, pull_object_fn)
+    except RunNotRunningException:
+        raise ConnectionError("the run ended before all of the message had come") from None
 
 
 if __name__ == "__main__":

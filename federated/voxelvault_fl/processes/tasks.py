@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
 from flwr.common.constant import SubStatus
-from flwr.proto.runtime_pb2 import AcquireTaskRequest, PushTaskOutputRequest
+from flwr.proto.runtime_pb2 import (
+    AcquireTaskRequest,
+    PullAppMessagesRequest,
+    PullAppMessagesResponse,
+    PushTaskOutputRequest,
+)
 from flwr.supercore.constant import TaskType
 from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
 from flwr.supercore.interceptors import (
@@ -20,6 +26,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 
 SERVER_TASK, CLIENT_TASK = TaskType.SERVER_APP, TaskType.CLIENT_APP
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
+_MOMENT = 10.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,15 @@ class Claimed:
 
     run: int
     token: str
+
+
+class _Client(RuntimeHttpClient):
+    def PullMessages(self, request: PullAppMessagesRequest) -> PullAppMessagesResponse:
+        """Return the message of a task: the task is there a moment before it."""
+        until = time.monotonic() + _MOMENT
+        while not (given := super().PullMessages(request)).messages_list and time.monotonic() < until:
+            time.sleep(0.05)
+        return given
 
 
 @dataclass(frozen=True)
@@ -60,17 +76,19 @@ class Runtime:
 
     @contextmanager
     def working(self, claimed: Claimed, component: str) -> Iterator[RuntimeHttpClient]:
-        """Work on a task: it is kept alive meanwhile, and finished at the end, however that comes."""
+        """Work on a task: it is kept alive meanwhile, and finished at the end.
+
+        One that broke off is left to expire: only then does a SuperNode make an answer of its own. Told that
+        the task failed, version 1.41 waits on for an answer that nobody gives, and asks for nothing else.
+        """
         with self._client(component, RuntimeTokenHttpInterceptor(claimed.token)) as client:
             beating = HeartbeatSender(make_task_heartbeat_fn_http(client))
             beating.start()
-            status = SubStatus.FAILED
             try:
                 yield client
-                status = SubStatus.COMPLETED
             finally:
                 beating.stop()
-                client.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=""))
+            client.PushTaskOutput(PushTaskOutputRequest(sub_status=SubStatus.COMPLETED, details=""))
 
     def refuse(self, claimed: Claimed, component: str) -> None:
         """Finish a task that isn't ours, without looking at what it would run."""
@@ -86,7 +104,7 @@ class Runtime:
     def _client(
         self, component: str, asking: SuperExecAuthHttpInterceptor | RuntimeTokenHttpInterceptor
     ) -> RuntimeHttpClient:
-        return RuntimeHttpClient.from_server_address(
+        return _Client.from_server_address(
             self.address,
             self.authority is None,
             self.authority,

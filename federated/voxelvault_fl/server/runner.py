@@ -75,6 +75,7 @@ class Runner:
         """Register the sites and run what is submitted, for as long as `going_on` says."""
         self.superlink.check()
         self._tell_resting()
+        self.superlink.end_runs()
         serial = -1
         while going_on():
             if self.roster().serial != serial:

@@ -8,11 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
+from flwr.common.constant import Status
 from flwr.common.serde import run_from_proto
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
+    ListRunsRequest,
     RegisterNodeRequest,
     StartRunRequest,
+    StopRunRequest,
     UnregisterNodeRequest,
 )
 from flwr.proto.fab_pb2 import Fab
@@ -99,6 +102,12 @@ class SuperLink:
         for key in known.keys() - wanted.keys():
             self._control.UnregisterNode(UnregisterNodeRequest(node_id=known[key].id))
 
+    def end_runs(self) -> None:
+        """End the runs that a killed process left: what it didn't finish sending is waited for by nobody."""
+        for number, run in self._control.ListRuns(ListRunsRequest()).run_dict.items():
+            if run.status.status != Status.FINISHED:
+                self._control.StopRun(StopRunRequest(run_id=number))
+
     @contextmanager
     def run(self, patience: float = 30.0) -> Iterator[HttpGrid]:
         """Start a run of ours and give Flower's grid for it; the run ends with the block.
@@ -119,6 +128,9 @@ class SuperLink:
             grid.set_run(run_from_proto(given.run))
             try:
                 yield grid
+            except BaseException:
+                self._control.StopRun(StopRunRequest(run_id=started.run_id))
+                raise
             finally:
                 grid.close()
 

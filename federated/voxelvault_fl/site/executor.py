@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import httpx
 from flwr.app import Message
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message
 
 from voxelvault_fl.processes.envelope import fault_reply, unwrap, wrap
@@ -48,8 +49,9 @@ class Executor:
         while going_on():
             try:
                 busy = self.once()
-            except (httpx.HTTPError, OSError) as error:
-                # The SuperNode is down or starts again; what is loaded here stays loaded.
+            except (httpx.HTTPError, OSError, ObjectPullError) as error:
+                # The SuperNode is down or starts again, or the message never came whole; what is loaded
+                # here stays loaded.
                 self.log(error)
                 busy = False
             if not busy:

@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 from federation import LEASE, Federation, alive, mean_after, until
+from flwr.superlink.grid import http_grid
 from toy_answering import PATIENT, TARGETS
 
 from voxelvault.interfaces.cli.app import main
@@ -134,6 +135,21 @@ def test_what_the_server_did_not_sign_is_not_answered(heads: Federation) -> None
     with _superlink(heads) as link, link.run() as grid:
         sites = FlowerSites(grid, link.nodes, lambda: roster, 240)
         assert sites.ask(1, {"north": b"train, please"}) == {"north": Fault("malformed")}
+
+
+def test_a_message_whose_server_died_while_it_was_sent_holds_up_no_site(
+    heads: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roster = heads.kit("server").roster
+    with _superlink(heads) as link:
+        with link.run() as grid, monkeypatch.context() as dying:
+            dying.setattr(http_grid, "push_objects", lambda *given, **more: None)
+            sites = FlowerSites(grid, link.nodes, lambda: roster, 4)
+            until(lambda: set(sites.ready()) == set(ALL))
+            assert all(isinstance(one, Fault) for one in sites.ask(1, dict.fromkeys(ALL, b"half a")).values())
+        with link.run() as grid:
+            sites = FlowerSites(grid, link.nodes, lambda: roster, 60)
+            assert sites.ask(1, dict.fromkeys(ALL, b"x")) == dict.fromkeys(ALL, Fault("malformed"))
 
 
 def test_an_outsider_with_the_authoritys_certificate_gets_no_answer(heads: Federation) -> None:

@@ -44,6 +44,9 @@ class NoSites:
     def check(self) -> None:
         pass
 
+    def end_runs(self) -> None:
+        pass
+
     def register(self, sites: Any) -> None:
         self.registered.append([site.name for site in sites])
 
