@@ -101,4 +101,6 @@ def disk_error(error: OSError) -> StorageError:
         return NoSpace("the disk is full; free some space and run it again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return NoPermission("the output folder cannot be written; choose another or change its permissions")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return StorageError("the folder that a file is to go into does not exist; make it, or choose another")
     return StorageError(f"the disk refused ({errno.errorcode.get(error.errno or 0, 'unknown')}); check it")

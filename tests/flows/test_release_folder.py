@@ -227,7 +227,10 @@ def test_verify_and_explain_at_the_command_line(home: Path, capsys: pytest.Captu
     made = json.loads(capsys.readouterr().out)
     assert made["released"] == 1
     assert main(["deidentify", "verify", str(home / "out"), "--signer", made["signer"]]) == 0
-    assert "as signed for" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "as signed for, and" in told
+    assert "that sum others up (card" in told
+    assert "original" in told
     assert main(["deidentify", "explain", "StudyDescription"]) == 0
     assert "clean_descriptors" in capsys.readouterr().out
     images(home / "out")[0].unlink()

@@ -46,7 +46,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--label", metavar="COLUMN", help="Its column of 0 and 1; another is StudyInstanceUID.")
 @click.option("--prevalence", type=Amount(0, 1), multiple=True, default=(0.05, 0.1, 0.2))
 @click.option("--limit", "limits", multiple=True, metavar="NAME=VALUE", help="Such as p95_seconds=60.")
-@click.option("--out", type=_FILE, metavar="FILE", help="Write the page, HTML with plots.")
+@click.option(
+    "--out", type=_FILE, metavar="FILE", help="Write the page, HTML with plots; its folder is made."
+)
 @click.option("--prometheus", type=_FILE, metavar="FILE", help="Write the figures as Prometheus text.")
 @pass_session
 def command(session: Session, /, as_json: bool, **asked: Any) -> int:
@@ -58,6 +60,9 @@ def command(session: Session, /, as_json: bool, **asked: Any) -> int:
     """  # noqa: D301
     from voxelvault_triage.monitoring.report import document
 
+    for file in (asked["out"], asked["prometheus"]):
+        if file is not None:
+            file.expanduser().parent.mkdir(parents=True, exist_ok=True)
     report = _report(session, asked)
     _write(report, asked["out"], asked["prometheus"])
     emit(document(report), _lines(report), as_json)
@@ -115,12 +120,17 @@ def _lines(report: Report) -> list[str]:
     from voxelvault_triage.notice import GENERAL
 
     heads = ("scanner", "studies", "flagged", "before", "not analysed", "failed", "p50 s", "p95 s", "PSI")
+    days = (report.reference.end - report.reference.begin).days
+    notes = (
+        [] if report.before else [f"before: nothing to compare with; no study of the {days} days before.", ""]
+    )
     alerts = [f"alert: {one.code}, {shown(one.scanner)}: {_why(one)}" for one in report.alerts]
     return [
         f"{report.pipeline}, {report.period.begin:%Y-%m-%d %H:%M} to {report.period.end:%Y-%m-%d %H:%M} UTC",
         "",
         *table(heads, [_cells(one) for one in report.summaries]),
         "",
+        *notes,
         *_known(report),
         *(alerts or ["No alerts."]),
         GENERAL,
@@ -129,15 +139,20 @@ def _lines(report: Report) -> list[str]:
 
 def _known(report: Report) -> list[str]:
     """Return what is told where outcomes are known; nothing without labels."""
-    from voxelvault_triage.monitoring.page import share
+    from voxelvault_triage.monitoring.page import expected, share
 
     heads = ("where the outcome is known", "sensitivity", "specificity", "PPV observed")
+    known = [(one.scanner, one.agreement) for one in report.summaries if one.agreement is not None]
     rows = [
-        (one.scanner, *(share(part) for part in (found.sensitivity, found.specificity, found.observed)))
-        for one in report.summaries
-        if (found := one.agreement) is not None
+        (name, *(share(part) for part in (found.sensitivity, found.specificity, found.observed)))
+        for name, found in known
     ]
-    return [*table(heads, rows), ""] if rows else []
+    at = [f"PPV at {prevalence:.0%}" for prevalence in report.prevalences]
+    values = [
+        (name, *(expected(found.predictive_value(one)) for one in report.prevalences))
+        for name, found in known
+    ]
+    return [*table(heads, rows), "", *table(("at another prevalence", *at), values), ""] if rows else []
 
 
 def _why(alert: Any) -> str:
@@ -149,7 +164,7 @@ def _cells(one: Summary) -> tuple[str, ...]:
     from voxelvault_triage.monitoring.summary import SCORE
 
     shares = (one.flagged, one.flagged_before, one.not_analysed, one.failed)
-    late = ("", "") if one.latency is None else (f"{one.latency.p50:.1f}", f"{one.latency.p95:.1f}")
-    moved = f"{one.moved[SCORE].index:.2f}" if SCORE in one.moved else ""
-    rates = (f"{part.rate:.1%}" if part.cases else "" for part in shares)
+    late = ("-", "-") if one.latency is None else (f"{one.latency.p50:.1f}", f"{one.latency.p95:.1f}")
+    moved = f"{one.moved[SCORE].index:.2f}" if SCORE in one.moved else "-"
+    rates = (f"{part.rate:.1%}" if part.cases else "-" for part in shares)
     return one.scanner, str(one.studies), *rates, *late, moved

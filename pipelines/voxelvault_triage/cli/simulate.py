@@ -47,7 +47,12 @@ _FAR = ("p95 before", "p95 after", "longest after")
     "--repeats", type=click.IntRange(2, 100_000), default=100, show_default=True, help="Of these days."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same gives the same.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw it: .svg or .png.")
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw it: .svg or .png; its folder is made.",
+)
 @pass_session
 def command(session: Session, /, as_json: bool, plot: Path | None, **asked: Any) -> None:
     """Simulate how long studies wait, with and without re-ordering by flag.
@@ -69,9 +74,13 @@ def command(session: Session, /, as_json: bool, plot: Path | None, **asked: Any)
 
 
 def _kind(plot: Path | None) -> str:
-    kind = "svg" if plot is None else plot.suffix.lower().lstrip(".")
+    """Return what a plot is written as; its folder is made now, not when everything is computed."""
+    if plot is None:
+        return "svg"
+    kind = plot.suffix.lower().lstrip(".")
     if kind not in ("svg", "png"):
         raise UsageError("--plot takes a file that ends in .svg or .png")
+    plot.expanduser().parent.mkdir(parents=True, exist_ok=True)
     return kind
 
 

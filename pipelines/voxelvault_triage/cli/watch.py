@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from voxelvault.interfaces.cli.command import Session, pass_session, verb
+from voxelvault.interfaces.cli.command import PARTLY, Session, pass_session, verb
 from voxelvault.interfaces.cli.output import emit, say
 from voxelvault_triage.amounts import Amount
 from voxelvault_triage.running.asked import analysing
@@ -36,7 +36,7 @@ def command(
     once: bool,
     pipeline: str,
     **asked: Any,
-) -> None:
+) -> int:
     """Analyse new studies as soon as they are there; Ctrl-C ends it.
 
     A study is there when nothing new has come for a while and no slice is missing. Later images
@@ -61,3 +61,4 @@ def command(
         except KeyboardInterrupt:
             say("stopped: what was in hand is done by the next watcher")
     emit(runner.report.document(), str(runner.report), as_json)
+    return PARTLY if runner.report.given_up else 0

@@ -11,7 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from voxelvault.errors import UsageError
-from voxelvault_triage.merit import Bin, Proportion, brier, expected_error, predictive_value, reliability
+from voxelvault_triage.merit import (
+    Bin,
+    Figure,
+    Proportion,
+    brier,
+    expected_error,
+    predictive_value,
+    reliability,
+)
 from voxelvault_triage.monitoring.rows import Input
 
 
@@ -171,15 +179,25 @@ class Agreement:
         true = self.sensitivity.hits
         return Proportion(true, true + self.specificity.cases - self.specificity.hits)
 
-    def predictive_value(self, prevalence: float) -> float:
+    def predictive_value(self, prevalence: float) -> Figure:
         """Return the positive predictive value at a prevalence; nan where it isn't known.
+
+        Its interval takes both lower ends and both upper ends of the intervals of sensitivity and
+        specificity together: at least 95 %.
 
         Parameters
         ----------
         prevalence : float
             0 to 1.
         """
-        return predictive_value(self.sensitivity.rate, self.specificity.rate, prevalence)
+        one, other = self.sensitivity, self.specificity
+        (low, high), (below, above) = one.interval, other.interval
+        return Figure(
+            predictive_value(one.rate, other.rate, prevalence),
+            predictive_value(low, below, prevalence),
+            predictive_value(high, above, prevalence),
+            one.cases + other.cases,
+        )
 
 
 def agreement(flagged: Sequence[bool], labels: Sequence[bool]) -> Agreement | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from voxelvault.display.html import table
-from voxelvault_triage.merit import Proportion
+from voxelvault_triage.merit import Figure, Proportion
 from voxelvault_triage.monitoring.plots import pictures
 from voxelvault_triage.monitoring.report import Report
 from voxelvault_triage.monitoring.summary import SCORE, Period, Summary
@@ -22,7 +22,8 @@ img{max-width:100%;display:block} h1{font-size:1.5em} h2{font-size:1.15em;margin
 # Nothing is fetched, even if a value held markup that got through.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _NOTES = """
-Intervals are Wilson's, 95 %. The population stability index compares with the reference; an alert needs
+Intervals are Wilson's, 95 %; of a predictive value at a prevalence, the ends of both intervals that it
+follows from, together. The population stability index compares with the reference; an alert needs
 more than its limit and more than samples of that size give by chance once in a hundred times. Sensitivity,
 specificity and calibration count studies whose outcome is known alone: where outcomes are looked up for
 flagged studies more often than for others, they flatter the model. Times are UTC.
@@ -97,11 +98,16 @@ def _scanners(summaries: Sequence[Summary]) -> str:
 
 
 def share(part: Proportion) -> str:
-    """Return a share in words: rate, interval and counts; empty without cases."""
+    """Return a share in words: rate, interval and counts; a dash without cases."""
     if not part.cases:
-        return ""
+        return "-"
     low, high = part.interval
     return f"{part.rate:.1%} ({low:.1%} to {high:.1%}), {part.hits}/{part.cases}"
+
+
+def expected(value: Figure) -> str:
+    """Return a predictive value and its interval in words; empty where it isn't known."""
+    return "" if math.isnan(value.value) else f"{value.value:.1%} ({value.low:.1%} to {value.high:.1%})"
 
 
 def _labelled(report: Report) -> Iterator[str]:
@@ -124,7 +130,7 @@ def _accuracy(one: Summary, prevalences: Sequence[float]) -> tuple[object, ...]:
         *(share(part) for part in (found.sensitivity, found.specificity, found.observed)),
         f"{scores.brier:.3f}",
         f"{scores.ece:.3f}",
-        *("" if math.isnan(value) else f"{value:.1%}" for value in values),
+        *map(expected, values),
     )
 
 

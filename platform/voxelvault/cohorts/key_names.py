@@ -55,7 +55,7 @@ def named_key(table: pa.Table, on: str | None, own: str | None) -> tuple[pa.Tabl
             " with_labels(table, on='StudyInstanceUID')"
         )
     if key is None:
-        raise UsageError(f"on= is one of {', '.join(SPELLINGS)}")
+        raise UsageError(f"the key that labels are joined on is one of {', '.join(SPELLINGS)}")
     column = _column(table.column_names, key, own)
     return table.rename_columns([key if name == column else name for name in table.column_names]), key
 

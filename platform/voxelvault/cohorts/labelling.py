@@ -241,8 +241,10 @@ def _keyed(table: pa.Table, key: str, columns: Sequence[str] | None) -> _Keyed:
             "the table has no column of labels beside keys and columns that are called as identifying ones"
             " are; columns= takes those, too"
         )
-    if lacking or not wanted or len(set(wanted)) < len(wanted) or names.count(key) > 1:
-        raise UsageError("columns= names label columns of the table, each once, and there must be one")
+    if lacking:
+        raise UsageError(f"the table has no column {lacking[0]!r}; spell it as the table's head does")
+    if not wanted or len(set(wanted)) < len(wanted) or names.count(key) > 1:
+        raise UsageError("name each column of labels once, and at least one")
     keys = _as_text(table[key])
     values = [[_plain(value, name) for value in table[name].to_pylist()] for name in wanted]
     rows: dict[str, Any] = {}

@@ -55,9 +55,11 @@ class Labels:
             There is no such column.
         """
         if not columns or set(columns) - set(self.columns):
-            raise UsageError(
-                f"columns= names columns of {', '.join(self.columns) or 'a source that has none'}"
+            known = ", ".join(self.columns)
+            there = (
+                f"there are {known}" if known else "the vault's masks and reports have none for these series"
             )
+            raise UsageError(f"there is no label of that name; {there}")
         rows = {key: {name: row[name] for name in columns if name in row} for key, row in self.rows.items()}
         return Labels(tuple(columns), rows)
 

@@ -25,7 +25,7 @@ def file_text(path: Path) -> str:
 
     Raises
     ------
-    StorageError
+    UsageError, StorageError
         There is no such file, or it can't be read.
     """
     try:
@@ -40,10 +40,10 @@ def file_text(path: Path) -> str:
         return data.decode("cp1252", "replace")
 
 
-def unreadable(error: OSError) -> StorageError:
+def unreadable(error: OSError) -> UsageError | StorageError:
     """Return what to raise where a file of labels doesn't open; its path may name somebody."""
     if isinstance(error, FileNotFoundError):
-        return StorageError("there is no such file of labels; check its path and the folder that you are in")
+        return UsageError("there is no such file of labels; check its path and the folder that you are in")
     return StorageError("the file of labels can't be read; see whether it is a file, and who may read it")
 
 

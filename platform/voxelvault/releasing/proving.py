@@ -41,7 +41,9 @@ def verify_folder(folder: Path, signer: bytes | None = None) -> Verification:
     """
     place = folder / RECEIPTS
     if not place.is_file():
-        raise IntegrityError("the folder holds no receipts: it is no release, or was cut; ask for it again")
+        raise IntegrityError(
+            "this folder has no receipts.jsonl: it is no release, or not all of one; have it sent again"
+        )
     files = (
         (path, (folder / path).read_bytes() if plain else None)
         for path, plain in lying(folder)
@@ -101,7 +103,7 @@ def folder_card(folder: Path, name: str = CARD) -> str:
             return _signed_for(document, name, data)
     except OSError:
         raise IntegrityError(
-            "the folder holds no card and receipts: it is no release, or was cut; ask for it again"
+            "this folder has no card and receipts: it is no release, or not all of one; have it sent again"
         ) from None
 
 

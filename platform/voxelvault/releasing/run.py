@@ -71,7 +71,7 @@ class Report:
     def __str__(self) -> str:
         parts = [f"{self.released} of {counted(self.found, 'file')} released"]
         parts += [] if self.patients is None else [counted(self.patients, "patient")]
-        parts += [f"{self.blanked} with something blanked"] if self.blanked else []
+        parts += [f"blanked areas in {counted(self.blanked, 'file')}"] if self.blanked else []
         parts += [f"{count} {reason}" for reason, count in sorted(self.refused.items())]
         return ", ".join(parts)
 

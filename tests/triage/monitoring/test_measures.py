@@ -95,12 +95,16 @@ def test_agreement_and_predictive_values() -> None:
     assert found is not None
     assert (found.sensitivity, found.specificity) == (Proportion(9, 10), Proportion(70, 90))
     assert found.observed == Proportion(9, 29)
-    assert found.predictive_value(0.1) == pytest.approx(9 / 29)
-    assert found.predictive_value(0.5) == pytest.approx(0.9 / (0.9 + 20 / 90))
+    assert found.predictive_value(0.1).value == pytest.approx(9 / 29)
+    even = found.predictive_value(0.5)
+    assert even.value == pytest.approx(0.9 / (0.9 + 20 / 90))
+    (low, high), (below, above) = found.sensitivity.interval, found.specificity.interval
+    assert even.low == pytest.approx(low / (low + 1 - below))
+    assert even.high == pytest.approx(high / (high + 1 - above))
     assert agreement([], []) is None
     none = agreement([False], [False])
     assert none is not None
-    assert math.isnan(none.predictive_value(0.1))
+    assert math.isnan(none.predictive_value(0.1).value)
 
 
 def test_latency() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -113,7 +114,7 @@ def test_rows_of_a_vault(made: Path) -> None:
 
 
 def test_it_prints_writes_and_tells_cron(run: Callable[..., Any], made: Path, tmp_path: Path) -> None:
-    page, figures = tmp_path / "report.html", tmp_path / "triage.prom"
+    page, figures = tmp_path / "new" / "report.html", tmp_path / "triage.prom"
     words = ("--vault", made, "triage", "report", "--out", page, "--prometheus", figures)
     found = run(*words)
     assert found.code == 0, found.err
@@ -144,7 +145,24 @@ def test_the_terminal_tells_what_the_labels_say(run: Callable[..., Any], made: P
     told = run(*words, "--labels", made.parent / "outcomes.csv", "--label", "bled").out
     assert "where the outcome is known" in told
     assert "1/2" in told
+    assert re.search(r"PPV at 5% .*\n.*\n.*\d% \(\d.*% to \d.*%\)", told)
+    # Nothing came in before the period, and a blank would look like none flagged.
+    assert "before: nothing to compare with; no study of the 56 days before" in told
     assert "where the outcome is known" not in run(*words).out
+
+
+def test_a_column_that_is_not_there_is_told_in_the_words_of_the_command(
+    run: Callable[..., Any], made: Path
+) -> None:
+    labels = made.parent / "outcomes.csv"
+    for words in (
+        ("report", "--labels", labels, "--label", "bleed"),
+        ("calibrate", "head-ct-hemorrhage", labels, "--label", "bleed"),
+        ("calibrate", "head-ct-hemorrhage", "--from-reports", "--label", "bleed"),
+        ("calibrate", "head-ct-hemorrhage", labels, "--label", "bled", "--on", "magic"),
+    ):
+        found = run("--vault", made, "triage", *words)
+        assert (found.code, found.err.count("\n"), "=" in found.err) == (2, 1, False), found.err
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_arrivals_of_a_vault(run: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["svg", "png"])
 def test_a_plot(run: Any, tmp_path: Path, kind: str) -> None:
-    first, second = tmp_path / f"1.{kind}", tmp_path / f"2.{kind}"
+    first, second = tmp_path / f"new/folder/1.{kind}", tmp_path / f"2.{kind}"
     for path in (first, second):
         assert run(*SHORT, "--plot", path).code == 0
     assert first.read_bytes() == second.read_bytes()

@@ -15,7 +15,7 @@ from cohort_support import made, person, put, subject, write
 
 import voxelvault as vv
 from voxelvault.audit.events import Kind
-from voxelvault.errors import AmbiguousUID, StorageError, UsageError
+from voxelvault.errors import AmbiguousUID, UsageError
 from voxelvault.formats.label_tables import read_label_table
 from voxelvault.testing import synthetic
 
@@ -305,10 +305,10 @@ def test_empty_tables_and_unusual_ones(vault: vv.Vault, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=match):
             vault.select().with_labels(table, on="StudyInstanceUID")
     for options, match in (
-        ({"on": "PatientName"}, "on="),
+        ({"on": "PatientName"}, "joined on"),
         ({"on": "StudyInstanceUID", "missing": "ignore"}, "missing="),
         ({"on": "StudyInstanceUID", "reduce": "median"}, "reduce="),
-        ({"on": "StudyInstanceUID", "columns": ["other"]}, "columns="),
+        ({"on": "StudyInstanceUID", "columns": ["other"]}, "no column 'other'"),
     ):
         with pytest.raises(UsageError, match=match):
             vault.select().with_labels(pd.DataFrame({**uids, "label": 1}), **options)
@@ -316,7 +316,7 @@ def test_empty_tables_and_unusual_ones(vault: vv.Vault, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\.csv"):
         vault.select().with_labels(tmp_path / "x.xlsx")
     for name in ("none.csv", "none.parquet"):
-        with pytest.raises(StorageError, match="there is no such file"):
+        with pytest.raises(UsageError, match="there is no such file"):
             vault.select().with_labels(tmp_path / name)
     (tmp_path / "x.parquet").write_bytes(b"PLANTED")
     with pytest.raises(UsageError, match="no table"):

@@ -281,7 +281,7 @@ def test_a_restored_copy_is_noticed_and_can_be_accepted(run: Any, vault: Path, t
 
 def test_os_errors_are_one_line(run: Any, filled: Path, tmp_path: Path) -> None:
     missing = run("--vault", filled, "audit", "verify", "--against", tmp_path / "no.txt")
-    assert missing.code == 1
+    assert missing.code == 2
     assert missing.err.count("\n") == 1
     assert "Traceback" not in missing.err
     assert "no.txt" in missing.err

@@ -130,6 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has seen enough; stdout must not be flushed again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        return _fail(_advice(error), WRONG_USAGE, type(error).__name__, meta)
     except OSError as error:
         return _fail(_advice(error), FAILED, type(error).__name__, meta)
 

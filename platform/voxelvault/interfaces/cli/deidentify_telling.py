@@ -68,10 +68,9 @@ def tell_verified(found: Any, as_json: bool, *, asked: bool) -> None:
     """Print what a check found; `asked` where it was said who must have signed."""
     from voxelvault.deid.card import counted
 
-    made = f" and {found.made} made from many" if found.made else ""
-    out = "1 was" if found.refused == 1 else f"{found.refused} were"
     lines = [
-        f"{counted(found.files, 'file')} as signed for{made}, {out} left out, profile {found.terms.profile}"
+        f"{counted(found.files, 'file')} as signed for{_made(found.made)}; {_out(found.refused)};"
+        f" profile {found.terms.profile}"
         if found.ok
         else "NOT as signed for",
         f"signed by {found.signer.hex()}"
@@ -83,6 +82,18 @@ def tell_verified(found: Any, as_json: bool, *, asked: bool) -> None:
     plain = {name: getattr(found, name) for name in names}
     told = {"ok": found.ok, **plain, "signer": found.signer.hex(), "profile": found.terms.profile}
     emit(told, lines, as_json)
+
+
+def _made(count: int) -> str:
+    """Return how many files stand for many instances, such as DICOMDIR, card and volumes."""
+    return f", and {count} that sum others up (card, DICOMDIR, volumes)" if count else ""
+
+
+def _out(count: int) -> str:
+    """Return how many originals are not in the release; its receipts say why."""
+    if not count:
+        return "no original was left out"
+    return "1 original was left out" if count == 1 else f"{count} originals were left out"
 
 
 __all__ = ["tell_release", "tell_verified"]
