@@ -24,6 +24,9 @@ Gradients = Callable[[Flat, Indexes], npt.NDArray[np.floating]]
 that count, and of no other subject's."""
 
 
+_ROOM = 128 << 20
+
+
 def unpredictable() -> np.random.Generator:
     """Return a generator with a key of the operating system's, for noise and for coins."""
     return np.random.Generator(np.random.Philox(key=secrets.randbits(128)))
@@ -35,7 +38,7 @@ def dp_sgd(
     gradients: Gradients,
     terms: Terms,
     *,
-    chunk: int = 256,
+    chunk: int | None = None,
     rng: np.random.Generator | None = None,
 ) -> Flat:
     """Train one round with differential privacy; `Terms.noise` says what it costs.
@@ -50,8 +53,8 @@ def dp_sgd(
         Of the loss, a row a subject.
     terms : Terms
         Of the job.
-    chunk : int
-        Subjects whose gradients are in memory at once.
+    chunk : int, optional
+        Subjects whose gradients are in memory at once; by default as many as fit into 128 MiB, at most 256.
     rng : Generator, optional
         For tests; `unpredictable` otherwise.
 
@@ -62,6 +65,7 @@ def dp_sgd(
     """
     rng = rng or unpredictable()
     weights = np.array(start, dtype=np.float64)
+    chunk = chunk or max(1, min(256, _ROOM // max(weights.nbytes, 1)))
     deviation = terms.noise.multiplier * terms.clip
     for _ in range(terms.noise.steps):
         chosen = np.flatnonzero(rng.random(subjects) < terms.noise.rate)

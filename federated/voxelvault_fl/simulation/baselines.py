@@ -28,9 +28,10 @@ class Compared:
 
 
 def compared(job: Job, data: Mapping[str, SiteData], federated: Weights) -> Compared:
-    """Train at each site alone and on all data, for as many rounds as the job has, and measure all.
+    """Train at each site alone and on all data, and measure all.
 
-    Parts are the same as in the federated run: nobody who tests there trains here.
+    Each of these models takes as many steps of the optimiser as all sites took together in the federated run,
+    and its best round is taken, as there. Parts are the same: nobody who tests there trains here.
 
     Parameters
     ----------
@@ -44,8 +45,8 @@ def compared(job: Job, data: Mapping[str, SiteData], federated: Weights) -> Comp
     tasks = {name: task_for(job, one) for name, one in data.items()}
     every = [example for one in data.values() for example in examples(one, job)]
     together = task_on(job, replace(next(iter(data.values())), only=None), every)
-    pooled = trained(job, together, "pooled")
-    alone = {name: trained(job, task, name) for name, task in tasks.items()}
+    pooled = trained(job, together, "pooled", len(tasks))
+    alone = {name: trained(job, task, name, len(tasks)) for name, task in tasks.items()}
     return Compared(
         {name: dict(task.evaluate(alone[name], "test").metrics) for name, task in tasks.items()},
         {name: dict(task.evaluate(federated, "test").metrics) for name, task in tasks.items()},
@@ -53,13 +54,27 @@ def compared(job: Job, data: Mapping[str, SiteData], federated: Weights) -> Comp
     )
 
 
-def trained(job: Job, task: Task, name: str) -> Weights:
-    """Return what a task comes to by itself: its best round by the job's metric, as a run chooses."""
+def trained(job: Job, task: Task, name: str, turns: int = 1) -> Weights:
+    """Return what a task comes to by itself: its best round by the job's metric, as a run chooses.
+
+    Parameters
+    ----------
+    job : Job
+        Rounds, seed and metric.
+    task : Task
+        Model and data.
+    name : str
+        Its place among the seeds.
+    turns : int
+        A round has so many of a site's: one for each site that it is held against.
+    """
     weights = best = task.init(job.seed)
     score = (float("-inf"), float("-inf"))
     sign = -1.0 if job.metric == "loss" else 1.0
     for number in range(1, job.rounds + 1):
-        weights = task.train(weights, Turn(number, turn_seed(job.seed, number, name))).weights
+        for turn in range(turns):
+            seed = turn_seed(job.seed, number, f"{name} {turn}")
+            weights = task.train(weights, Turn(number, seed)).weights
         told = task.evaluate(weights).metrics
         found = (sign * told.get(job.metric, float("nan")), -told.get("loss", 0.0))
         # Without a figure the last round is taken, as in a run.

@@ -56,8 +56,8 @@ def simulate(
     noted : callable
         Told each entry of the record.
     """
-    lead, server = _key(job, "lead"), _key(job, SERVER)
-    own = {name: _key(job, name) for name in data}
+    lead, server = key_of(job, "lead"), key_of(job, SERVER)
+    own = {name: key_of(job, name) for name in data}
     errors: dict[str, list[BaseException]] = {name: [] for name in data}
     sides = {
         name: side(
@@ -90,7 +90,7 @@ def _outside(job: Job, folder: Path, log: Callable[[BaseException], None]) -> Ou
     return Outside(log, ledger=protection.rule, task=protection.task)
 
 
-def _key(job: Job, name: str) -> Ed25519PrivateKey:
+def key_of(job: Job, name: str) -> Ed25519PrivateKey:
     """Return a key that guards nothing: a simulation that goes on must find its own signatures again."""
     return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(f"{job.digest} {name}".encode()).digest())
 
@@ -113,4 +113,4 @@ def permissive(job: Job) -> SitePolicy:
     )
 
 
-__all__ = ["Simulated", "permissive", "simulate"]
+__all__ = ["Simulated", "key_of", "permissive", "simulate"]

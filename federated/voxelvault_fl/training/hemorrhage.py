@@ -1,38 +1,42 @@
 """`hemorrhage`: the triage pipeline's network, trained on outlines of blood that the site's vault holds.
 
 Normalised by groups, so that nothing of a site's statistics travels or has to. Heads are read when a round
-needs them first, and stay in memory on the network's grid.
+needs them first; see `voxelvault_fl.training.heads` for where they stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
+from voxelvault.errors import MissingExtra
 from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.job import Job
 from voxelvault_fl.jobs.strict import made
 from voxelvault_fl.jobs.task import Measured, Trained, Turn, Weights
 from voxelvault_fl.training.examples import Example, SiteData, read, subjects
 from voxelvault_fl.training.figures import auc, log_loss
+from voxelvault_fl.training.heads import Heads, Load
+from voxelvault_fl.training.singles import owners
 from voxelvault_triage.hemorrhage.network import FEATURES, HemorrhageNet
 from voxelvault_triage.hemorrhage.preprocess import AIR, prepare_labels, prepare_volume
 from voxelvault_triage.hemorrhage.scoring import INPUT, OUTPUT, evidence, logits
 from voxelvault_triage.phantom.bleeds import KINDS
 from voxelvault_triage.planes import Planes
 from voxelvault_triage.training.dataset import Sample
-from voxelvault_triage.training.examples import batch, pool
+from voxelvault_triage.training.examples import Pool, batch, pool
 from voxelvault_triage.training.train import Loss
 
 if TYPE_CHECKING:
     from voxelvault.series import Series
-
-Load = Callable[[Sequence[Example]], list[Sample]]
+    from voxelvault_fl.privacy.dpsgd import Flat, Gradients
+    from voxelvault_fl.training.single_heads import SingleHeads
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,8 @@ class Hemorrhage:
 
     def __init__(self, config: Mapping[str, Any], load: Load, found: Sequence[Example]) -> None:
         self._settings, self._load, self._found = settings(config), load, found
-        self._seen: dict[str, tuple[list[Sample], list[Example]]] = {}
+        self._seen: dict[str, tuple[Heads, list[Example]]] = {}
+        self._planes: Pool | None = None
 
     def init(self, seed: int) -> Weights:
         """Return weights drawn with the seed; the process's own draws aren't touched."""
@@ -75,8 +80,8 @@ class Hemorrhage:
 
     def train(self, weights: Weights, turn: Turn) -> Trained:
         """Train on planes drawn evenly over types; a proximal term holds the weights near those that came."""
-        samples, mine = self._part("train")
-        net, given = self._net(weights), pool(samples)
+        _, mine = self._part("train")
+        net, given = self._net(weights), self._pool()
         start = [one.detach().clone() for one in net.parameters()]
         optimiser = torch.optim.AdamW(net.parameters(), lr=self._settings.rate, weight_decay=1e-3)
         loss, total, steps = Loss(), 0.0, turn.steps if turn.steps is not None else self._settings.steps
@@ -95,27 +100,60 @@ class Hemorrhage:
 
     def evaluate(self, weights: Weights, part: str = "validate") -> Measured:
         """Measure studies by the network's own evidence, as the pipeline scores them."""
-        samples, mine = self._part(part)
+        _, mine = self._part(part)
+        scores, truth = self.scores(weights, part), [one.positive for one in mine]
+        return Measured(subjects(mine), {"loss": log_loss(scores, truth), "auc": auc(scores, truth)})
+
+    def scores(self, weights: Weights, part: str) -> npt.NDArray[np.float64]:
+        """Return the network's evidence of each study of a part, (study) float64: a logit."""
         net = self._net(weights).eval()
 
         def run(inputs: Mapping[str, Any]) -> dict[str, Any]:
             with torch.no_grad():
                 return {OUTPUT: net(torch.from_numpy(inputs[INPUT])).numpy()}
 
-        scores = [evidence(logits(s.hu.astype(np.float32), run), s.plane_ml).study for s in samples]
-        truth = [one.positive for one in mine]
-        return Measured(subjects(mine), {"loss": log_loss(scores, truth), "auc": auc(scores, truth)})
+        heads, _ = self._part(part)
+        found = [evidence(logits(one.hu.astype(np.float32), run), one.plane_ml).study for one in heads]
+        return np.array(found, float)
+
+    def by_subject(self) -> tuple[int, Gradients]:
+        """Return the number of people of the training part, and their gradients; see `SingleHeads`.
+
+        Raises
+        ------
+        MissingExtra
+            Opacus isn't installed.
+        """
+        found = self._singles()
+        return found.count, found.gradients()
+
+    def losses_by_subject(self, flat: Flat) -> Flat:
+        """Return the loss of each of these people, (subject) float64."""
+        return self._singles().losses(flat)
+
+    def _singles(self) -> SingleHeads:
+        try:
+            from voxelvault_fl.training.single_heads import SingleHeads
+        except ImportError:
+            raise MissingExtra("dp-sgd needs Opacus: pip install 'voxelvault[federated]'") from None
+        heads, mine = self._part("train")
+        net = HemorrhageNet(self._settings.features)
+        return SingleHeads(net, heads, owners([one.member.subject_id for one in mine]))
 
     def _net(self, weights: Weights) -> HemorrhageNet:
-        net = HemorrhageNet(self._settings.features)
-        net.load_state_dict({name: torch.from_numpy(one.copy()) for name, one in weights.items()})
-        return net
+        return _filled(HemorrhageNet(self._settings.features), weights)
 
-    def _part(self, name: str) -> tuple[list[Sample], list[Example]]:
+    def _part(self, name: str) -> tuple[Heads, list[Example]]:
         if name not in self._seen:
             mine = [one for one in self._found if one.part == name]
-            self._seen[name] = self._load(mine), mine
+            self._seen[name] = Heads(mine, self._load), mine
         return self._seen[name]
+
+    def _pool(self) -> Pool:
+        """Return the planes to train on, none of them suspected yet: a round knows nothing of another."""
+        if self._planes is None:
+            self._planes = pool(self._part("train")[0])
+        return replace(self._planes, suspicion=np.full_like(self._planes.suspicion, 0.5))
 
 
 def _hold(net: nn.Module, start: Sequence[torch.Tensor], hold: float) -> None:
@@ -124,6 +162,24 @@ def _hold(net: nn.Module, start: Sequence[torch.Tensor], hold: float) -> None:
         with torch.no_grad():
             for one, first in zip(net.parameters(), start, strict=True):
                 one.add_(first, alpha=hold).div_(1 + hold)
+
+
+def network(config: Mapping[str, Any], weights: Weights) -> HemorrhageNet:
+    """Return the network of a job's model with its weights.
+
+    Raises
+    ------
+    JobRefused
+        The configuration can't be.
+    RuntimeError
+        The weights are of another network.
+    """
+    return _filled(HemorrhageNet(settings(config).features), weights)
+
+
+def _filled(net: HemorrhageNet, weights: Weights) -> HemorrhageNet:
+    net.load_state_dict({name: torch.from_numpy(one.copy()) for name, one in weights.items()})
+    return net
 
 
 def _weights(net: nn.Module) -> Weights:
@@ -186,4 +242,4 @@ def outlines(series: Series, shape: tuple[int, ...]) -> Any:
     return made
 
 
-__all__ = ["Hemorrhage", "Settings", "head", "reader", "settings"]
+__all__ = ["Hemorrhage", "Settings", "head", "network", "reader", "settings"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -109,18 +110,22 @@ def draw(plan: Plan, index: int, heads: tuple[Atlas, Atlas]) -> Phantom:
 
 def sample(plan: Plan, index: int, heads: tuple[Atlas, Atlas]) -> Sample:
     """Return a study of a plan on the network's grid."""
-    made = draw(plan, index, heads)
-    prepared = prepare_volume(made.hu, made.planes)
+    return prepared(draw(plan, index, heads), plan.first + index)
+
+
+def prepared(made: Phantom, seed: int) -> Sample:
+    """Return a drawn study on the network's grid; its seed goes into its truth."""
+    grid = prepare_volume(made.hu, made.planes)
     truth = {
         "volumes": {str(kind): volume for kind, volume in made.volumes.items()},
         "thickness": made.thickness,
         "tilt": made.tilt,
         "noise": made.noise,
         "kernel": made.kernel,
-        "seed": plan.first + index,
+        "seed": seed,
     }
-    labels = prepare_labels(made.labels, prepared)
-    return Sample(np.rint(prepared.hu).astype(np.int16), labels, prepared.plane_ml, truth)
+    labels = prepare_labels(made.labels, grid)
+    return Sample(np.rint(grid.hu).astype(np.int16), labels, grid.plane_ml, truth)
 
 
 def path_of(folder: Path, plan: Plan, index: int, templates: bool) -> Path:
@@ -141,18 +146,31 @@ def generate(plan: Plan, folder: Path, templates: Path | None, heads: tuple[Atla
 def _write(path: Path, made: Sample) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.part")
-    with partial.open("wb") as file:
-        np.savez(
-            file,
-            hu=made.hu,
-            labels=made.labels,
-            plane_ml=made.plane_ml,
-            truth=np.array(json.dumps(made.truth)),
-        )
+    partial.write_bytes(packed(made))
     partial.replace(path)
+
+
+def packed(made: Sample) -> bytes:
+    """Return a study as one NPZ file."""
+    out = io.BytesIO()
+    truth = np.array(json.dumps(made.truth))
+    np.savez(out, hu=made.hu, labels=made.labels, plane_ml=made.plane_ml, truth=truth)
+    return out.getvalue()
+
+
+def unpacked(data: bytes) -> Sample:
+    """Return what `packed` made."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as found:
+        return Sample(found["hu"], found["labels"], found["plane_ml"], json.loads(str(found["truth"])))
+
+
+def kept(path: Path, make: Callable[[], Sample]) -> Sample:
+    """Return a study from its file, made and written there first where there is none."""
+    if not path.exists():
+        _write(path, make())
+    return load(path)
 
 
 def load(path: Path) -> Sample:
     """Return a study that was kept."""
-    with np.load(path, allow_pickle=False) as kept:
-        return Sample(kept["hu"], kept["labels"], kept["plane_ml"], json.loads(str(kept["truth"])))
+    return unpacked(path.read_bytes())

@@ -110,11 +110,18 @@ def batch(pool: Pool, rng: np.random.Generator, size: int) -> Batch:
             study, plane = rows[int(rng.integers(len(rows)))]
         else:
             study, plane = pool.clear[drawn[index]]
-        images[index], targets[index] = _example(pool.samples[study], int(plane), rng)
+        images[index], targets[index] = example(pool.samples[study], int(plane), rng)
     return Batch(torch.from_numpy(images), torch.from_numpy(targets), drawn)
 
 
-def _example(sample: Sample, plane: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], ...]:
+def example(sample: Sample, plane: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], ...]:
+    """Return a plane of a study as the network sees it in training, and what it is to answer.
+
+    Returns
+    -------
+    tuple of ndarray
+        (channel, row, column) and (output, row, column) float32, bent and brightened at random.
+    """
     around = np.clip([plane - 1, plane, plane + 1], 0, len(sample.hu) - 1)
     if rng.random() < 0.3:
         around = around[::-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from voxelvault.errors import IntegrityError
+from voxelvault_triage.hemorrhage.network import FEATURES
 from voxelvault_triage.hemorrhage.preprocess import CHANNELS, COLUMNS, HIGH_VALUE, LOW_VALUE, ROWS
 from voxelvault_triage.hemorrhage.scoring import INPUT, OUTPUT
 from voxelvault_triage.notice import DEMONSTRATION
@@ -85,18 +86,8 @@ def runner(graph: bytes) -> Callable[[Arrays], Arrays]:
     return run
 
 
-def metadata(threshold: float, calibration: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any]:
-    """Return configs/metadata.json.
-
-    Parameters
-    ----------
-    threshold : float
-        Of the calibrated probability.
-    calibration : mapping
-        From the network's score to a probability.
-    training : mapping
-        What it was made with: command, seconds, studies, seed, figures on the validation set.
-    """
+def formats() -> dict[str, Any]:
+    """Return what the network takes and gives, as MONAI's `network_data_format`."""
     outputs = {
         "type": "logits",
         "format": "segmentation",
@@ -122,21 +113,43 @@ def metadata(threshold: float, calibration: Mapping[str, Any], training: Mapping
             "4": "mirrored",
         },
     }
+    return {"inputs": {INPUT: image}, "outputs": {OUTPUT: outputs}}
+
+
+def packages() -> dict[str, Any]:
+    """Return what a bundle's metadata says of the packages that made it."""
     return {
-        "name": NAME,
-        "version": VERSION,
-        "changelog": _CHANGES,
         "monai_version": version("monai"),
         "pytorch_version": torch.__version__.split("+")[0],
         "numpy_version": np.__version__,
         "required_packages_version": {"onnxruntime": version("onnxruntime")},
+    }
+
+
+def metadata(threshold: float, calibration: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return configs/metadata.json.
+
+    Parameters
+    ----------
+    threshold : float
+        Of the calibrated probability.
+    calibration : mapping
+        From the network's score to a probability.
+    training : mapping
+        What it was made with: command, seconds, studies, seed, figures on the validation set.
+    """
+    return {
+        "name": NAME,
+        "version": VERSION,
+        "changelog": _CHANGES,
+        **packages(),
         "task": "Bleeding in the head on non-contrast CT, for ordering a reading list",
         "description": f"2.5D U-Net that marks five types of blood. {DEMONSTRATION}",
         "intended_use": f"Trying out the way from a scan to the reading list. {DEMONSTRATION}",
         "authors": "voxelvault",
         "copyright": "Apache-2.0",
         "data_source": "Synthetic head CTs made by voxelvault_triage.phantom; no patient",
-        "network_data_format": {"inputs": {INPUT: image}, "outputs": {OUTPUT: outputs}},
+        "network_data_format": formats(),
         "voxelvault": {
             "pipeline": "head-ct-hemorrhage",
             "demonstration": True,
@@ -147,16 +160,21 @@ def metadata(threshold: float, calibration: Mapping[str, Any], training: Mapping
     }
 
 
-def write_bundle(folder: Path, graph: bytes, weights: bytes, said: Mapping[str, Any], card: str) -> None:
-    """Write a bundle: configs, the network as ONNX and as weights, docs."""
-    inference = {
-        "network_def": {"_target_": "voxelvault_triage.hemorrhage.network.HemorrhageNet"},
+def inference(features: Sequence[int] = FEATURES) -> dict[str, Any]:
+    """Return configs/inference.json of a network of some widths."""
+    target = {"_target_": "voxelvault_triage.hemorrhage.network.HemorrhageNet"}
+    return {
+        "network_def": target if tuple(features) == FEATURES else {**target, "features": list(features)},
         "preprocessing": "voxelvault_triage.hemorrhage.preprocess",
         "postprocessing": "voxelvault_triage.hemorrhage.scoring",
     }
+
+
+def write_bundle(folder: Path, graph: bytes, weights: bytes, said: Mapping[str, Any], card: str) -> None:
+    """Write a bundle: configs, the network as ONNX and as weights, docs."""
     for name, data in {
         "configs/metadata.json": json.dumps(said, indent=1).encode() + b"\n",
-        "configs/inference.json": json.dumps(inference, indent=1).encode() + b"\n",
+        "configs/inference.json": json.dumps(inference(), indent=1).encode() + b"\n",
         "models/model.onnx": graph,
         "models/model.pt": weights,
         "docs/README.md": card.encode(),

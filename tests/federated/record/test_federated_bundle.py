@@ -15,7 +15,8 @@ from voxelvault.errors import IntegrityError, UsageError
 from voxelvault.interfaces.cli import main
 from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.job import Model
-from voxelvault_fl.record.bundle import NETWORK, WEIGHTS, bundle_of, network_of, verify_bundle, write_signed
+from voxelvault_fl.record.bundle import NETWORK, WEIGHTS, bundle_of, verify_bundle, write_signed
+from voxelvault_fl.record.exporting import network_of
 
 
 @pytest.fixture(scope="module")

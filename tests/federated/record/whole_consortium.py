@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from toy_consortium import Toy, make_job
@@ -61,10 +62,10 @@ class Party:
 class Whole(Toy):
     """The toy consortium, with logs; the run is over when this is made."""
 
-    def __init__(self, folder: Path) -> None:
-        first = Six(0).init(0)
-        super().__init__(folder / "run", make_job(initial_weights=weights_digest(first)))
-        self.tasks = {name: Six(target) for name, target in self.targets.items()}  # type: ignore[misc]
+    def __init__(self, folder: Path, task: Callable[[float], Any] = Six, **more: Any) -> None:
+        self.first = task(0).init(0)
+        super().__init__(folder / "run", make_job(initial_weights=weights_digest(self.first), **more))
+        self.tasks = {name: task(target) for name, target in self.targets.items()}
         said = {"id": "heads", "name": "Heads", "server": {"host": "localhost"}, "sites": list(SITES)}
         provision(consortium_of(said), folder / "kits", NOW)
         kits = {name: read_kit(folder / "kits" / name) for name in (*SITES, "server", "lead")}
@@ -104,7 +105,7 @@ class Whole(Toy):
         state = RunState(self.folder / "server", self.job.digest)
         noted = self.parties["server"].book.noted
         parties = Parties(self.server, public, self)
-        return Run(self.signed, Six(0).init(0), parties, state, Plain(), noted)
+        return Run(self.signed, self.first, parties, state, Plain(), noted)
 
     @property
     def chain(self) -> tuple[Record, ...]:
