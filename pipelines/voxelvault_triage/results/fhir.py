@@ -85,6 +85,7 @@ def _report(result: Recorded, about: About, urls: Mapping[str, str]) -> Resource
         "code": _concept(procedure),
         "subject": {"reference": urls["patient"]},
         "effectiveDateTime": _date(about.study_date),
+        "issued": result.written.isoformat(timespec="milliseconds"),
         "result": [{"reference": urls["finding"]}],
         "imagingStudy": [{"reference": urls["study"]}],
         "conclusion": conclusion(result),
@@ -118,6 +119,7 @@ def _observation(result: Recorded, about: About, urls: Mapping[str, str]) -> Res
         "code": _concept(result.finding),
         "subject": {"reference": urls["patient"]},
         "effectiveDateTime": _date(about.study_date),
+        "issued": result.written.isoformat(timespec="milliseconds"),
         "interpretation": [_concept(Code(flag[0], f"{_TERMS}/v3-ObservationInterpretation", flag[1]))]
         if flag
         else [],

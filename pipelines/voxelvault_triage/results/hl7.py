@@ -54,7 +54,7 @@ def oru_r01(result: Recorded) -> str:
         Segments, each ended by a carriage return. It names the patient.
     """
     about = About.of(result.header)
-    time = result.written.strftime("%Y%m%d%H%M%S") if result.written else ""
+    time = result.written.strftime("%Y%m%d%H%M%S%z")
     segments = [_msh(result, time), _pid(about), _obr(result, about, time), *_observations(result, about)]
     return "".join(f"{segment}\r" for segment in segments)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -66,8 +66,8 @@ class Recorded:
         SOP Instance UIDs of the reports that it replaces.
     superseded : bool
         Another report replaces it.
-    written : datetime or None
-        Content date and time, of the machine that wrote it.
+    written : datetime
+        When it came into the vault, UTC.
     header : Header
         The report's own, with patient and study.
     """
@@ -93,7 +93,7 @@ class Recorded:
     segmentations: tuple[str, ...] = field(repr=False)
     replaces: tuple[str, ...] = field(repr=False)
     header: Header = field(repr=False)
-    written: datetime | None = field(default=None, repr=False)
+    written: datetime = field(repr=False)
     superseded: bool = False
 
     @property
@@ -148,7 +148,7 @@ def read_result(vault: Vault, study: Study | str, pipeline: str | None = None) -
 def reports(vault: Vault, study_id: str | None) -> list[Recorded]:
     """Return the results that this vault's pipelines wrote into a study, or into all."""
     rows = vault.sql(
-        "select instance_id, study_id, origin, header from instances where origin is not null"
+        "select instance_id, study_id, origin, header, received from instances where origin is not null"
         " and ($study is null or study_id = $study) and SOPClassUID = $report and not superseded"
         " order by received, instance_id",
         {"study": study_id, "report": REPORT},
@@ -158,13 +158,15 @@ def reports(vault: Vault, study_id: str | None) -> list[Recorded]:
     return [replace(one, superseded=one.SOPInstanceUID in replaced) for one in found]
 
 
-def recorded(instance_id: str, study_id: str, pipeline: str, header: str) -> Recorded:
+def recorded(instance_id: str, study_id: str, pipeline: str, header: str, received: datetime) -> Recorded:
     """Return what a report says.
 
     Parameters
     ----------
     header : str
         The report's header as DICOM JSON.
+    received : datetime
+        When it came into the vault, UTC, without a zone.
     """
     report = Header.from_json(header)
     groups = [_Item(item) for item in _groups(report)]
@@ -194,21 +196,13 @@ def recorded(instance_id: str, study_id: str, pipeline: str, header: str) -> Rec
         tuple(uid for group in groups for uid in group.segments()),
         tuple(_predecessors(report)),
         report,
-        _time(report),
+        received.replace(tzinfo=UTC),
     )
 
 
 def _share(percent: float | None) -> float | None:
     # A percentage of a float is off by its last digit.
     return None if percent is None else round(percent / 100, 12)
-
-
-def _time(report: Header) -> datetime | None:
-    text = f"{report.get('ContentDate', '')}{str(report.get('ContentTime', ''))[:6]}"
-    try:
-        return datetime.strptime(text, "%Y%m%d%H%M%S")
-    except ValueError:
-        return None
 
 
 def _groups(item: Header) -> Iterator[Header]:

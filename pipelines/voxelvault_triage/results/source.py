@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -123,6 +124,30 @@ def put_identity(made: Dataset, identity: Dataset) -> None:
     made.pop("SpecificCharacterSet", None)
     for element in identity:
         made[element.tag] = element
+    _put_times(made, datetime.now(_zone(identity)))
+
+
+def _zone(identity: Dataset) -> tzinfo:
+    """Return the zone that an object's dates and times are in: the source's, or this machine's.
+
+    The attribute (0008,0201) stands for all dates of an object, also for those of the study: where the
+    source says nothing, nothing is said, since this machine's zone may be another.
+    """
+    told = re.fullmatch(r"([+-])(\d\d)([0-5]\d)", str(identity.get("TimezoneOffsetFromUTC") or "").strip())
+    if told is None:
+        return datetime.now().astimezone().tzinfo or UTC
+    ahead = timedelta(hours=int(told[2]), minutes=int(told[3]))
+    return timezone(ahead if told[1] == "+" else -ahead)
+
+
+def _put_times(made: Dataset, at: datetime) -> None:
+    """Say when an object was made; where a zone fits in, with it (PS3.3 C.12.1.1.1, C.12.1.5)."""
+    for name in ("InstanceCreation{}", "Content{}", "{}OfSecondaryCapture"):
+        if name.format("Date") in made:
+            setattr(made, name.format("Date"), at.strftime("%Y%m%d"))
+            setattr(made, name.format("Time"), at.strftime("%H%M%S.%f"))
+    for one in made.get("ContributingEquipmentSequence", ()):
+        one.ContributionDateTime = at.strftime("%Y%m%d%H%M%S.%f%z")
 
 
 def file_of(made: Dataset) -> bytes:

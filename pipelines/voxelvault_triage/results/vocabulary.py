@@ -33,8 +33,9 @@ class Code:
     meaning: str
 
 
-HEAD_CT = Code("24725-4", "LN", "CT Head Report")
-CT = Code("25045-6", "LN", "CT unspecified body region")
+# As LOINC itself calls them; DICOM has other words for both, and not the same in each context group.
+HEAD_CT = Code("24725-4", "LN", "CT Head")
+CT = Code("25045-6", "LN", "CT Unspecified body region")
 IMAGING = Code("363679005", "SCT", "Imaging")
 
 ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ def test_a_flagged_study_as_fhir(tmp_path: Path) -> None:
     assert (patient["birthDate"], patient["gender"]) == ("1950-02-28", "male")
     assert patient["identifier"] == [{"value": "A|B^C&D~E", "assigner": {"display": "St. Mary's"}}]
     assert made["DiagnosticReport"]["status"] == "preliminary"
+    assert datetime.now(UTC) - datetime.fromisoformat(observation["issued"]) < timedelta(minutes=5)
     assert made["DiagnosticReport"]["basedOn"][0]["identifier"]["value"] == "ACC-1"
     assert made["Device"]["identifier"][0]["value"] == MODEL
     assert made["Device"]["version"][0]["type"] == {"text": "pipeline"}
@@ -117,7 +119,10 @@ def test_a_flagged_study_as_hl7(tmp_path: Path) -> None:
     assert (pid[7], pid[8]) == ("19500228", "M")
     (obr,) = found["OBR"]
     assert (obr[2], obr[18], obr[25]) == ("ACC-1", "ACC-1", "P")
-    assert obr[4] == "24725-4^CT Head Report^LN"
+    assert obr[4] == "24725-4^CT Head^LN"
+    (msh,) = found["MSH"]
+    for time in (msh[6], obr[22]):
+        assert datetime.strptime(time, "%Y%m%d%H%M%S%z") == result.written.replace(microsecond=0)
     flagged, score, *_ = found["OBX"]
     assert flagged[3:6] == ["1386000^Intracranial hemorrhage^SCT", "1", "121053^Present^DCM"]
     assert (score[5], score[7], score[8]) == ("0.8125", "<0.5", "A")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import highdicom as hd
@@ -182,3 +183,21 @@ def test_a_pipeline_of_ones_own_has_words_of_ours(tmp_path: Path) -> None:
     found = written_and_read(vault)
     assert (found.pipeline, found.model) == ("mean-hu", "")
     assert found.mask(vault) is not None
+
+
+@pytest.mark.parametrize("zone", ["+1345", "-0330", "CET", ""])
+def test_times_of_a_result_are_in_the_zone_of_its_study(tmp_path: Path, zone: str) -> None:
+    files = synthetic.ct_series(3, 16, 16, attributes={"TimezoneOffsetFromUTC": zone} if zone else {})
+    vault = filled(tmp_path, files)
+    analysis = analysis_of(vault)
+    with vault.series(study_of(vault)[1]) as series:
+        made = write_results(vault, series, analysis)
+    for file in files_of(vault, made):
+        found = read(file)
+        told = datetime.strptime(found.ContentDate + found.ContentTime, "%Y%m%d%H%M%S.%f")
+        by = str(found.ContributingEquipmentSequence[0].ContributionDateTime)
+        exact = datetime.strptime(by, "%Y%m%d%H%M%S.%f%z")
+        assert abs(datetime.now(UTC) - exact) < timedelta(minutes=5)
+        assert exact.replace(tzinfo=None) == told
+        if zone[:1] in ("+", "-"):
+            assert by.endswith(zone)
