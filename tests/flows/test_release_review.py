@@ -57,6 +57,12 @@ def test_a_page_shows_before_and_after_to_its_owner_alone(
     assert stat.S_IMODE(page.stat().st_mode) == 0o600
     text = page.read_text()
     assert text.count("<figure>") == 2
+    named = re.findall(r"<figcaption>(DICOM/\S+): 1 box blanked</figcaption>", text)
+    assert sorted(named) == sorted(
+        path.relative_to(home / "out").as_posix()
+        for path in (home / "out" / "DICOM").rglob("*")
+        if path.is_file()
+    )
     assert '<rect x="2" y="1" width="7" height="4"/>' in text
     assert not re.search(r"""(?:src|href)=["'](?!data:)|https?://|<script""", text)
     shown = re.findall(r"base64,([^\"]+)", text)
@@ -97,18 +103,48 @@ def test_of_faces_the_image_with_most_of_each_series_is_shown() -> None:
     review = Review([taken.append])
 
     def outcome(study: str, series: str, sop: str, face: int) -> Outcome:
-        report = PixelReport("not_searched", (), b"before", b"after", (16, 24), face)
+        report = PixelReport("not_searched", (), b"before", b"after", (16, 24), 1, 3, face)
         return Outcome(Original("here"), "", Result(b"", study, series, sop, {}, {}, report))
 
     for index, face in enumerate([3, 9, 4]):
-        review.take(outcome("1", "1.1", f"1.1.{index}", face))
-    review.take(Outcome(Original("there"), "", reason="class_unknown"))
+        review.take(outcome("1", "1.1", f"1.1.{index}", face), f"A/{index}")
+    review.take(Outcome(Original("there"), "", reason="class_unknown"), "")
     assert not taken
-    review.take(outcome("2", "2.1", "2.1.1", 5))
-    assert [one.sop for one in taken] == ["1.1.1"]
+    review.take(outcome("2", "2.1", "2.1.1", 5), "B/0")
+    assert [one.path for one in taken] == ["A/1"]
     review.flush()
-    assert [one.sop for one in taken] == ["1.1.1", "2.1.1"]
-    assert "face taken off" in taken[0].figure()
+    assert [one.path for one in taken] == ["A/1", "B/0"]
+    assert "A/1: face taken off, frame 2 of 3 shown<" in taken[0].figure()
+
+
+def test_of_two_files_with_one_uid_only_the_one_that_is_released_is_shown(home: Path) -> None:
+    (home / "in" / "again.dcm").write_bytes((home / "in" / "0.dcm").read_bytes())
+    given = ["deidentify", str(home / "in"), "--to", str(home / "out"), "--review", str(home / "look.html")]
+    assert main(given) == 3
+    assert (home / "look.html").read_text().count("<figure>") == 2
+
+
+def test_the_page_says_when_nothing_was_blanked(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixels, "find_everywhere", lambda *given: ([], True))
+    given = ["deidentify", str(home / "in"), "--to", str(home / "out"), "--review", str(home / "look.html")]
+    assert main(given) == 0
+    assert "<figure>" not in (home / "look.html").read_text()
+    assert "Nothing was blanked" in (home / "look.html").read_text()
+
+
+def test_pictures_are_shown_as_a_viewer_shows_them(home: Path) -> None:
+    """Where the least value is white (MONOCHROME1), a blanked box is black on the page too."""
+    for file in (home / "in").iterdir():
+        header = pydicom.dcmread(file)
+        header.PhotometricInterpretation = "MONOCHROME1"
+        header.PixelData = (header.pixel_array.max() - header.pixel_array).tobytes()
+        header.save_as(file)
+    given = ["deidentify", str(home / "in"), "--to", str(home / "out"), "--review", str(home / "look.html")]
+    assert main(given) == 0
+    shown = re.findall(r"base64,([^\"]+)", (home / "look.html").read_text())
+    before, after = (np.asarray(Image.open(io.BytesIO(b64decode(one))).convert("L")) for one in shown[:2])
+    assert before[1:5, 2:9].min() > 200
+    assert after[1:5, 2:9].max() < 50
 
 
 def test_nothing_is_pictured_where_nobody_looks(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,8 @@ class PixelReport:
         patient's own values: for the sealed vault, or where the user says.
     size : (int, int)
         Rows and columns of a frame.
+    frame, frames : int
+        Which frame is shown, from 0, and how many there are.
     face : int
         Pixels of a face that were taken off that frame.
     """
@@ -73,6 +75,8 @@ class PixelReport:
     before: bytes | None = field(default=None, repr=False)
     after: bytes | None = field(default=None, repr=False)
     size: tuple[int, int] = (0, 0)
+    frame: int = 0
+    frames: int = 1
     face: int = 0
 
 
@@ -276,11 +280,15 @@ def _pictured(
     if face is not None:
         taken = face.sum(axis=(1, 2)).tolist()
     most = int(np.argmax(taken))
-    first, second = (thumbnail(Shown(one, pixels, header)[most]) for one in (before, after))
+    inverted = pixels.spec.photometric == "MONOCHROME1"
+    first, second = (
+        thumbnail(Shown(one, pixels, header)[most], inverted=inverted) for one in (before, after)
+    )
     rows, columns = before.shape[1:3]
     size = (int(rows), int(columns))
     shown_face = 0 if face is None else int(face[most].sum())
-    return replace(report, before=first, after=second, size=size, face=shown_face)
+    made = replace(report, before=first, after=second, size=size, face=shown_face)
+    return replace(made, frame=most, frames=len(before))
 
 
 __all__ = ["PixelCleaner", "PixelReport", "Place"]

@@ -35,28 +35,32 @@ _HEAD = """<!doctype html>
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2em; background: #fff; color: #111 }
 figure { margin: 0 0 2em; display: flex; flex-wrap: wrap; gap: 1em }
 figcaption { width: 100%; overflow-wrap: anywhere }
-svg { width: 30em; max-width: 100%; background: #000 }
+svg { flex: 1 1 30em; min-width: 0; max-width: min(100%, 60em); max-height: 95vh; overflow: visible }
 rect { fill: none; stroke: #f60; stroke-width: 2; vector-effect: non-scaling-stroke }
 </style>
 <h1>What was blanked</h1>
 <p><strong>This page shows patients' own values.</strong> Left as it came, with the boxes that were
-blanked; right as it is released. Look at it, then delete it.</p>
+blanked; right as it is released. Of several frames the one that shows most is here; boxes are blanked in
+all. Large pictures are made smaller: enlarge the page, or open the file that is named. Look at it, then
+delete it.</p>
 """
+_NOTHING = "<p>Nothing was blanked in the pictures of this run, and no face was taken off.</p>\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture before and after; `series` and `sop` are its new UIDs."""
+    """One picture before and after; `path` is where its file lies in the release."""
 
-    series: str
-    sop: str
+    path: str
     report: PixelReport
 
     def figure(self) -> str:
         """Return it as HTML."""
-        what = [f"{len(self.report.boxes)} boxes blanked"] if self.report.boxes else []
-        what += ["face taken off"] if self.report.face else []
-        told = f"{', '.join(what)}; series {self.series}, instance {self.sop}"
+        one, boxes = self.report, len(self.report.boxes)
+        what = [f"{boxes} {'box' if boxes == 1 else 'boxes'} blanked"] if boxes else []
+        what += ["face taken off"] if one.face else []
+        what += [f"frame {one.frame + 1} of {one.frames} shown"] if one.frames > 1 else []
+        told = f"{self.path}: {', '.join(what)}"
         first = _svg(self.report, self.report.before, boxes=True)
         second = _svg(self.report, self.report.after)
         return f"<figure><figcaption>{html.escape(told)}</figcaption>{first}{second}</figure>\n"
@@ -64,8 +68,9 @@ class Picture:
     def document(self) -> bytes:
         """Return it as JSON, for a shelf."""
         pictures = {"before": _base64(self.report.before), "after": _base64(self.report.after)}
-        told = {"series": self.series, "sop": self.sop, "boxes": self.report.boxes, "face": self.report.face}
-        return json.dumps({**told, "size": self.report.size, **pictures}).encode()
+        one = self.report
+        told = {"path": self.path, "boxes": one.boxes, "face": one.face, "size": one.size}
+        return json.dumps({**told, "frame": one.frame, "frames": one.frames, **pictures}).encode()
 
 
 def _svg(report: PixelReport, png: bytes | None, *, boxes: bool = False) -> str:
@@ -97,21 +102,22 @@ class Review:
         self._sinks = sinks
         self._study = ""
         self._faces: dict[str, Picture] = {}
+        self.handed_on = 0
 
     @property
     def wanted(self) -> bool:
         """Somebody takes pictures."""
         return bool(self._sinks)
 
-    def take(self, outcome: Outcome) -> None:
-        """Take what became of a file."""
+    def take(self, outcome: Outcome, path: str) -> None:
+        """Take what became of a file, and where it lies in the release."""
         result = outcome.result
         if result is None or result.pixels is None or result.pixels.before is None:
             return
         if result.study_uid != self._study:
             self.flush()
             self._study = result.study_uid
-        picture = Picture(result.series_uid, result.sop_uid, result.pixels)
+        picture = Picture(path, result.pixels)
         if result.pixels.boxes:
             self._hand_on(picture)
         else:
@@ -128,6 +134,7 @@ class Review:
         self._faces = {}
 
     def _hand_on(self, picture: Picture) -> None:
+        self.handed_on += 1
         for sink in self._sinks:
             sink(picture)
 
@@ -158,8 +165,8 @@ def review_of(
     """
     with ExitStack() as opened:
         sinks: list[Callable[[Picture], object]] = []
-        if page is not None:
-            write = opened.enter_context(_page(release, page.expanduser(), goes_on))
+        write = None if page is None else opened.enter_context(_page(release, page.expanduser(), goes_on))
+        if write is not None:
             sinks.append(lambda picture: write(picture.figure()))
         shelf = None if mine.stored is None else mine.stored.shelf
         if isinstance(shelf, SealedShelf):
@@ -168,6 +175,8 @@ def review_of(
         review = Review(sinks)
         yield review
         review.flush()
+        if write is not None and not review.handed_on:
+            write(_NOTHING)
 
 
 @contextmanager

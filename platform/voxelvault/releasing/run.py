@@ -85,7 +85,7 @@ class Steps:
     record : callable
         Takes the pairs of a study, before its files are in place.
     picture : callable
-        Takes each outcome with what was blanked, for a report.
+        Takes each outcome that is released, with its path in the release, for a report.
     advance : callable
         Called with the number of files done.
     stop : callable
@@ -93,7 +93,7 @@ class Steps:
     """
 
     record: Callable[[Maps], object] = lambda maps: None
-    picture: Callable[[Outcome], object] = lambda outcome: None
+    picture: Callable[[Outcome, str], object] = lambda outcome, path: None
     advance: Callable[[int], object] = lambda files: None
     stop: Callable[[], bool] = lambda: False
 
@@ -198,8 +198,9 @@ class _Run:
         try:
             with quiet():
                 for outcome in outcomes:
-                    study.take(outcome)
-                    self.steps.picture(outcome)
+                    entry = study.take(outcome)
+                    if isinstance(entry, Receipt):
+                        self.steps.picture(outcome, entry.path)
             study.stop_at_leaks()
             self.steps.record(study.pairs)
             study.settle()
@@ -223,9 +224,11 @@ class _Study:
         self.done: list[tuple[Original, Entry]] = []
         self.pairs: dict[str, dict[str, str | None]] = {"patients": {}, "uids": {}, "paths": {}}
 
-    def take(self, outcome: Outcome) -> None:
-        """Take one file, or the reason why there is none."""
-        self.done.append((outcome.original, self._entry(outcome)))
+    def take(self, outcome: Outcome) -> Entry:
+        """Take one file, or the reason why there is none; return what the receipts will say of it."""
+        entry = self._entry(outcome)
+        self.done.append((outcome.original, entry))
+        return entry
 
     def _entry(self, outcome: Outcome) -> Entry:
         result, place = outcome.result, outcome.original.place
