@@ -10,6 +10,7 @@ from pathlib import Path
 from voxelvault_fl.jobs.job import Job
 from voxelvault_fl.jobs.task import Task
 from voxelvault_fl.privacy.compressing import ErrorFeedback, codec_of
+from voxelvault_fl.rounds.bounds import reach
 from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.site import Hands, SiteSide, Standing
 from voxelvault_fl.rounds.transport import Compression, Plain
@@ -27,9 +28,18 @@ def now() -> datetime:
 
 
 def compression(job: Job) -> Compression:
-    """Return what makes a job's updates smaller: with a memory, so one for a job and a side."""
+    """Return what makes a job's updates smaller: with a memory, so one for a job and a site."""
+    return _within(job, job.update_norm)
+
+
+def broadcasting(job: Job) -> Compression:
+    """Return what makes the models that a job's server sends smaller: with a memory, so one for a job."""
+    return _within(job, reach(job.strategy.name, job.update_norm))
+
+
+def _within(job: Job, most: float) -> Compression:
     codec = codec_of(job.compression)
-    return Plain() if codec is None else ErrorFeedback(codec, job.update_norm)
+    return Plain() if codec is None else ErrorFeedback(codec, most)
 
 
 def no_ledger(job: Job) -> str:
@@ -84,4 +94,4 @@ def side(
     return SiteSide(name, folder / "jobs", standing, hands)
 
 
-__all__ = ["COUNTED", "Outside", "compression", "now", "side"]
+__all__ = ["COUNTED", "Outside", "broadcasting", "compression", "now", "side"]

@@ -20,7 +20,7 @@ from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.run import Parties, Run
 from voxelvault_fl.rounds.run_state import RunState
 from voxelvault_fl.rounds.site import Hands, Keys, SiteSide, Standing
-from voxelvault_fl.rounds.transport import Fault, Plain
+from voxelvault_fl.rounds.transport import Compression, Fault, Plain
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
@@ -65,6 +65,8 @@ class Toy:
     folder: Path
     job: Job = field(default_factory=make_job)
     targets: Mapping[str, float] = field(default_factory=lambda: {"east": 1.0, "north": 2.0, "west": 3.0})
+    compression: Callable[[], Compression] = Plain
+    first: Weights = field(default_factory=lambda: Pull(0).init(0))
     counts: Mapping[str, int] = field(default_factory=lambda: {"east": 20, "north": 20, "west": 20})
     terms: Terms = TERMS
     policy: SitePolicy = POLICY
@@ -88,10 +90,11 @@ class Toy:
 
     def side(self, name: str) -> SiteSide:
         keys = Keys(self.keys[name], self.server.public_key(), self.lead.public_key())
+        small = self.compression()
         hands = Hands(
             decide=lambda job, state: self.decisions.get(name, Approved(self.counts[name], "c" * 64)),
             task=lambda job: self.tasks[name],
-            compression=lambda job: Plain(),
+            compression=lambda job: small,
             now=lambda: NOW,
             log=self.logs.append,
         )
@@ -118,5 +121,6 @@ class Toy:
         parties = Parties(self.server, {name: key.public_key() for name, key in self.keys.items()}, self)
         state = RunState(self.folder / "server", self.job.digest)
         return Run(
-            self.signed, Pull(0).init(0), parties, state, Plain(), self.noted.append, terms=lambda: self.terms
-        )
+            self.signed, self.first, parties, state, self.compression(), self.noted.append,
+            terms=lambda: self.terms,
+        )  # fmt: skip

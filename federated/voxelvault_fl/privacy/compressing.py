@@ -1,24 +1,26 @@
 """Updates made smaller with loss: int8, or the largest values alone. What is lost goes into the next update.
 
-A compressed update is arrays by name again: ``q:``, ``s:`` and ``i:`` with the name of the array that they
-stand for; arrays that aren't floats travel as they are, under ``r:``.
+What changed of a model is an update too: a server sends that. A compressed update is arrays by name again:
+``q:``, ``s:`` and ``i:`` with the name of the array that they stand for; arrays that aren't floats travel as
+they are, under ``r:``.
 
 References
 ----------
-Seide et al. 2014, Karimireddy et al. 2019 (error feedback); Alistarh et al. 2017, QSGD (rounding by chance).
+Seide et al. 2014, Karimireddy et al. 2019 (error feedback).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from voxelvault_fl.errors import SetAside
 from voxelvault_fl.jobs.task import Array, Weights
+from voxelvault_fl.rounds.bounds import clipped, norm
 
 _LEVELS = 127
 _BLOCK = 1024
@@ -43,39 +45,16 @@ class Codec(Protocol):
         ...
 
 
-@dataclass(frozen=True)
 class Int8:
-    """Eight bits a value, rounded up or down by chance, so that the mean is right.
-
-    Parameters
-    ----------
-    rng : Generator
-        Of the chances; they protect nobody and may be guessed.
-    """
-
-    rng: np.random.Generator = field(default_factory=np.random.default_rng)
+    """Eight bits a value, rounded to the nearest level: the same update is the same bytes each time."""
 
     def encode(self, update: Weights) -> Weights:
         """Return levels (value) int8 and scales (block) float32 of each array."""
-        sent: Weights = {}
-        for name, values in update.items():
-            if not _shrinks(values):
-                sent[f"r:{name}"] = values
-                continue
-            sent[f"q:{name}"], sent[f"s:{name}"] = _quantised(values.ravel(), self.rng)
-        return sent
+        return _each(update, _quantised)
 
     def decode(self, sent: Weights, like: Weights) -> Weights:
         """Return the update."""
-        _require_names(sent, like, "qs")
-        return {
-            name: _restored(sent[f"q:{name}"], sent[f"s:{name}"], one.size)
-            .reshape(one.shape)
-            .astype(one.dtype)
-            if _shrinks(one)
-            else _raw(sent, name)
-            for name, one in like.items()
-        }
+        return _whole(sent, like, "qs", lambda parts, size: _restored(parts["q"], parts["s"], size))
 
 
 @dataclass(frozen=True)
@@ -86,43 +65,32 @@ class TopK:
     ----------
     share : float
         Of the values of each array that are sent; at least one is.
-    rng : Generator
-        As for `Int8`.
     """
 
     share: float = 0.05
-    rng: np.random.Generator = field(default_factory=np.random.default_rng)
 
     def encode(self, update: Weights) -> Weights:
         """Return positions (value) uint32, ascending, levels (value) int8 and scales (block) float32."""
-        sent: Weights = {}
-        for name, values in update.items():
-            if not _shrinks(values):
-                sent[f"r:{name}"] = values
-                continue
-            flat = values.ravel()
-            kept = np.sort(np.argpartition(np.abs(flat), -self._count(flat.size))[-self._count(flat.size) :])
-            sent[f"i:{name}"] = kept.astype(np.uint32)
-            sent[f"q:{name}"], sent[f"s:{name}"] = _quantised(flat[kept], self.rng)
-        return sent
+        return _each(update, self._largest)
 
     def decode(self, sent: Weights, like: Weights) -> Weights:
         """Return the update, 0 where nothing was sent."""
-        _require_names(sent, like, "iqs")
-        return {
-            name: self._whole(sent, name, one) if _shrinks(one) else _raw(sent, name)
-            for name, one in like.items()
-        }
+        return _whole(sent, like, "iqs", self._spread)
 
-    def _whole(self, sent: Weights, name: str, like: Array) -> Array:
-        places = sent[f"i:{name}"]
-        if places.dtype != np.uint32 or places.shape != (self._count(like.size),):
+    def _largest(self, flat: Array) -> Weights:
+        count = self._count(flat.size)
+        kept = np.sort(np.argpartition(np.abs(flat), -count)[-count:])
+        return {"i": kept.astype(np.uint32), **_quantised(flat[kept])}
+
+    def _spread(self, parts: Weights, size: int) -> Array:
+        places = parts["i"]
+        if places.dtype != np.uint32 or places.shape != (self._count(size),):
             raise _refused()
-        if places[-1] >= like.size or not np.all(places[1:] > places[:-1]):
+        if places[-1] >= size or not np.all(places[1:] > places[:-1]):
             raise _refused()
-        flat = np.zeros(like.size, np.float32)
-        flat[places] = _restored(sent[f"q:{name}"], sent[f"s:{name}"], len(places))
-        return flat.reshape(like.shape).astype(like.dtype)
+        flat = np.zeros(size, np.float32)
+        flat[places] = _restored(parts["q"], parts["s"], len(places))
+        return flat
 
     def _count(self, size: int) -> int:
         return max(1, math.ceil(size * self.share))
@@ -140,24 +108,27 @@ class ErrorFeedback:
 
     Notes
     -----
-    One for each job and side. It is in memory alone: what a killed process had not sent is lost, which costs
-    accuracy of one round and nothing else. Under differential privacy it works on what is noisy already.
+    One for each job and side. A site has it in memory alone: what a killed process had not sent is lost,
+    which costs accuracy of one round and nothing else. Under differential privacy it works on what is noisy
+    already.
     """
+
+    lossy = True
 
     def __init__(self, codec: Codec, most: float = math.inf) -> None:
         self._codec, self._most = codec, most
-        self._lost: Weights = {}
+        self.lost: Weights = {}
 
     def encode(self, update: Weights) -> Weights:
         """Return what is sent instead of an update and of what was lost before."""
-        wanted = {name: one + self._lost[name] if name in self._lost else one for name, one in update.items()}
-        sent = self._codec.encode(_scaled(wanted, self._most))
+        wanted = {name: one + self.lost[name] if name in self.lost else one for name, one in update.items()}
+        sent = self._codec.encode(clipped(wanted, self._most))
         whole = self._codec.decode(sent, update)
-        # Rounding by chance may add to the norm, a little.
-        if (size := _norm(whole)) > self._most:
-            sent = self._codec.encode(_scaled(wanted, self._most * 0.98 * self._most / size))
+        # Rounding may add to the norm, a little.
+        if (size := norm(whole)) > self._most:
+            sent = self._codec.encode(clipped(wanted, self._most * 0.98 * self._most / size))
             whole = self._codec.decode(sent, update)
-        self._lost = {name: wanted[name] - whole[name] for name, one in update.items() if _shrinks(one)}
+        self.lost = {name: wanted[name] - whole[name] for name, one in update.items() if _shrinks(one)}
         return sent
 
     def decode(self, sent: Weights, like: Weights) -> Weights:
@@ -184,14 +155,40 @@ def _shrinks(values: Array) -> bool:
     return values.dtype.kind == "f" and values.size > 0
 
 
-def _quantised(flat: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+def _each(update: Weights, small: Callable[[Array], Weights]) -> Weights:
+    """Return the parts of each array, by mark and name."""
+    sent: Weights = {}
+    for name, values in update.items():
+        parts = small(values.ravel()) if _shrinks(values) else {"r": values}
+        sent |= {f"{mark}:{name}": part for mark, part in parts.items()}
+    return sent
+
+
+def _whole(sent: Weights, like: Weights, marks: str, flat: Callable[[Weights, int], Array]) -> Weights:
+    """Return the arrays that such parts stand for."""
+    named = {name: marks if _shrinks(one) else "r" for name, one in like.items()}
+    if set(sent) != {f"{mark}:{name}" for name, mine in named.items() for mark in mine}:
+        raise _refused()
+    found: Weights = {}
+    for name, one in like.items():
+        parts = {mark: sent[f"{mark}:{name}"] for mark in named[name]}
+        if "r" in parts:
+            found[name] = parts["r"]
+        else:
+            found[name] = flat(parts, one.size).reshape(one.shape).astype(one.dtype)
+    return found
+
+
+def _quantised(flat: Array) -> Weights:
     """Return levels (value) int8 and scales (block) float32."""
     blocks = np.zeros((-(-flat.size // _BLOCK), _BLOCK), np.float32)
     blocks.ravel()[: flat.size] = flat
     scales = (np.abs(blocks).max(axis=1) / _LEVELS).astype(np.float32)
-    steps = blocks / np.where(scales > 0, scales, 1)[:, None]
-    levels = np.floor(steps + rng.random(steps.shape, np.float32))
-    return np.clip(levels, -_LEVELS, _LEVELS).astype(np.int8).ravel()[: flat.size], scales
+    levels = np.rint(blocks / np.where(scales > 0, scales, 1)[:, None])
+    return {
+        "q": np.clip(levels, -_LEVELS, _LEVELS).astype(np.int8).ravel()[: flat.size],
+        "s": scales,
+    }
 
 
 def _restored(levels: Array, scales: Array, size: int) -> Array:
@@ -200,30 +197,6 @@ def _restored(levels: Array, scales: Array, size: int) -> Array:
     if not fits or not np.isfinite(scales).all():
         raise _refused()
     return np.asarray(levels.astype(np.float32) * np.repeat(scales, _BLOCK)[:size])
-
-
-def _raw(sent: Weights, name: str) -> Array:
-    return sent[f"r:{name}"]
-
-
-def _require_names(sent: Mapping[str, Array], like: Mapping[str, Array], marks: str) -> None:
-    wanted = {f"{mark}:{name}" for name, one in like.items() for mark in (marks if _shrinks(one) else "r")}
-    if set(sent) != wanted:
-        raise _refused()
-
-
-def _norm(update: Mapping[str, Array]) -> float:
-    return math.sqrt(sum(float(np.square(one, dtype=np.float64).sum()) for one in update.values()))
-
-
-def _scaled(update: Weights, most: float) -> Weights:
-    size = _norm(update)
-    if size <= most:
-        return update
-    return {
-        name: (one * (most / size)).astype(one.dtype) if _shrinks(one) else one
-        for name, one in update.items()
-    }
 
 
 def _refused() -> SetAside:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -54,20 +55,26 @@ def require_norm(update: Mapping[str, Array], most: float) -> None:
 def require_near(weights: Weights, known: Weights, rounds: int, strategy: str, most: float) -> None:
     """Require a model that so many rounds of updates within the bound can have made of a known one.
 
-    A mean of updates is no longer than the longest; a median of each value is, by at most a square root
-    of 2. FedAdam's steps have lengths of their own and aren't looked at.
-
     Raises
     ------
     SetAside
         The rule is ``norm``.
     """
-    if strategy == "fedadam":
+    step = reach(strategy, most) * SLACK * SLACK
+    if math.isinf(step):
         return
-    step = most * SLACK * SLACK * (1.42 if strategy == "median" else 1.0)
     # Each round rounds the model to its own precision.
     if not norm(difference(weights, known)) <= rounds * (step + 1e-6 * norm(weights)):
         raise SetAside("norm", "the model moved further than the job's rounds can move it")
+
+
+def reach(strategy: str, most: float) -> float:
+    """Return how far updates of at most that norm move a model in a round.
+
+    A mean of updates is no longer than the longest; a median of each value is, by at most a square root
+    of 2. FedAdam's steps have lengths of their own: they aren't bounded.
+    """
+    return {"fedadam": math.inf, "median": 1.42 * most}.get(strategy, most)
 
 
 def norm(update: Mapping[str, Array]) -> float:
@@ -86,6 +93,11 @@ def clipped(update: Weights, most: float) -> Weights:
 def difference(new: Mapping[str, Array], old: Mapping[str, Array]) -> Weights:
     """Return what training added."""
     return {name: new[name] - old[name] for name in old}
+
+
+def moved(old: Mapping[str, Array], step: Mapping[str, Array]) -> Weights:
+    """Return a model after a step, in its own dtypes: the same bytes wherever it is computed."""
+    return {name: (one + step[name]).astype(one.dtype) for name, one in old.items()}
 
 
 def counted(examples: Any, registered: int) -> int:
@@ -150,6 +162,6 @@ def spent(told: Any) -> dict[str, Any]:
 
 
 __all__ = [
-    "SLACK", "clipped", "counted", "difference", "figures", "joined", "norm", "require_alike",
-    "require_near", "require_norm", "spent",
+    "SLACK", "clipped", "counted", "difference", "figures", "joined", "moved", "norm", "reach",
+    "require_alike", "require_near", "require_norm", "spent",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from voxelvault_fl.jobs.strict import plain
 from voxelvault_fl.jobs.task import Weights, weights_digest
 from voxelvault_fl.jobs.terms import LEAST_POOLED
 from voxelvault_fl.rounds.bounds import counted, figures, joined, require_alike, require_norm, spent
+from voxelvault_fl.rounds.broadcast import LACKS, Broadcast
 from voxelvault_fl.rounds.messages import SERVER, Message, attested, message_digest, pack, signed_head, unpack
 from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.run_state import RunState
@@ -131,6 +132,7 @@ class Run:
         self._decisions: dict[str, str] = {}
         self._joining: dict[str, dict[str, Any]] = {}
         self._told: dict[str, int] = {}
+        self._broadcast = Broadcast(compression)
 
     def go(self) -> Outcome:
         """Run to the end, or until too few sites answer."""
@@ -163,7 +165,7 @@ class Run:
         if not new:
             return
         document = {"job": self._signed.dumps().decode()}
-        given = self._ask("offer", max(self._state.last, 0), new, {}, document)
+        given = self._ask("offer", max(self._state.last, 0), new, said=document)
         for name, reply in given.replies.items():
             self._decisions[name] = str(reply.said.get("rule") or reply.said.get("decision"))[:40]
             if self._decisions[name] == "approved":
@@ -214,7 +216,7 @@ class Run:
         weights, tries = self._state.weights(number - 1), 0
         while True:
             self._offer()
-            given = self._ask("train", number, self._joined(), weights, {})
+            given = self._ask("train", number, self._joined(), weights)
             good = self._checked(given, weights)
             if len(good) >= self._least:
                 break
@@ -222,8 +224,9 @@ class Run:
             tries += 1
             if not self._pause(tries):
                 return False
-        made, moments = aggregate(self._job.strategy, weights, good, self._state.moments(number - 1))
-        self._state.keep(number, made, moments)
+        exact, moments = aggregate(self._job.strategy, weights, good, self._state.moments(number - 1))
+        made, lost = self._broadcast.model(number, weights, exact, self._state.lost(number - 1))
+        self._state.keep(number, made, moments, lost)
         self._note("round", number, weights_digest(made), sites=self._gave(given, good), given=given)
         if self._due(number):
             self._evaluate(number)
@@ -270,7 +273,7 @@ class Run:
         }
 
     def _evaluate(self, number: int) -> None:
-        given = self._ask("evaluate", number, self._joined(), self._state.weights(number), {})
+        given = self._ask("evaluate", number, self._joined(), self._state.weights(number))
         measured = self._figures(given)
         self._note(
             "evaluation", number, self._aggregate(),
@@ -329,16 +332,16 @@ class Run:
         given = _Given()
         measured: Measured = {}
         if self._job.evaluate_every:
-            given = self._ask("test", best, self._joined(), weights, {})
+            given = self._ask("test", best, self._joined(), weights)
             measured = self._figures(given)
             sites = self._shown(measured)
         if self._job.personalise:
-            tuned = self._figures(self._ask("personalise", best, self._joined(), weights, {}))
+            tuned = self._figures(self._ask("personalise", best, self._joined(), weights))
             for name, said in self._shown(tuned).items():
                 sites.setdefault(name, {})["personal"] = said["metrics"]
         told = self._pooled(measured)
         self._note("end", best, weights_digest(weights), sites=sites, given=given, metrics=told)
-        self._ask("finish", best, self._joined(), {}, {})
+        self._ask("finish", best, self._joined())
 
     def _aggregate(self) -> str:
         return self._state.of("start", "round")[-1].aggregate
@@ -368,26 +371,49 @@ class Run:
         self._noted(record)
 
     def _ask(
-        self, kind: str, number: int, names: Sequence[str], weights: Weights, said: Mapping[str, Any]
+        self,
+        kind: str,
+        number: int,
+        names: Sequence[str],
+        weights: Weights | None = None,
+        said: Mapping[str, Any] | None = None,
     ) -> _Given:
-        given, requests, asked = _Given(), {}, {}
+        given = _Given()
+        self._send(given, kind, number, names, weights or {}, said or {})
+        if lacking := [name for name, rule in given.aside.items() if rule == LACKS]:
+            # They started anew since they were asked last; now they get the whole model.
+            for name in lacking:
+                del given.aside[name]
+            self._send(given, kind, number, lacking, weights or {}, said or {})
+        return given
+
+    def _send(
+        self,
+        given: _Given,
+        kind: str,
+        number: int,
+        names: Sequence[str],
+        weights: Weights,
+        said: Mapping[str, Any],
+    ) -> None:
+        requests, asked = {}, {}
         turn = self._state.next_turn() if names else 0
         for name in sorted(names):
             records = [] if kind == "offer" else self._state.chain[self._told.get(name, 0) :]
             more = {"records": list(map(plain, records))} if records else {}
-            one = Message(kind, self._job.digest, number, name, turn, SERVER, {**said, **more}, weights)
+            of, carried = self._broadcast.parcel(name, _model_of(kind, number), weights)
+            one = Message(kind, self._job.digest, number, name, turn, SERVER, {**said, **more, **of}, carried)
             asked[name], requests[name] = one, pack(one, self._parties.key)
-        given.sent = sum(map(len, requests.values()))
+        given.sent += sum(map(len, requests.values()))
         answers = self._parties.sites.ask(number, requests) if requests else {}
         for name, request in requests.items():
             self._take(given, asked[name], request, answers.get(name, Fault("no-answer")))
-        return given
 
     def _take(self, given: _Given, asked: Message, request: bytes, answer: bytes | Fault) -> None:
         name = asked.site
         if isinstance(answer, Fault):
             given.aside[name] = answer.rule
-            self._told[name] = 0
+            self._forget(name)
             return
         given.received += len(answer)
         try:
@@ -396,8 +422,8 @@ class Run:
             given.aside[name] = refused.rule
             return
         if "fault" in reply.said:
-            # A site that lost its disk knows nothing of the record: it gets the whole of it again.
-            given.aside[name], self._told[name] = str(reply.said["fault"])[:40], 0
+            given.aside[name] = str(reply.said["fault"])[:40]
+            self._forget(name)
             return
         given.replies[name], given.size[name] = reply, len(answer)
         head = signed_head(answer)
@@ -405,6 +431,13 @@ class Run:
         given.body[name] = str(attested(head, self._parties.keys[name])["body"])
         if reply.kind != "offer":
             self._told[name] = len(self._state.chain)
+        if reply.kind not in ("offer", "finish"):
+            self._broadcast.arrived(name, _model_of(reply.kind, reply.round))
+
+    def _forget(self, name: str) -> None:
+        """Count on nothing that a site may have lost: record and model are sent whole the next time."""
+        self._told[name] = 0
+        self._broadcast.forget(name)
 
     def _reply(self, asked: Message, request: bytes, answer: bytes) -> Message:
         name = asked.site
@@ -415,6 +448,11 @@ class Run:
         if not same or reply.sender != name or reply.answers != message_digest(request):
             raise MessageRefused("replayed", "the answer is to another message")
         return reply
+
+
+def _model_of(kind: str, number: int) -> int:
+    """Return the round whose model a message of a round is about."""
+    return number - 1 if kind == "train" else number
 
 
 __all__ = ["HEADROOM", "Outcome", "Parties", "Run"]

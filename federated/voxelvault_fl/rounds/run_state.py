@@ -1,6 +1,7 @@
 """What a server keeps of a run, so that a killed one goes on from the last round.
 
-For each round ``0003/weights.safetensors`` with ``moments.safetensors`` of the strategy;
+For each round ``0003/weights.safetensors`` with ``moments.safetensors`` of the strategy and, where models
+are sent with loss, ``lost.safetensors``: what the round's model lacks of what was aggregated;
 ``journal`` holds the record and the turns that were used. A round is on the disk once its entry is: it is
 written last and names the digest of the weights.
 """
@@ -44,11 +45,11 @@ class RunState:
         """Append to the chain, on the disk first."""
         self._journal.add([record])
 
-    def keep(self, round: int, weights: Weights, moments: Weights) -> None:
+    def keep(self, round: int, weights: Weights, moments: Weights, lost: Weights | None = None) -> None:
         """Write a round's model; it counts once its record is added."""
-        shelf.put(self._round(round) / "weights.safetensors", save(weights))
-        if moments:
-            shelf.put(self._round(round) / "moments.safetensors", save(moments))
+        for name, kept in (("weights", weights), ("moments", moments), ("lost", lost)):
+            if kept:
+                shelf.put(self._file(round, name), save(kept))
 
     def weights(self, round: int) -> Weights:
         """Return the model that a round gave.
@@ -69,8 +70,12 @@ class RunState:
         """Return what the strategy remembered after a round; `IntegrityError` where that is damaged."""
         return self._read(round, "moments")
 
+    def lost(self, round: int) -> Weights:
+        """Return what a round's model lacks of what was aggregated, where it was sent with loss."""
+        return self._read(round, "lost")
+
     def _read(self, round: int, name: str) -> Weights:
-        data = shelf.get(self._round(round) / f"{name}.safetensors")
+        data = shelf.get(self._file(round, name))
         try:
             return load(data) if data else {}
         except (SafetensorError, ValueError, KeyError, TypeError):
@@ -91,8 +96,8 @@ class RunState:
         self._journal.use(self._journal.turn + 1)
         return self._journal.turn
 
-    def _round(self, round: int) -> Path:
-        return self.folder / f"{round:04}"
+    def _file(self, round: int, name: str) -> Path:
+        return self.folder / f"{round:04}" / f"{name}.safetensors"
 
     def of(self, *kinds: str) -> Sequence[Record]:
         """Return the entries of some kinds, in order."""

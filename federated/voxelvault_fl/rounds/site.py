@@ -23,6 +23,7 @@ from voxelvault_fl.jobs.job import Job, SignedJob
 from voxelvault_fl.jobs.policy import Approved, Decision, Refused, SitePolicy
 from voxelvault_fl.jobs.task import Task, Turn, Weights, weights_digest
 from voxelvault_fl.rounds.bounds import clipped, difference, require_alike, require_near
+from voxelvault_fl.rounds.broadcast import received
 from voxelvault_fl.rounds.messages import SERVER, Message, attested, message_digest, pack, unpack
 from voxelvault_fl.rounds.records import Record, aggregate_of, record_of
 from voxelvault_fl.rounds.site_state import SiteState
@@ -222,18 +223,19 @@ class SiteSide:
         return all(head[key] == value for key, value in wanted.items())
 
     def _incoming(self, came: Message, state: SiteState, job: Job, round: int) -> Weights:
-        if weights_digest(came.weights) != aggregate_of(state.chain, round):
+        seen = self._seen.get(job.digest)
+        weights = received(came, seen, round, self._hands.compression(job))
+        if weights_digest(weights) != aggregate_of(state.chain, round):
             raise MessageRefused("aggregate", "the weights aren't those that were recorded")
         first = self._task(job).init(job.seed)
-        require_alike(came.weights, first)
-        seen = self._seen.get(job.digest)
+        require_alike(weights, first)
         if seen is None and weights_digest(first) == job.initial_weights:
             seen = (0, first)
         if seen is not None:
             apart = abs(round - seen[0])
-            require_near(came.weights, seen[1], apart, job.strategy.name, job.update_norm)
-        self._seen = {job.digest: (round, came.weights)}
-        return came.weights
+            require_near(weights, seen[1], apart, job.strategy.name, job.update_norm)
+        self._seen = {job.digest: (round, weights)}
+        return weights
 
     def _task(self, job: Job) -> Task:
         if job.digest not in self._tasks:

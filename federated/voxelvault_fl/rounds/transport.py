@@ -1,4 +1,4 @@
-"""How rounds reach sites, and how updates are made smaller: seams, no more."""
+"""How rounds reach sites, and how what they carry is made smaller: seams, no more."""
 
 from __future__ import annotations
 
@@ -29,7 +29,20 @@ class Sites(Protocol):
 
 
 class Compression(Protocol):
-    """Makes updates smaller, with loss, and whole again."""
+    """Makes updates smaller, and whole again; one for a job and a side.
+
+    Parameters
+    ----------
+    lost : mapping of str to array
+        What the last one lost: it goes into the next.
+    """
+
+    lost: Weights
+
+    @property
+    def lossy(self) -> bool:
+        """Whether anything can be lost."""
+        ...
 
     def encode(self, update: Weights) -> Weights:
         """Return what is sent instead of an update."""
@@ -42,6 +55,11 @@ class Compression(Protocol):
 
 class Plain:
     """No compression."""
+
+    lossy = False
+
+    def __init__(self) -> None:
+        self.lost: Weights = {}
 
     def encode(self, update: Weights) -> Weights:
         """Return the update."""

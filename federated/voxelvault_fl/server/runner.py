@@ -19,7 +19,7 @@ from voxelvault.errors import AuditError, IntegrityError, NoSpace, StorageError
 from voxelvault.files import disk_error
 from voxelvault_fl.consortium import Terms
 from voxelvault_fl.errors import FederatedError, JobRefused, StrangeSuperLink
-from voxelvault_fl.hospital import compression
+from voxelvault_fl.hospital import broadcasting
 from voxelvault_fl.jobs.app import app_digest
 from voxelvault_fl.jobs.job import Job, SignedJob
 from voxelvault_fl.jobs.task import Weights
@@ -172,7 +172,7 @@ class Runner:
             recording = Recording(self.desk, self._newest, signed, state)
             recording.begin()
             run = Run(
-                signed, first, parties, state, compression(signed.job), recording.noted, self._pause,
+                signed, first, parties, state, broadcasting(signed.job), recording.noted, self._pause,
                 lambda: self._terms(signed.job),
             )  # fmt: skip
             outcome = run.go()

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from voxelvault.errors import UsageError
 from voxelvault.storage.objects import LocalObjects
-from voxelvault_fl.hospital import Outside, compression, now, side
+from voxelvault_fl.hospital import Outside, broadcasting, now, side
 from voxelvault_fl.jobs.job import Job, sign
 from voxelvault_fl.jobs.policy import SitePolicy
 from voxelvault_fl.privacy.ledger import Ledger
@@ -72,7 +72,7 @@ def simulate(
     parties = Parties(server, {name: key.public_key() for name, key in own.items()}, LocalSites(sides))
     state = RunState(folder / "server", job.digest)
     run = Run(
-        sign(job, lead), first_weights(job.model, job.seed), parties, state, compression(job), noted,
+        sign(job, lead), first_weights(job.model, job.seed), parties, state, broadcasting(job), noted,
         pause=lambda tries: False,
     )  # fmt: skip
     return Simulated(run.go(), state.chain, errors)

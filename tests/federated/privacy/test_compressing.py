@@ -33,15 +33,14 @@ def test_bytes_stay_below_the_share_that_is_promised(codec: Codec) -> None:
     assert len(save(codec.encode(whole))) < 0.35 * len(save(whole))
 
 
-def test_int8_is_right_to_a_level_and_in_the_mean() -> None:
+def test_int8_is_right_to_half_a_level_and_the_same_each_time() -> None:
     whole = update()
-    back = Int8(np.random.default_rng(1)).decode(Int8(np.random.default_rng(1)).encode(whole), whole)
+    assert save(Int8().encode(whole)) == save(Int8().encode(whole))
+    back = Int8().decode(Int8().encode(whole), whole)
     for name, one in whole.items():
         assert back[name].dtype == one.dtype
         assert back[name].shape == one.shape
-        assert np.abs(back[name] - one).max(initial=0) <= np.abs(one).max(initial=0) / 127 * 1.01
-    many = np.mean([Int8().decode(Int8().encode(whole), whole)["conv"] for _ in range(400)], axis=0)
-    assert np.abs(many - whole["conv"]).max() < 0.01
+        assert np.abs(back[name] - one).max(initial=0) <= np.abs(one).max(initial=0) / 127 / 2 * 1.01
 
 
 def test_top_k_keeps_the_largest() -> None:
@@ -52,7 +51,7 @@ def test_top_k_keeps_the_largest() -> None:
     )
 
 
-@pytest.mark.parametrize("codec", [Int8(np.random.default_rng(1)), TopK(0.05, np.random.default_rng(1))])
+@pytest.mark.parametrize("codec", [Int8(), TopK(0.05)])
 def test_what_is_lost_comes_with_the_next_updates(codec: Codec) -> None:
     side = ErrorFeedback(codec)
     one = {"a": RNG.normal(size=500).astype(np.float32)}

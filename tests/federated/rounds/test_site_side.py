@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,10 +44,15 @@ def _faults(toy: Toy, kind: str = "train") -> list[object]:
     return [one.said.get("fault") for one in came if (one.sender, one.kind) == ("west", kind)]
 
 
+def _without_since(came: Message) -> dict[str, Any]:
+    return {name: said for name, said in came.said.items() if name != "since"}
+
+
 def test_trap_weights_are_not_trained_on(tmp_path: Path) -> None:
     toy = Toy(tmp_path)
     trap = {"w": np.full((2, 2), 5, np.float32), "b": np.zeros(3, np.float32)}
-    _meddle(toy, "train", 2, lambda came: replace(came, weights=trap))
+    # As a whole model, instead of what the site holds already.
+    _meddle(toy, "train", 2, lambda came: replace(came, weights=trap, said=_without_since(came)))
     toy.run().go()
     assert _faults(toy) == [None, "aggregate", None]
     assert len(toy.tasks["west"].turns) == 2
