@@ -1,0 +1,108 @@
+"""The app of plain Flower, as its own tutorial writes one; and a process that keeps its ClientApp warm.
+
+`python -m benchmarks.federated_app PORT SECRET` answers for a SuperNode whose apps run in processes of
+their own; Flower itself would start one a message.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import FedAvg
+
+from benchmarks.federated_parts import SITES, task_of
+from voxelvault_fl.jobs.task import Task, Turn, Weights
+
+LOOK = 0.2
+"""Seconds between two looks of a server that is made as quick as ours; Flower's has 3."""
+REST = 0.3
+"""Of a warm process, as ours."""
+
+client, server = ClientApp(), ServerApp()
+
+
+def _task(context: Context) -> Task:
+    return task_of(str(context.run_config["task"]), str(context.node_config["site"]))
+
+
+def _weights(message: Message, task: Task) -> Weights:
+    arrays = message.content["arrays"].to_numpy_ndarrays()
+    return dict(zip(task.init(0), arrays, strict=True))
+
+
+@client.train()
+def train(message: Message, context: Context) -> Message:
+    """Train from the weights that came."""
+    task = _task(context)
+    made = task.train(_weights(message, task), Turn(int(message.content["config"]["server-round"]), 0))
+    metrics = MetricRecord({**made.metrics, "num-examples": made.examples})
+    arrays = ArrayRecord(numpy_ndarrays=list(made.weights.values()))
+    return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+
+
+@client.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Measure the weights that came."""
+    task = _task(context)
+    found = task.evaluate(_weights(message, task))
+    metrics = MetricRecord({**found.metrics, "num-examples": found.examples})
+    return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+
+class Timed(FedAvg):
+    """FedAvg that notes when each round's updates were joined."""
+
+    def __init__(self, told: Path) -> None:
+        super().__init__(min_train_nodes=3, min_evaluate_nodes=3, min_available_nodes=3)
+        self._told = told
+
+    def aggregate_train(self, server_round, replies):  # type: ignore[no-untyped-def]
+        """Join them."""
+        made = super().aggregate_train(server_round, replies)
+        with self._told.open("a") as file:
+            file.write(f"{time.time()}\n")
+        return made
+
+
+@server.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the rounds."""
+    settings = context.run_config
+    if settings["quick"]:
+        from flwr.superlink.grid import http_grid
+
+        # Flower has no option for it.
+        quick = SimpleNamespace(time=time.time, sleep=lambda wish: time.sleep(min(wish, LOOK)))
+        vars(http_grid)["time"] = quick
+    told = Path(str(settings["told"]))
+    first = ArrayRecord(numpy_ndarrays=list(task_of(str(settings["task"]), SITES[0]).init(0).values()))
+    Timed(told).start(grid, first, num_rounds=int(settings["rounds"]), timeout=600)
+    with told.open("a") as file:
+        file.write("end\n")
+
+
+def answer(port: str, secret: str) -> None:
+    """Answer one message after the other."""
+    from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message
+
+    from voxelvault_fl.processes.tasks import CLIENT_TASK, Runtime
+
+    runtime = Runtime(f"127.0.0.1:{port}", Path(secret).read_bytes())
+    while True:
+        claimed = runtime.claim(CLIENT_TASK)
+        if claimed is None:
+            time.sleep(REST)
+            continue
+        with runtime.working(claimed, "flwr-clientapp") as asking:
+            message, context, _, _ = pull_task_input(asking)
+            push_message(asking, client(message, context), context)
+
+
+if __name__ == "__main__":
+    answer(*sys.argv[1:])
