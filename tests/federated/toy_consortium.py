@@ -16,8 +16,9 @@ from voxelvault_fl.jobs.job import Job, Labels, Model, SignedJob, sign
 from voxelvault_fl.jobs.policy import Approved, Decision, SitePolicy
 from voxelvault_fl.jobs.task import Measured, Trained, Turn, Weights, weights_digest
 from voxelvault_fl.jobs.terms import bounded
+from voxelvault_fl.rounds.asking import Parties
 from voxelvault_fl.rounds.records import Record
-from voxelvault_fl.rounds.run import Parties, Run
+from voxelvault_fl.rounds.run import Run
 from voxelvault_fl.rounds.run_state import RunState
 from voxelvault_fl.rounds.site import Hands, Keys, SiteSide, Standing
 from voxelvault_fl.rounds.transport import Compression, Fault, Plain

@@ -129,7 +129,7 @@ class Job:
     update_norm : float
         Largest Euclidean norm of an update; sites clip to it, the server refuses beyond it.
     compression : str
-        One of `COMPRESSION`, of updates.
+        One of `COMPRESSION`, of updates and of models on their way to sites.
     seed : int
         Of everything drawn.
     evaluate_every : int

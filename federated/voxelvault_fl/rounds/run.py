@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
 from voxelvault_fl.consortium import Terms
-from voxelvault_fl.errors import JobRefused, MessageRefused, SetAside
+from voxelvault_fl.errors import JobRefused, SetAside
 from voxelvault_fl.jobs.job import SignedJob
-from voxelvault_fl.jobs.strict import plain
 from voxelvault_fl.jobs.task import Weights, weights_digest
 from voxelvault_fl.jobs.terms import LEAST_POOLED
+from voxelvault_fl.rounds.asking import HEADROOM, Asking, Given, Parties
 from voxelvault_fl.rounds.bounds import counted, figures, joined, require_alike, require_norm, spent
-from voxelvault_fl.rounds.broadcast import LACKS, Broadcast
-from voxelvault_fl.rounds.messages import SERVER, Message, attested, message_digest, pack, signed_head, unpack
+from voxelvault_fl.rounds.broadcast import Broadcast
+from voxelvault_fl.rounds.messages import Message
 from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.run_state import RunState
 from voxelvault_fl.rounds.strategies import Contribution, aggregate, pooled
-from voxelvault_fl.rounds.transport import Compression, Fault, Sites
+from voxelvault_fl.rounds.transport import Compression
 
 OPEN = ("no-answer", "waiting")
 """Decisions that may still change; who joined or refused isn't asked again."""
-_ECHOED = ("kind", "job", "round", "site", "turn")
-HEADROOM = 1 << 16
-"""Bytes that a container of weights may have beside the weights."""
-
 Measured = Mapping[str, tuple[int, Mapping[str, float]]]
 """Site to subjects and figures."""
 
@@ -60,28 +53,6 @@ class Outcome:
     weights: Weights
     decisions: Mapping[str, str]
     tested: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Parties:
-    """Who takes part: the server's key, the sites' public keys from the roster, and the way to them."""
-
-    key: Ed25519PrivateKey
-    keys: Mapping[str, Ed25519PublicKey]
-    sites: Sites
-
-
-@dataclass(slots=True)
-class _Given:
-    """What came back from one ask."""
-
-    replies: dict[str, Message] = field(default_factory=dict)
-    signed: dict[str, str] = field(default_factory=dict)
-    body: dict[str, str] = field(default_factory=dict)
-    size: dict[str, int] = field(default_factory=dict)
-    aside: dict[str, str] = field(default_factory=dict)
-    sent: int = 0
-    received: int = 0
 
 
 class Run:
@@ -131,8 +102,9 @@ class Run:
         self._counts: dict[str, int] = {}
         self._decisions: dict[str, str] = {}
         self._joining: dict[str, dict[str, Any]] = {}
-        self._told: dict[str, int] = {}
+        most = sum(one.nbytes for one in first.values()) + HEADROOM
         self._broadcast = Broadcast(compression)
+        self._asking = Asking(self._job.digest, parties, state, self._broadcast, most)
 
     def go(self) -> Outcome:
         """Run to the end, or until too few sites answer."""
@@ -165,7 +137,7 @@ class Run:
         if not new:
             return
         document = {"job": self._signed.dumps().decode()}
-        given = self._ask("offer", max(self._state.last, 0), new, said=document)
+        given = self._asking.ask("offer", max(self._state.last, 0), new, said=document)
         for name, reply in given.replies.items():
             self._decisions[name] = str(reply.said.get("rule") or reply.said.get("decision"))[:40]
             if self._decisions[name] == "approved":
@@ -191,7 +163,7 @@ class Run:
         self._counts[name] = count
         self._joining[name] = {"count": count, "cohort": cohort, "attested": signed}
 
-    def _enter(self, given: _Given) -> None:
+    def _enter(self, given: Given) -> None:
         if self._state.last < 0:
             self._state.keep(0, self._first, {})
             self._note("start", 0, self._job.initial_weights, sites=self._joining, given=given)
@@ -216,7 +188,7 @@ class Run:
         weights, tries = self._state.weights(number - 1), 0
         while True:
             self._offer()
-            given = self._ask("train", number, self._joined(), weights)
+            given = self._asking.ask("train", number, self._joined(), weights)
             good = self._checked(given, weights)
             if len(good) >= self._least:
                 break
@@ -235,7 +207,7 @@ class Run:
     def _joined(self) -> list[str]:
         return [name for name in self._parties.sites.ready() if name in self._counts]
 
-    def _checked(self, given: _Given, weights: Weights) -> list[Contribution]:
+    def _checked(self, given: Given, weights: Weights) -> list[Contribution]:
         """Return the updates that may count; the others are set aside with the rule that they broke."""
         good = []
         for name, reply in given.replies.items():
@@ -260,7 +232,7 @@ class Run:
         require_norm(update, self._job.update_norm)
         return update
 
-    def _gave(self, given: _Given, good: Sequence[Contribution]) -> dict[str, Any]:
+    def _gave(self, given: Given, good: Sequence[Contribution]) -> dict[str, Any]:
         return {
             one.site: {
                 "update": given.body[one.site],
@@ -273,7 +245,7 @@ class Run:
         }
 
     def _evaluate(self, number: int) -> None:
-        given = self._ask("evaluate", number, self._joined(), self._state.weights(number))
+        given = self._asking.ask("evaluate", number, self._joined(), self._state.weights(number))
         measured = self._figures(given)
         self._note(
             "evaluation", number, self._aggregate(),
@@ -292,7 +264,7 @@ class Run:
         single = len(measured) < LEAST_POOLED and not self._terms().site_metrics
         return {} if single else pooled(measured)
 
-    def _figures(self, given: _Given) -> Measured:
+    def _figures(self, given: Given) -> Measured:
         found: dict[str, tuple[int, Mapping[str, float]]] = {}
         for name, reply in given.replies.items():
             try:
@@ -329,19 +301,19 @@ class Run:
         """Measure the best model on what chose nothing, fine-tune it at the sites, enter the end, tell it."""
         best, weights = self.best, self._state.weights(self.best)
         sites: dict[str, Any] = {}
-        given = _Given()
+        given = Given()
         measured: Measured = {}
         if self._job.evaluate_every:
-            given = self._ask("test", best, self._joined(), weights)
+            given = self._asking.ask("test", best, self._joined(), weights)
             measured = self._figures(given)
             sites = self._shown(measured)
         if self._job.personalise:
-            tuned = self._figures(self._ask("personalise", best, self._joined(), weights))
+            tuned = self._figures(self._asking.ask("personalise", best, self._joined(), weights))
             for name, said in self._shown(tuned).items():
                 sites.setdefault(name, {})["personal"] = said["metrics"]
         told = self._pooled(measured)
         self._note("end", best, weights_digest(weights), sites=sites, given=given, metrics=told)
-        self._ask("finish", best, self._joined())
+        self._asking.ask("finish", best, self._joined())
 
     def _aggregate(self) -> str:
         return self._state.of("start", "round")[-1].aggregate
@@ -359,10 +331,10 @@ class Run:
         aggregate: str,
         *,
         sites: Mapping[str, Any] | None = None,
-        given: _Given | None = None,
+        given: Given | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> None:
-        came = given or _Given()
+        came = given or Given()
         record = Record(
             kind, self._job.digest, number, self._state.head, aggregate,
             sites or {}, dict(came.aside), metrics or {}, came.sent, came.received,
@@ -370,89 +342,5 @@ class Run:
         self._state.add(record)
         self._noted(record)
 
-    def _ask(
-        self,
-        kind: str,
-        number: int,
-        names: Sequence[str],
-        weights: Weights | None = None,
-        said: Mapping[str, Any] | None = None,
-    ) -> _Given:
-        given = _Given()
-        self._send(given, kind, number, names, weights or {}, said or {})
-        if lacking := [name for name, rule in given.aside.items() if rule == LACKS]:
-            # They started anew since they were asked last; now they get the whole model.
-            for name in lacking:
-                del given.aside[name]
-            self._send(given, kind, number, lacking, weights or {}, said or {})
-        return given
 
-    def _send(
-        self,
-        given: _Given,
-        kind: str,
-        number: int,
-        names: Sequence[str],
-        weights: Weights,
-        said: Mapping[str, Any],
-    ) -> None:
-        requests, asked = {}, {}
-        turn = self._state.next_turn() if names else 0
-        for name in sorted(names):
-            records = [] if kind == "offer" else self._state.chain[self._told.get(name, 0) :]
-            more = {"records": list(map(plain, records))} if records else {}
-            of, carried = self._broadcast.parcel(name, _model_of(kind, number), weights)
-            one = Message(kind, self._job.digest, number, name, turn, SERVER, {**said, **more, **of}, carried)
-            asked[name], requests[name] = one, pack(one, self._parties.key)
-        given.sent += sum(map(len, requests.values()))
-        answers = self._parties.sites.ask(number, requests) if requests else {}
-        for name, request in requests.items():
-            self._take(given, asked[name], request, answers.get(name, Fault("no-answer")))
-
-    def _take(self, given: _Given, asked: Message, request: bytes, answer: bytes | Fault) -> None:
-        name = asked.site
-        if isinstance(answer, Fault):
-            given.aside[name] = answer.rule
-            self._forget(name)
-            return
-        given.received += len(answer)
-        try:
-            reply = self._reply(asked, request, answer)
-        except MessageRefused as refused:
-            given.aside[name] = refused.rule
-            return
-        if "fault" in reply.said:
-            given.aside[name] = str(reply.said["fault"])[:40]
-            self._forget(name)
-            return
-        given.replies[name], given.size[name] = reply, len(answer)
-        head = signed_head(answer)
-        given.signed[name] = b64encode(head).decode()
-        given.body[name] = str(attested(head, self._parties.keys[name])["body"])
-        if reply.kind != "offer":
-            self._told[name] = len(self._state.chain)
-        if reply.kind not in ("offer", "finish"):
-            self._broadcast.arrived(name, _model_of(reply.kind, reply.round))
-
-    def _forget(self, name: str) -> None:
-        """Count on nothing that a site may have lost: record and model are sent whole the next time."""
-        self._told[name] = 0
-        self._broadcast.forget(name)
-
-    def _reply(self, asked: Message, request: bytes, answer: bytes) -> Message:
-        name = asked.site
-        most = sum(one.nbytes for one in self._first.values()) + HEADROOM
-        reply = unpack(answer, self._parties.keys[name], most)
-        # All of it stands in the record: what names another round there would spoil everybody's proof.
-        same = all(getattr(asked, key) == getattr(reply, key) for key in _ECHOED)
-        if not same or reply.sender != name or reply.answers != message_digest(request):
-            raise MessageRefused("replayed", "the answer is to another message")
-        return reply
-
-
-def _model_of(kind: str, number: int) -> int:
-    """Return the round whose model a message of a round is about."""
-    return number - 1 if kind == "train" else number
-
-
-__all__ = ["HEADROOM", "Outcome", "Parties", "Run"]
+__all__ = ["Outcome", "Run"]

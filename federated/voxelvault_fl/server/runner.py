@@ -30,7 +30,8 @@ from voxelvault_fl.provisioning.files import write
 from voxelvault_fl.provisioning.kit import Kit, read_kit
 from voxelvault_fl.provisioning.roster import Roster
 from voxelvault_fl.record.desk import Desk, desk
-from voxelvault_fl.rounds.run import Outcome, Parties, Run
+from voxelvault_fl.rounds.asking import Parties
+from voxelvault_fl.rounds.run import Outcome, Run
 from voxelvault_fl.rounds.run_state import RunState
 from voxelvault_fl.server.flower_sites import FlowerSites
 from voxelvault_fl.server.folder import ServerFolder

@@ -18,9 +18,10 @@ from voxelvault_fl.jobs.job import Job, sign
 from voxelvault_fl.jobs.policy import SitePolicy
 from voxelvault_fl.privacy.ledger import Ledger
 from voxelvault_fl.protection import Protection
+from voxelvault_fl.rounds.asking import Parties
 from voxelvault_fl.rounds.messages import SERVER
 from voxelvault_fl.rounds.records import Record
-from voxelvault_fl.rounds.run import Outcome, Parties, Run
+from voxelvault_fl.rounds.run import Outcome, Run
 from voxelvault_fl.rounds.run_state import RunState
 from voxelvault_fl.rounds.site import Keys, Standing
 from voxelvault_fl.simulation.grid import LocalSites

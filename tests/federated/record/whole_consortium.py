@@ -22,8 +22,9 @@ from voxelvault_fl.record.hub import Hub
 from voxelvault_fl.record.logbook import Logbook, small_vault
 from voxelvault_fl.record.office import Office, answers_both
 from voxelvault_fl.record.provenance import Signed, document
+from voxelvault_fl.rounds.asking import Parties
 from voxelvault_fl.rounds.records import Record
-from voxelvault_fl.rounds.run import Parties, Run
+from voxelvault_fl.rounds.run import Run
 from voxelvault_fl.rounds.run_state import RunState
 from voxelvault_fl.rounds.site_state import SiteState
 from voxelvault_fl.rounds.transport import Fault, Plain

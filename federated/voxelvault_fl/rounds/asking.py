@@ -1,0 +1,168 @@
+"""The server asks sites: signed messages that bring the record and the model, and answers that fit them."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from voxelvault_fl.errors import MessageRefused
+from voxelvault_fl.jobs.strict import plain
+from voxelvault_fl.jobs.task import Weights
+from voxelvault_fl.rounds.broadcast import LACKS, Broadcast
+from voxelvault_fl.rounds.messages import SERVER, Message, attested, message_digest, pack, signed_head, unpack
+from voxelvault_fl.rounds.run_state import RunState
+from voxelvault_fl.rounds.transport import Fault, Sites
+
+_ECHOED = ("kind", "job", "round", "site", "turn")
+HEADROOM = 1 << 16
+"""Bytes that a container of weights may have beside the weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parties:
+    """Who takes part: the server's key, the sites' public keys from the roster, and the way to them."""
+
+    key: Ed25519PrivateKey
+    keys: Mapping[str, Ed25519PublicKey]
+    sites: Sites
+
+
+@dataclass(slots=True)
+class Given:
+    """What came back from one ask."""
+
+    replies: dict[str, Message] = field(default_factory=dict)
+    signed: dict[str, str] = field(default_factory=dict)
+    body: dict[str, str] = field(default_factory=dict)
+    size: dict[str, int] = field(default_factory=dict)
+    aside: dict[str, str] = field(default_factory=dict)
+    sent: int = 0
+    received: int = 0
+
+
+class Asking:
+    """The way of one job's messages to sites.
+
+    Parameters
+    ----------
+    job : str
+        Digest of the job.
+    parties : Parties
+        Who takes part.
+    state : RunState
+        Gives turns and the record.
+    broadcast : Broadcast
+        Knows which model each site holds.
+    most : int
+        Bytes of weights that an answer may have.
+    """
+
+    def __init__(self, job: str, parties: Parties, state: RunState, broadcast: Broadcast, most: int) -> None:
+        self._job, self._parties, self._state = job, parties, state
+        self._broadcast, self._most = broadcast, most
+        self._told: dict[str, int] = {}
+
+    def ask(
+        self,
+        kind: str,
+        number: int,
+        names: Sequence[str],
+        weights: Weights | None = None,
+        said: Mapping[str, Any] | None = None,
+    ) -> Given:
+        """Ask sites, and return what came back; those that lack the model are asked again with all of it.
+
+        Parameters
+        ----------
+        kind : str
+            One of `KINDS`.
+        number : int
+            The round.
+        names : sequence of str
+            The sites.
+        weights : mapping of str to array, optional
+            The model that it is about.
+        said : mapping, optional
+            What is said beside the record.
+        """
+        given = Given()
+        self._send(given, kind, number, names, weights or {}, said or {})
+        if lacking := [name for name, rule in given.aside.items() if rule == LACKS]:
+            # They started anew since they were asked last; now they get the whole model.
+            for name in lacking:
+                del given.aside[name]
+            self._send(given, kind, number, lacking, weights or {}, said or {})
+        return given
+
+    def _send(
+        self,
+        given: Given,
+        kind: str,
+        number: int,
+        names: Sequence[str],
+        weights: Weights,
+        said: Mapping[str, Any],
+    ) -> None:
+        requests, asked = {}, {}
+        turn = self._state.next_turn() if names else 0
+        for name in sorted(names):
+            records = [] if kind == "offer" else self._state.chain[self._told.get(name, 0) :]
+            more = {"records": list(map(plain, records))} if records else {}
+            of, carried = self._broadcast.parcel(name, _model_of(kind, number), weights)
+            one = Message(kind, self._job, number, name, turn, SERVER, {**said, **more, **of}, carried)
+            asked[name], requests[name] = one, pack(one, self._parties.key)
+        given.sent += sum(map(len, requests.values()))
+        answers = self._parties.sites.ask(number, requests) if requests else {}
+        for name, request in requests.items():
+            self._take(given, asked[name], request, answers.get(name, Fault("no-answer")))
+
+    def _take(self, given: Given, asked: Message, request: bytes, answer: bytes | Fault) -> None:
+        name = asked.site
+        if isinstance(answer, Fault):
+            given.aside[name] = answer.rule
+            self._forget(name)
+            return
+        given.received += len(answer)
+        try:
+            reply = self._reply(asked, request, answer)
+        except MessageRefused as refused:
+            given.aside[name] = refused.rule
+            return
+        if "fault" in reply.said:
+            given.aside[name] = str(reply.said["fault"])[:40]
+            self._forget(name)
+            return
+        given.replies[name], given.size[name] = reply, len(answer)
+        head = signed_head(answer)
+        given.signed[name] = b64encode(head).decode()
+        given.body[name] = str(attested(head, self._parties.keys[name])["body"])
+        if reply.kind != "offer":
+            self._told[name] = len(self._state.chain)
+        if reply.kind not in ("offer", "finish"):
+            self._broadcast.arrived(name, _model_of(reply.kind, reply.round))
+
+    def _forget(self, name: str) -> None:
+        """Count on nothing that a site may have lost: record and model are sent whole the next time."""
+        self._told[name] = 0
+        self._broadcast.forget(name)
+
+    def _reply(self, asked: Message, request: bytes, answer: bytes) -> Message:
+        name = asked.site
+        reply = unpack(answer, self._parties.keys[name], self._most)
+        # All of it stands in the record: what names another round there would spoil everybody's proof.
+        same = all(getattr(asked, key) == getattr(reply, key) for key in _ECHOED)
+        if not same or reply.sender != name or reply.answers != message_digest(request):
+            raise MessageRefused("replayed", "the answer is to another message")
+        return reply
+
+
+def _model_of(kind: str, number: int) -> int:
+    """Return the round whose model a message of a round is about."""
+    return number - 1 if kind == "train" else number
+
+
+__all__ = ["HEADROOM", "Asking", "Given", "Parties"]
