@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: setup train demo demo-federated test test-long lint bench bench-team bench-triage bench-deid format clean
+.PHONY: setup train demo demo-federated test test-long lint bench bench-team bench-triage bench-federated bench-deid format clean
 
 setup: $(VENV)/.setup            ## install the package and JupyterLab
 train: $(VENV)/.train            ## setup, and PyTorch and MONAI for loaders and training
@@ -36,6 +36,9 @@ bench-team: $(VENV)/.bench       ## the administrator's table: clusters, a milli
 
 bench-triage: $(VENV)/.bench     ## triage against its bare network and a plain script; workers; arrival to listed
 	$(BIN)/python -m benchmarks --triage
+
+bench-federated: $(VENV)/.bench  ## federated rounds beside plain Flower: seconds and bytes
+	$(BIN)/python -m benchmarks --federated
 
 bench-deid: $(VENV)/.bench       ## de-identifiers on one planted corpus, and on burned-in text
 	$(BIN)/python -m benchmarks.deid

@@ -23,9 +23,11 @@ TEAM = ("cluster", "orthanc", "object_store", "catalog", "writers", "memory", "l
 """What a team asks about; a million rows and ten thousand files take their time."""
 TRIAGE = ("triage", "triage_workers", "triage_arrival")
 """What a radiology AI team asks about; they draw their own studies."""
-EVERY = CLAIMS + TEAM + TRIAGE
+FEDERATED = ("federated",)
+"""What a consortium asks about: beside plain Flower."""
+EVERY = CLAIMS + TEAM + TRIAGE + FEDERATED
 AT_ONE_CORE_ONLY = ("size", "start", "deid_headers", "deid_chain")
-AT_TWO_CORES_ONLY = ("cluster", "object_store", "catalog", "writers", "memory", "log", *TRIAGE[1:])
+AT_TWO_CORES_ONLY = {*TEAM, *TRIAGE[1:], *FEDERATED} - {"orthanc"}
 
 
 def main() -> None:
@@ -35,8 +37,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="voxelvault-bench-", dir=options.tmp) as folder:
         root = Path(folder)
-        claims = options.only or (TRIAGE if options.triage else TEAM if options.team else CLAIMS)
-        if set(claims) - set(TRIAGE):
+        claims = options.only or _asked(options)
+        if set(claims) - {*TRIAGE, *FEDERATED}:
             heads = make_heads(root / "heads", options.slices)
             make_heads(root / "long", options.long, series=1)
             print(_about(heads, options), file=sys.stderr)
@@ -46,6 +48,12 @@ def main() -> None:
                 for found in _measure(claim, cores, root, options):
                     rows.setdefault(found.claim, {})[cores] = found
     print(table(rows))
+
+
+def _asked(options: argparse.Namespace) -> tuple[str, ...]:
+    if options.federated:
+        return FEDERATED
+    return TRIAGE if options.triage else TEAM if options.team else CLAIMS
 
 
 def _cores(claim: str) -> tuple[int, ...]:
@@ -62,6 +70,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", nargs="*", choices=EVERY)
     parser.add_argument("--team", action="store_true", help="what a team asks about instead")
     parser.add_argument("--triage", action="store_true", help="what a radiology AI team asks about instead")
+    parser.add_argument("--federated", action="store_true", help="what a consortium asks about instead")
     parser.add_argument("--tmp", type=Path, help="folder for files and vaults; needs 1.5 GB")
     parser.add_argument("--child", choices=EVERY, help=argparse.SUPPRESS)
     parser.add_argument("--cores", type=int, help=argparse.SUPPRESS)
