@@ -71,7 +71,7 @@ def story(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Story]:
     public = {}
     for name in ("ann", "bob", "eve", "stranger"):
         place = tmp_path / f"{name}.pub"
-        place.write_text(projects.new_approver(tmp_path / f"{name}.key") + "\n")
+        projects.new_approver(tmp_path / f"{name}.key", place)
         public[name] = projects.approver_file(place)
     files = [
         person_file(IDS[number], study=number + 1, instance=instance, PatientName=f"Zyxwq^{number}")

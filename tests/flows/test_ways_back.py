@@ -61,7 +61,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "config"))
     public = {}
     for name in ("ann", "bob"):
-        (tmp_path / f"{name}.pub").write_text(projects.new_approver(tmp_path / f"{name}.key"))
+        projects.new_approver(tmp_path / f"{name}.key", tmp_path / f"{name}.pub")
         public[name] = projects.approver_file(tmp_path / f"{name}.pub")
     files = [person_file(IDS[number], study=number + 1, PatientName="Zyxwq^J") for number in range(2)]
     write(tmp_path / "in", files)

@@ -27,7 +27,7 @@ RULES = {"hash": 'action = "hash"', "keep": 'action = "keep"', "one": 'action = 
 def vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[vv.Vault]:
     monkeypatch.setenv("VOXELVAULT_CONFIG_HOME", str(tmp_path / "config"))
     for name in ("ann", "bob"):
-        (tmp_path / f"{name}.pub").write_text(projects.new_approver(tmp_path / f"{name}.key"))
+        projects.new_approver(tmp_path / f"{name}.key", tmp_path / f"{name}.pub")
     files = [person_file(IDS[number], study=number + 1, PatientName="Zyxwq^J") for number in range(2)]
     write(tmp_path / "in", files)
     with vv.create(tmp_path / "vault") as made:

@@ -10,7 +10,7 @@ import click
 
 from voxelvault.errors import UsageError
 from voxelvault.interfaces.cli.command import Session, pass_session, read_text, verb
-from voxelvault.interfaces.cli.output import emit, say, table
+from voxelvault.interfaces.cli.output import emit, table
 from voxelvault_triage.amounts import Amount
 from voxelvault_triage.worklist.order import AGEING
 
@@ -64,13 +64,11 @@ def command(session: Session, /, as_json: bool, plot: Path | None, **asked: Any)
 
     kind = _kind(plot)
     department = _department(session, asked)
-    if department.load >= 1:
-        say(f"warning: reading takes {department.load:.0%} of the readers' time; the list grows day by day")
     amounts = {name: asked[name] for name in ("days", "repeats", "seed")}
     found = compare(department, **amounts)
     if plot is not None:
         _draw(plot, kind, found, department)
-    emit(_document(department, amounts, found), _lines(department, found), as_json)
+    emit(_document(department, amounts, found), _lines(department, found, asked["days"]), as_json)
 
 
 def _kind(plot: Path | None) -> str:
@@ -165,6 +163,7 @@ def _document(
         "assumed": {
             "studies_per_day": department.arrivals.per_day,
             "load": department.load,
+            "steady_state": department.load < 1,
             "shifts": department.shifts,
             "reading": department.reading,
             "prevalence": department.prevalence,
@@ -178,7 +177,19 @@ def _document(
     }
 
 
-def _lines(department: Department, found: Mapping[str, Waiting]) -> list[str]:
+def _overloaded(department: Department, days: int) -> list[str]:
+    """Return what the figures of a list mean that nobody gets through."""
+    return [
+        "",
+        f"NO STEADY STATE: reading takes {department.load:.0%} of the readers' time,"
+        " so the list grows without end, in whatever order.",
+        f"The figures are those of days 3 to {days + 2} from an empty list on; with more --days all of them"
+        " grow, so they are no waiting times of a department. More readers, or longer shifts, first.",
+        "",
+    ]
+
+
+def _lines(department: Department, found: Mapping[str, Waiting], days: int) -> list[str]:
     heads = ("studies", "a repeat", "mean before", "mean after", "saved", *_FAR)
     rows = [
         (
@@ -194,6 +205,7 @@ def _lines(department: Department, found: Mapping[str, Waiting]) -> list[str]:
     return [
         f"{_title(department)}.",
         _further(department),
+        *(_overloaded(department, days) if department.load >= 1 else ()),
         "Minutes until a reader begins, first come first read (before) and re-ordered by flag (after):",
         "",
         *table(heads, rows),

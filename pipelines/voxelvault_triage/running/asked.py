@@ -77,6 +77,8 @@ def limits_of(asked: dict[str, Any]) -> Limits:
 
 def hands_of(asked: dict[str, Any]) -> Hands:
     """Return who is to do the work."""
+    from voxelvault.interfaces.cli.output import say
     from voxelvault_triage.running.session import Hands
 
-    return Hands(asked["client"] or "local", asked["workers"], asked["memory"], asked["unsafe_spill"])
+    client = asked["client"] or "local"
+    return Hands(client, asked["workers"], asked["memory"], asked["unsafe_spill"], tell=say)

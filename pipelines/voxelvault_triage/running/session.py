@@ -43,6 +43,10 @@ class Hands:
         How often a cluster that is gone is started or sought again, one after the other.
     pause : float
         Seconds before it is sought again; twice as long each time.
+    patience : float
+        Seconds that one is sought which doesn't answer at all, from the first failure on.
+    tell : callable
+        Takes a sentence for people when a cluster is gone or doesn't answer.
     """
 
     client: Any = LOCAL
@@ -51,6 +55,8 @@ class Hands:
     unsafe_spill: bool = False
     deaths: int = 8
     pause: float = 1.0
+    patience: float = 90.0
+    tell: Callable[[str], object] = lambda _text: None
 
 
 @contextmanager
@@ -123,22 +129,27 @@ def work_through(
 
 def _under_lock(vault: Vault, runner: Runner, hands: Hands, tick: Callable[[], bool] | None) -> None:
     runner.take_over()
-    failed = 0
+    failed, since = 0, 0.0
     try:
         while True:
             before = runner.report.studies
             try:
                 with crew_for(vault, hands) as crew:
+                    since = 0.0
                     runner.work(crew, tick or (lambda: False))
                     while tick is not None and not tick():
                         runner.work(crew, tick)
                         time.sleep(IDLE)
                 return
-            except WorkerDied:
+            except WorkerDied as died:
                 failed = failed + 1 if runner.report.studies == before else 1
-                if failed > hands.deaths:
-                    raise
-                time.sleep(min(hands.pause * 2 ** (failed - 1), 60.0))
+                since = since or time.monotonic()
+                left = since + hands.patience - time.monotonic()
+                if failed > hands.deaths or left <= 0:
+                    raise WorkerDied(f"{died}; it was sought {failed} times") from None
+                if failed == 1:
+                    hands.tell(f"{died}; it is sought again, for {hands.patience:.0f} seconds at most")
+                time.sleep(min(hands.pause * 2 ** (failed - 1), 60.0, left))
     finally:
         runner.give_back()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -79,12 +80,21 @@ def _connected(resources: Resources, client: Any, held: ExitStack) -> Any:
     if not isinstance(client, str) or not client.startswith("tls://"):
         raise UsageError("client= is 'local', the address of a scheduler (tls://host:port) or a Dask client")
     try:
+        _require_open(client)
         return held.enter_context(Client(client, set_as_default=False))  # type: ignore[no-untyped-call]
-    except (OSError, TimeoutError, RuntimeError, TypeError):
+    except (OSError, TimeoutError, RuntimeError, TypeError, ValueError):
         raise WorkerDied(
             "the scheduler does not answer: check its address, and the certificates in Dask's configuration "
             "(distributed.comm.tls)"
         ) from None
+
+
+def _require_open(address: str) -> None:
+    """Refuse an address where nothing listens; a Dask client that found nobody holds up the next one."""
+    from distributed.comm.addressing import parse_address, parse_host_port
+
+    host, port = parse_host_port(parse_address(address)[1])
+    socket.create_connection((host, port), timeout=10).close()
 
 
 def _log_unsafe(resources: Resources) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -299,11 +300,27 @@ def approver_file(path: PathLike) -> ApproverPublic:
     return ApproverPublic.from_text(_line(path))
 
 
-def new_approver(path: PathLike) -> str:
-    """Write a new approver's secret key to a file of its owner's; return the public one as text."""
-    key = ApproverKey.generate()
-    write_new(Path(path).expanduser(), [key.text().encode() + b"\n"], private=True)
-    return key.public().text()
+def new_approver(path: PathLike, public: PathLike) -> tuple[str, str]:
+    """Write a new approver's keys: the secret one to a file of its owner's, the public one to another.
+
+    Returns
+    -------
+    str, str
+        The public key as text, and the SHA-256 of its file, hexadecimal.
+
+    Raises
+    ------
+    UsageError
+        One of the files is there already; then neither was written.
+    """
+    key, places = ApproverKey.generate(), [Path(one).expanduser() for one in (path, public)]
+    if places[0] == places[1] or any(place.exists() for place in places):
+        raise UsageError("a key of that name is there already; choose another name")
+    text = key.public().text()
+    line = text.encode() + b"\n"
+    write_new(places[0], [key.text().encode() + b"\n"], private=True)
+    write_new(places[1], [line])
+    return text, hashlib.sha256(line).hexdigest()
 
 
 def approver_key(path: PathLike) -> ApproverKey:

@@ -38,7 +38,10 @@ def test_json_says_what_was_assumed(run: Any) -> None:
 
 
 def test_a_list_that_grows_without_end_is_told(run: Any) -> None:
-    assert "grows" in run(*SHORT, "--reading", "12,4").err
+    told = run(*SHORT, "--reading", "12,4").out
+    assert "NO STEADY STATE: reading takes 1" in told
+    assert "the list grows without end" in told
+    assert run(*SHORT, "--reading", "12,4", "--json").json["assumed"]["steady_state"] is False
 
 
 def test_nothing_saved_has_no_sign(run: Any) -> None:

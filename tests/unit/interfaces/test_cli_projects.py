@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import stat
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ def approvers(run: Any, tmp_path: Path) -> list[str]:
     words = []
     for label in ("ann", "bob"):
         made = run("deidentify", "approver", "new", tmp_path / f"{label}.key", "--json").json
-        (tmp_path / f"{label}.pub").write_text(made["public_key"])
+        assert (tmp_path / f"{label}.pub").read_text() == made["public_key"] + "\n"
         assert stat.S_IMODE((tmp_path / f"{label}.key").stat().st_mode) == 0o600
         words += ["--approver", f"{label}={tmp_path / label}.pub"]
     return words
@@ -127,7 +128,10 @@ def test_approvers_begin_a_ledger_and_later_ones_are_approved(
     assert verb("project", "add-approver", approvers[1]).code == 2
     assert verb("project", "add-approver", *approvers[1::2]).json["ledger"] is True
     made = run("deidentify", "approver", "new", tmp_path / "eve.key")
-    (tmp_path / "eve.pub").write_text(made.out)
+    digest = hashlib.sha256((tmp_path / "eve.pub").read_bytes()).hexdigest()
+    assert (made.code, digest in made.out, max(map(len, made.out.splitlines())) < 200) == (0, True, True)
+    again = run("deidentify", "approver", "new", tmp_path / "eve.key")
+    assert (again.code, "there already" in again.err) == (2, True)
     eve = f"eve={tmp_path / 'eve.pub'}"
     assert verb("project", "add-approver", eve).code == 2
     request = verb("project", "add-approver", eve, "--purpose", "P1").json["request"]

@@ -300,18 +300,25 @@ def approver() -> None:
     """Keys of those who open a ledger together."""
 
 
-@verb("new", "voxelvault deidentify approver new /media/usb/ann.key > ann.pub")
+@verb("new", "voxelvault deidentify approver new /media/usb/ann.key")
 @click.argument("file", type=_FILE)
 @pass_session
 def new(session: Session, file: Path, as_json: bool) -> None:
-    """Make your key as an approver in FILE, and print the public half.
+    """Make your key as an approver: the secret half in FILE, the public one beside it, as .pub.
 
-    Each approver does this alone, keeps FILE, and hands over what is printed.
+    Each approver does this alone, keeps FILE, and hands over the .pub. Its SHA-256 is told on another
+    way: who gets the .pub compares it by `sha256sum`.
     """
     from voxelvault.releasing.projects import new_approver
 
-    text = new_approver(file)
-    emit({"public_key": text, "key_file": file}, text, as_json)
+    public = file.with_suffix(".pub")
+    text, digest = new_approver(file, public)
+    told = {"secret key, to keep": file, "public key, to hand over": public, "its SHA-256": digest}
+    emit(
+        {"public_key": text, "key_file": file, "public_key_file": public, "sha256": digest},
+        facts(told),
+        as_json,
+    )
 
 
 for _verb in (create, show, add_custodian, add_approver, remove_custodian, remove_approver):
