@@ -184,6 +184,8 @@ class Job:
             ("malformed", self._numeric(), "the numbers of strategy and privacy are numbers, and finite"),
             ("strategy", self.strategy.name != "krum" or self._crowd() <= self.min_sites,
              "krum needs min_sites of twice `byzantine` and 3 more"),
+            ("secagg", not self.privacy.mode.startswith("secagg"),
+             "there is no secure aggregation, see docs/decisions/0021-no-secure-aggregation.md; take dp-sgd"),
             ("privacy", self.privacy.mode in PRIVACY, f"modes of privacy are {', '.join(PRIVACY)}"),
             ("privacy", self.privacy.mode != "dp-sgd" or quiet, "under dp-sgd set evaluate_every = 0"),
             ("compression", self.compression in COMPRESSION, f"compress with {', '.join(COMPRESSION)}"),

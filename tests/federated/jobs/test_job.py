@@ -74,6 +74,8 @@ def test_a_changed_job_is_not_what_was_signed() -> None:
         ({"strategy": Strategy("best")}, "strategy"),
         ({"strategy": Strategy("fedavg", "loudest")}, "strategy"),
         ({"privacy": Privacy("hope")}, "privacy"),
+        ({"privacy": Privacy("secagg")}, "secagg"),
+        ({"privacy": Privacy("secagg+")}, "secagg"),
         ({"privacy": Privacy("dp-sgd")}, "privacy"),
         ({"labels": Labels("guess")}, "labels"),
         ({"rounds": 0}, "rounds"),
