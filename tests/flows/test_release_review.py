@@ -26,6 +26,7 @@ from voxelvault.releasing.originals import Original
 from voxelvault.releasing.review import Picture, Review
 from voxelvault.releasing.study import Outcome
 from voxelvault.testing import synthetic
+from voxelvault.upkeep.removal import erase_subject
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +97,46 @@ def test_inside_a_vault_pictures_are_kept_sealed(home: Path) -> None:
     assert len(sealed) == 2
     assert not any(b"PNG" in path.read_bytes() for path in sealed)
     assert not [path for path in made.path.rglob("*") if "pictures" in path.parts]
+
+
+def _kept(vault: Path) -> int:
+    return sum(path.is_file() and "pictures" in path.parts for path in vault.rglob("*"))
+
+
+def test_pictures_that_a_vault_keeps_are_shown_and_taken_out(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with vv.create(home / "vault") as vault:
+        vault.ingest(home / "in", progress=False)
+        vault.select().deidentify(home / "out", faces="keep", review=home / "first.html", progress=False)
+    given = ["--vault", str(home / "vault"), "deidentify", "pictures"]
+    assert main([*given, str(home / "again.html")]) == 0
+    figures = [
+        sorted(re.findall(r"<figure>.*", (home / name).read_text())) for name in ("first.html", "again.html")
+    ]
+    assert figures[0] == figures[1]
+    assert stat.S_IMODE((home / "again.html").stat().st_mode) == 0o600
+    assert main([*given, str(home / "again.html")]) == 2  # it would be written over
+    assert main(given) == 2
+    assert _kept(home / "vault") == 2
+    capsys.readouterr()
+    assert main([*given, str(home / "last.html"), "--remove", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["shown"], told["removed"], _kept(home / "vault")) == (2, 2, 0)
+    with vv.open(home / "vault") as vault:
+        entered = [str(entry.kind) for entry in vault.resources.log.entries()]
+    assert entered.count("identifying.read") == 6  # two were made, one was refused; each begun and ended
+    assert entered.count("document.removed") == 2
+
+
+def test_an_erasure_takes_all_pictures_along(home: Path) -> None:
+    with vv.create(home / "vault") as vault:
+        vault.ingest(home / "in", progress=False)
+        vault.select().deidentify(home / "out", faces="keep", progress=False)
+        assert _kept(home / "vault") == 2
+        rows = vault.resources.catalog.query("select subject_id from patients").to_pylist()
+        erase_subject(vault.resources, rows[0]["subject_id"])
+        assert _kept(home / "vault") == 0
 
 
 def test_of_faces_the_image_with_most_of_each_series_is_shown() -> None:

@@ -137,7 +137,9 @@ ALLOWED: Mapping[Kind, _Allowed] = {
     Kind.HANDLE_OPENED: _allow(f"{_SCOPE} grant", "members", "members", "type", text=True),
     Kind.HANDLE_CLOSED: _allow(f"{_SCOPE} grant", f"members samples {_READ}", "members", "type"),
     Kind.QUERY: _allow("series cohort", "members rows columns", "members catalog", text=True),
-    Kind.IDENTIFYING_READ: _allow("series cohort", "members rows", "members catalog", "columns", text=True),
+    Kind.IDENTIFYING_READ: _allow(
+        "series cohort project", "members rows documents", "members catalog", "columns", text=True
+    ),
     Kind.COHORT_FROZEN: _allow("cohort", "members subjects snapshot", "members catalog"),
     Kind.COHORT_SPLIT: _allow("cohort", "members subjects parts snapshot", "members recipe catalog"),
     Kind.DERIVED_BUILT: _allow("cohort", "series derived bytes snapshot", "recipe catalog", "type"),
@@ -201,7 +203,7 @@ ALLOWED: Mapping[Kind, _Allowed] = {
         "profile options format notes reason",
     ),
     Kind.DOCUMENT_STORED: _allow("document", "bytes", "document about", "area"),
-    Kind.DOCUMENT_REMOVED: _allow("document", digests="about", codes="area"),
+    Kind.DOCUMENT_REMOVED: _allow("document project", "documents", "about", "area"),
     # The tables `tasks` and `reading_items` are made of these alone. Times are microseconds since the
     # epoch, score, threshold and volume (mL) billionths.
     Kind.TASK_SCHEDULED: _allow(

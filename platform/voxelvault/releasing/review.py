@@ -9,23 +9,27 @@ from __future__ import annotations
 import html
 import json
 import os
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from voxelvault.audit.events import Kind
 from voxelvault.deid.instance import Result
 from voxelvault.deid.pixels import PixelReport
 from voxelvault.deid.project_shelf import SealedShelf
+from voxelvault.deid.stored_project import StoredProject
 from voxelvault.errors import UsageError
 from voxelvault.files import disk_error
 from voxelvault.model import new_id
+from voxelvault.readonly import require_writable
+from voxelvault.releasing.entries import step
 from voxelvault.releasing.projects import Using
 from voxelvault.releasing.study import Outcome
-
-PICTURES = "pictures"
-"""Folder of the project that holds them, by release."""
+from voxelvault.resources import Resources
+from voxelvault.storage.layout import PICTURES
 
 _HEAD = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>What was blanked</title>
@@ -44,6 +48,7 @@ blanked; right as it is released. Of several frames the one that shows most is h
 all. Large pictures are made smaller: enlarge the page, or open the file that is named. Look at it, then
 delete it.</p>
 """
+_NONE = "<p>No pictures are kept.</p>\n"
 _NOTHING = "<p>Nothing was blanked in the pictures of this run, and no face was taken off.</p>\n"
 
 
@@ -71,6 +76,19 @@ class Picture:
         one = self.report
         told = {"path": self.path, "boxes": one.boxes, "face": one.face, "size": one.size}
         return json.dumps({**told, "frame": one.frame, "frames": one.frames, **pictures}).encode()
+
+    @classmethod
+    def of_document(cls, data: bytes) -> Picture:
+        """Return what `document` made."""
+        told = json.loads(data)
+        path, boxes = told.pop("path"), tuple(tuple(box) for box in told.pop("boxes"))
+        before, after = (b64decode(told.pop(side)) for side in ("before", "after"))
+        size = (told["size"][0], told["size"][1])
+        return cls(path, PixelReport("", boxes, before, after, **{**told, "size": size}))
+
+
+def _draw(write: Callable[[str], object], picture: Picture) -> None:
+    write(picture.figure())
 
 
 def _svg(report: PixelReport, png: bytes | None, *, boxes: bool = False) -> str:
@@ -165,9 +183,11 @@ def review_of(
     """
     with ExitStack() as opened:
         sinks: list[Callable[[Picture], object]] = []
-        write = None if page is None else opened.enter_context(_page(release, page.expanduser(), goes_on))
-        if write is not None:
-            sinks.append(lambda picture: write(picture.figure()))
+        write: Callable[[str], object] | None = None
+        if page is not None:
+            _require_outside(page.expanduser(), release)
+            write = opened.enter_context(_page(page.expanduser(), goes_on))
+            sinks.append(partial(_draw, write))
         shelf = None if mine.stored is None else mine.stored.shelf
         if isinstance(shelf, SealedShelf):
             name = f"{PICTURES}/{release_id}"
@@ -179,10 +199,71 @@ def review_of(
             write(_NOTHING)
 
 
-@contextmanager
-def _page(release: Path, place: Path, goes_on: bool) -> Iterator[Callable[[str], object]]:
+def show_kept(found: StoredProject, place: Path, resources: Resources) -> int:
+    """Write a page of all pictures that a vault keeps of a project's releases.
+
+    Parameters
+    ----------
+    found : StoredProject
+        A project inside the vault.
+    place : Path
+        The page; no file yet.
+    resources : Resources
+        The open vault, whose log has it first.
+
+    Returns
+    -------
+    int
+        Pictures on the page.
+
+    Raises
+    ------
+    UsageError
+        The project is in a folder, where no pictures are kept; or the place of the page is taken.
+    PolicyDenied, AuditError
+        Then nothing was read.
+    """
+    shelf = _sealed(found)
+    names = list(shelf.names(PICTURES))
+    with step(resources, Kind.IDENTIFYING_READ, _ids(found)) as entry:
+        entry.intend(counts={"documents": len(names)})
+        with _page(place.expanduser(), goes_on=False) as write:
+            for name in names:
+                write(Picture.of_document(shelf.get(name)[0]).figure())
+            if not names:
+                write(_NONE)
+    return len(names)
+
+
+def remove_kept(found: StoredProject, resources: Resources) -> int:
+    """Take all pictures of a project's releases out of a vault, and return how many; as `show_kept`."""
+    require_writable(resources)
+    shelf = _sealed(found)
+    names = list(shelf.names(PICTURES))
+    with step(resources, Kind.DOCUMENT_REMOVED, _ids(found)) as entry:
+        entry.intend(counts={"documents": len(names)}, codes={"area": (PICTURES,)})
+        for name in names:
+            shelf.delete(name)
+    return len(names)
+
+
+def _sealed(found: StoredProject) -> SealedShelf:
+    if isinstance(found.shelf, SealedShelf):
+        return found.shelf
+    raise UsageError("pictures are kept where the project lies in a vault; name one that does")
+
+
+def _ids(found: StoredProject) -> dict[str, tuple[str, ...]]:
+    return {"project": (found.read().project_id,)}
+
+
+def _require_outside(place: Path, release: Path) -> None:
     if place.resolve().is_relative_to(release.resolve()):
         raise UsageError("the page of pictures shows patients' own values: write it outside the release")
+
+
+@contextmanager
+def _page(place: Path, goes_on: bool) -> Iterator[Callable[[str], object]]:
     if place.exists() and not goes_on:
         raise UsageError("there is a file in the place of the page of pictures; choose another name")
     with ExitStack() as opened:
@@ -210,4 +291,4 @@ def _told() -> Iterator[None]:
         raise disk_error(error) from None
 
 
-__all__ = ["PICTURES", "Picture", "Review", "review_of"]
+__all__ = ["Picture", "Review", "remove_kept", "review_of", "show_kept"]

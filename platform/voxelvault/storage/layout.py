@@ -25,6 +25,8 @@ KEYS = "keys"
 OBJECTS = "objects"
 DERIVED = "derived"
 PROJECTS = "projects"
+PICTURES = "pictures"
+"""Folder of a project: what was blanked, by release."""
 DOCUMENTS = "documents"
 CATALOG = "catalog"
 AUDIT = "audit"
@@ -100,6 +102,7 @@ __all__ = [
     "KEYS",
     "LOCKS",
     "OBJECTS",
+    "PICTURES",
     "PROJECTS",
     "TAGS",
     "VAULT_TOML",

@@ -38,7 +38,7 @@ def test_the_verbs_are_those_of_the_design() -> None:
     keys = {f"keys {name}" for name in ("list", "add", "remove", "rotate", "recover", "public")}
     quarantine = {f"quarantine {name}" for name in ("list", "export", "retry")}
     deidentify = {
-        *("release", "verify", "card", "explain", "custodian public", "approver new"),
+        *("release", "verify", "card", "explain", "pictures", "custodian public", "approver new"),
         *(f"project {name}" for name in ("create", "show", "add-custodian", "add-approver")),
         *(f"project {name}" for name in ("remove-custodian", "remove-approver")),
         *(f"ledger {name}" for name in ("request", "approve", "open")),

@@ -12,6 +12,7 @@ import click
 from voxelvault.errors import UsageError
 from voxelvault.interfaces.cli.command import PARTLY, Session, pass_session, scheduling, verb
 from voxelvault.interfaces.cli.deidentify_ledger import ledger
+from voxelvault.interfaces.cli.deidentify_pictures import pictures
 from voxelvault.interfaces.cli.deidentify_projects import approver, custodian, project
 from voxelvault.interfaces.cli.deidentify_telling import tell_release, tell_verified
 from voxelvault.interfaces.cli.output import emit, say
@@ -328,7 +329,7 @@ def explain(
     return 0
 
 
-for _verb in (release, verify, card, explain, project, custodian, approver, ledger):
+for _verb in (release, verify, card, explain, pictures, project, custodian, approver, ledger):
     deidentify.add_command(_verb)
 
 __all__ = ["deidentify"]
