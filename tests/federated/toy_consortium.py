@@ -119,7 +119,7 @@ class Toy:
         return self.to_server(round, name, answer)
 
     def run(self) -> Run:
-        parties = Parties(self.server, {name: key.public_key() for name, key in self.keys.items()}, self)
+        parties = Parties(self.server, lambda name: self.keys[name].public_key(), self)
         state = RunState(self.folder / "server", self.job.digest)
         return Run(
             self.signed, self.first, parties, state, self.compression(), self.noted.append,

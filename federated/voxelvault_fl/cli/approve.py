@@ -10,7 +10,7 @@ import click
 
 from voxelvault.errors import UsageError
 from voxelvault.interfaces.cli.command import Session, pass_session, verb
-from voxelvault.interfaces.cli.output import emit
+from voxelvault.interfaces.cli.output import emit, say
 
 if TYPE_CHECKING:
     from voxelvault_fl.consortium import Consortium
@@ -52,6 +52,7 @@ def command(
     from voxelvault_fl.jobs.job import SignedJob
     from voxelvault_fl.jobs.policy import read_policy
     from voxelvault_fl.provisioning.kit import read_kit
+    from voxelvault_fl.provisioning.newest import NewestKit
     from voxelvault_fl.rounds.site_state import SiteState
 
     found = sorted(one for one in (state / "jobs").glob("*") if (one / "job.json").exists())
@@ -61,7 +62,8 @@ def command(
     chosen = [one for one in found if one.name.startswith(job)]
     if len(chosen) != 1:
         raise UsageError("no job, or more than one, begins like that; without JOB they are listed")
-    mine, roster = SiteState(chosen[0], chosen[0].name), read_kit(kit).roster
+    mine = SiteState(chosen[0], chosen[0].name)
+    roster = NewestKit(read_kit(kit), state, say)().roster
     lead = roster.party(roster.consortium.lead).verifying_key()
     signed = SignedJob.loads((chosen[0] / "job.json").read_bytes(), lead).job
     shown = _shown(session, signed, read_policy(policy), roster.consortium)

@@ -12,6 +12,7 @@ from voxelvault_fl.cohorts.view import COLUMNS
 from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.job import COMPRESSION, PRIVACY, STRATEGIES, Job, Plain
 from voxelvault_fl.jobs.strict import made
+from voxelvault_fl.provisioning.files import version
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +149,38 @@ def read_policy(path: Path) -> SitePolicy:
     Raises
     ------
     JobRefused
-        It is no TOML, or says something that can't be; the rule is ``malformed`` or ``policy``.
+        It can't be read, is no TOML, or says something that can't be; the rule is ``malformed`` or
+        ``policy``.
     """
     try:
         said = tomllib.loads(path.read_text("utf-8"))
+    except OSError:
+        raise JobRefused("policy", "the policy can't be read; nothing is let in without it") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
         raise JobRefused("policy", "the policy is no TOML; see docs/reference/federated.md") from None
     return made(SitePolicy, said, "policy")
+
+
+class PolicyFile:
+    """A site's policy as it is now: the file is read again when it changes.
+
+    Parameters
+    ----------
+    path : Path
+        The file. While it can't be read, nothing is let in.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._version = path, version()
+        self._policy: SitePolicy | None = None
+
+    def __call__(self) -> SitePolicy:
+        """Return the policy; raises as `read_policy` does."""
+        found = version(self._path)
+        if self._policy is None or found != self._version:
+            self._policy = None
+            self._policy, self._version = read_policy(self._path), found
+        return self._policy
 
 
 def unmet(job: Job, policy: SitePolicy, now: datetime) -> str:
@@ -248,6 +274,6 @@ def what_leaves(job: Job, policy: SitePolicy, site_metrics: bool = True) -> tupl
 
 
 __all__ = [
-    "Approved", "Decision", "Refused", "Seen", "SitePolicy", "Waiting", "decide", "read_policy", "unmet",
-    "what_leaves",
+    "Approved", "Decision", "PolicyFile", "Refused", "Seen", "SitePolicy", "Waiting", "decide", "read_policy",
+    "unmet", "what_leaves",
 ]  # fmt: skip

@@ -30,6 +30,19 @@ def write(path: Path, content: bytes, *, private: bool = False) -> None:
         beside.unlink(missing_ok=True)
 
 
+def version(*paths: Path) -> tuple[tuple[int, int, int], ...]:
+    """Return what is another value once one of these files was written anew."""
+    return tuple(_version(one) for one in paths)
+
+
+def _version(path: Path) -> tuple[int, int, int]:
+    try:
+        now = path.stat()
+    except OSError:
+        return 0, 0, 0
+    return now.st_ino, now.st_mtime_ns, now.st_size
+
+
 def private_folder(path: Path) -> Path:
     """Make a folder that only its owner enters."""
     path.mkdir(parents=True, exist_ok=True)
@@ -37,4 +50,4 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-__all__ = ["canonical", "private_folder", "write"]
+__all__ = ["canonical", "private_folder", "version", "write"]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from voxelvault_fl.errors import MessageRefused
+from voxelvault_fl.errors import KitRefused, MessageRefused
 from voxelvault_fl.jobs.strict import plain
 from voxelvault_fl.jobs.task import Weights
 from voxelvault_fl.rounds.broadcast import LACKS, Broadcast
-from voxelvault_fl.rounds.messages import SERVER, Message, attested, message_digest, pack, signed_head, unpack
+from voxelvault_fl.rounds.messages import SERVER, Message, body_of, message_digest, pack, signed_head, unpack
 from voxelvault_fl.rounds.run_state import RunState
 from voxelvault_fl.rounds.transport import Fault, Sites
 
@@ -24,10 +24,10 @@ HEADROOM = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Parties:
-    """Who takes part: the server's key, the sites' public keys from the roster, and the way to them."""
+    """Who takes part: the server's key, what gives a site's from the roster of now, and the way to them."""
 
     key: Ed25519PrivateKey
-    keys: Mapping[str, Ed25519PublicKey]
+    key_of: Callable[[str], Ed25519PublicKey]
     sites: Sites
 
 
@@ -132,6 +132,10 @@ class Asking:
         except MessageRefused as refused:
             given.aside[name] = refused.rule
             return
+        except KitRefused:
+            # It left the roster while it answered.
+            given.aside[name] = "revoked"
+            return
         if "fault" in reply.said:
             given.aside[name] = str(reply.said["fault"])[:40]
             self._forget(name)
@@ -139,7 +143,7 @@ class Asking:
         given.replies[name], given.size[name] = reply, len(answer)
         head = signed_head(answer)
         given.signed[name] = b64encode(head).decode()
-        given.body[name] = str(attested(head, self._parties.keys[name])["body"])
+        given.body[name] = body_of(head)
         if reply.kind != "offer":
             self._told[name] = len(self._state.chain)
         if reply.kind not in ("offer", "finish"):
@@ -152,7 +156,7 @@ class Asking:
 
     def _reply(self, asked: Message, request: bytes, answer: bytes) -> Message:
         name = asked.site
-        reply = unpack(answer, self._parties.keys[name], self._most)
+        reply = unpack(answer, self._parties.key_of(name), self._most)
         # All of it stands in the record: what names another round there would spoil everybody's proof.
         same = all(getattr(asked, key) == getattr(reply, key) for key in _ECHOED)
         if not same or reply.sender != name or reply.answers != message_digest(request):

@@ -104,6 +104,11 @@ def signed_head(data: bytes) -> bytes:
     return _MAGIC + len(head).to_bytes(4, "big") + head + signature
 
 
+def body_of(data: bytes) -> str:
+    """Return the SHA-256 of the weights that a head names; the head's signature was checked before."""
+    return str(_head(_cut(data, 0)[0])["body"])
+
+
 def attested(data: bytes, key: Ed25519PublicKey) -> dict[str, Any]:
     """Check what `signed_head` kept, and return the head: plain data; ``body`` is the weights' digest.
 
@@ -181,5 +186,6 @@ def _weights(body: bytes) -> Weights:
 
 
 __all__ = [
-    "HEAD_BYTES", "KINDS", "SERVER", "Message", "attested", "message_digest", "pack", "signed_head", "unpack",
+    "HEAD_BYTES", "KINDS", "SERVER", "Message", "attested", "body_of", "message_digest", "pack",
+    "signed_head", "unpack",
 ]  # fmt: skip

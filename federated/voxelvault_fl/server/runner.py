@@ -8,26 +8,28 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from voxelvault.errors import AuditError, IntegrityError, NoSpace, StorageError
 from voxelvault.files import disk_error
 from voxelvault_fl.consortium import Terms
-from voxelvault_fl.errors import FederatedError, JobRefused, StrangeSuperLink
+from voxelvault_fl.errors import JobRefused, KitRefused, StrangeSuperLink
 from voxelvault_fl.hospital import broadcasting
 from voxelvault_fl.jobs.app import app_digest
-from voxelvault_fl.jobs.job import Job, SignedJob
+from voxelvault_fl.jobs.job import SignedJob
 from voxelvault_fl.jobs.task import Weights
 from voxelvault_fl.jobs.terms import require_within
 from voxelvault_fl.processes.outgoing import stay_here
 from voxelvault_fl.processes.tasks import Runtime
 from voxelvault_fl.provisioning.files import write
 from voxelvault_fl.provisioning.kit import Kit, read_kit
+from voxelvault_fl.provisioning.newest import NewestKit
 from voxelvault_fl.provisioning.roster import Roster
 from voxelvault_fl.record.desk import Desk, desk
 from voxelvault_fl.rounds.asking import Parties
@@ -53,8 +55,8 @@ class Runner:
     ----------
     folder : ServerFolder
         Of this server.
-    kit : Kit
-        The server's; its roster is read again whenever it changes.
+    kit : callable
+        Gives the server's, with the newest roster.
     superlink : SuperLink
         On loopback.
     desk : Desk
@@ -64,13 +66,12 @@ class Runner:
     """
 
     folder: ServerFolder
-    kit: Kit
+    kit: Callable[[], Kit]
     superlink: SuperLink
     desk: Desk
     patience: float
     _resting: dict[str, float] = field(default_factory=dict)
     _why: dict[str, str] = field(default_factory=dict)
-    _seen: int = 0
 
     def serve(self, going_on: Callable[[], bool]) -> None:
         """Register the sites and run what is submitted, for as long as `going_on` says."""
@@ -79,9 +80,10 @@ class Runner:
         self.superlink.end_runs()
         serial = -1
         while going_on():
-            if self.roster().serial != serial:
-                serial = self.kit.roster.serial
-                self.superlink.register(self.kit.roster.sites())
+            roster = self._roster()
+            if roster.serial != serial:
+                self.superlink.register(roster.sites())
+                serial = roster.serial
                 write(self.folder.registered, str(serial).encode())
             job = self._next()
             if job is None:
@@ -94,18 +96,8 @@ class Runner:
         now = time.monotonic()
         return next((one for one in self.folder.waiting() if self._resting.get(one.name, 0) <= now), None)
 
-    def roster(self) -> Roster:
-        """Return the newest roster that the authority signed."""
-        changed = (self.kit.path / "roster.json").stat().st_mtime_ns
-        if changed == self._seen:
-            return self.kit.roster
-        try:
-            self.kit = replace(self.kit, roster=read_kit(self.kit.path).roster)
-            self._seen = changed
-        except FederatedError as refused:
-            # Roster and signature are two files: between the two writes the pair is not believed.
-            _log.warning("the roster is not believed for now: %s", refused)
-        return self.kit.roster
+    def _roster(self) -> Roster:
+        return self.kit().roster
 
     def _run(self, job: Path) -> None:
         """Run a job until it is settled, or rests; whatever goes wrong, the other jobs have their turn."""
@@ -148,12 +140,19 @@ class Runner:
             write(self.folder.resting, json.dumps(self._why, indent=1).encode())
 
     def _signed(self, job: Path) -> SignedJob:
-        lead = self.kit.roster.party(self.kit.consortium.lead).verifying_key()
+        """Return a job that the lead of now signed, within the terms of now."""
+        kit = self.kit()
+        lead = kit.roster.party(kit.consortium.lead).verifying_key()
         signed = SignedJob.loads((job / "job.json").read_bytes(), lead)
         if signed.job.digest != job.name:
             raise JobRefused("malformed", "the job's folder isn't named by its digest; submit it again")
-        require_within(signed.job, self.kit.consortium)
+        require_within(signed.job, kit.consortium)
         return signed
+
+    def _terms(self, job: Path) -> Terms:
+        """Return the terms of now, once the job was checked against all that may have changed in a run."""
+        self._signed(job)
+        return self.kit().consortium.terms
 
     def _first(self, job: Path) -> Weights:
         data = (job / "first.safetensors").read_bytes()
@@ -165,30 +164,22 @@ class Runner:
     def _rounds(self, signed: SignedJob, job: Path) -> tuple[Outcome, bool]:
         """Run a job, and at its end make the bundle that proves it; tell whether there is one."""
         first = self._first(job)
-        keys = {site.name: site.verifying_key() for site in self.kit.roster.sites()}
         with self.superlink.run() as grid:
-            sites = FlowerSites(grid, self.superlink.nodes, self.roster, self.patience)
-            parties = Parties(self.kit.keys.signing, keys, sites)
+            sites = FlowerSites(grid, self.superlink.nodes, self._roster, self.patience)
+            parties = Parties(self.kit().keys.signing, self._key_of, sites)
             state = RunState(self.folder.runs / job.name, signed.job.digest)
-            recording = Recording(self.desk, self._newest, signed, state)
+            recording = Recording(self.desk, self.kit, signed, state)
             recording.begin()
             run = Run(
                 signed, first, parties, state, broadcasting(signed.job), recording.noted, self._pause,
-                lambda: self._terms(signed.job),
+                lambda: self._terms(job),
             )  # fmt: skip
             outcome = run.go()
             ended = outcome.status != "stalled"
             return outcome, ended and recording.prove(outcome, sites, self.folder.model(job.name))
 
-    def _terms(self, job: Job) -> Terms:
-        """Return the terms of the newest roster; `JobRefused` where a job is outside of them."""
-        consortium = self._newest().consortium
-        require_within(job, consortium)
-        return consortium.terms
-
-    def _newest(self) -> Kit:
-        self.roster()
-        return self.kit
+    def _key_of(self, site: str) -> Ed25519PublicKey:
+        return self._roster().party(site).verifying_key()
 
     def _pause(self, tries: int) -> bool:
         time.sleep(2.0**tries)
@@ -222,6 +213,7 @@ _FAULTS: Mapping[type[Exception], str] = {
     AuditError: "log",
     httpx.HTTPError: "superlink",
     StrangeSuperLink: "superlink",
+    KitRefused: "no-lead",
 }
 
 
@@ -234,8 +226,8 @@ def main(arguments: list[str]) -> None:
     for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     runtime = Runtime(f"127.0.0.1:{port}", folder.secret.read_bytes(), Path(authority).read_bytes())
-    mine = read_kit(Path(kit))
-    with closing(SuperLink(runtime)) as superlink, desk(folder.record, mine, app_digest()) as own:
+    mine = NewestKit(read_kit(Path(kit)), folder.path, _log.warning)
+    with closing(SuperLink(runtime)) as superlink, desk(folder.record, mine(), app_digest()) as own:
         Runner(folder, mine, superlink, own, float(patience)).serve(lambda: True)
 
 

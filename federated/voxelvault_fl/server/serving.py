@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from voxelvault_fl.errors import FederatedError, KitRefused, ProcessFailed
+from voxelvault_fl.errors import KitRefused, ProcessFailed
 from voxelvault_fl.gate import haproxy
 from voxelvault_fl.gate.configuration import Gate
 from voxelvault_fl.gate.running import connections, let_in, replace_revoked, shut_out, write_gate
@@ -24,7 +24,9 @@ from voxelvault_fl.processes.ports import LOOPBACK, free_port, listens
 from voxelvault_fl.processes.supervisor import Program, Supervisor
 from voxelvault_fl.provisioning.files import write
 from voxelvault_fl.provisioning.kit import Kit, read_kit
-from voxelvault_fl.server.admission import Admitted, admitted, change, doors
+from voxelvault_fl.provisioning.newest import NewestKit
+from voxelvault_fl.provisioning.roster import Roster
+from voxelvault_fl.server.admission import Admitted, Change, admitted, change, doors
 from voxelvault_fl.server.folder import ServerFolder
 
 _TICK = 0.1
@@ -71,7 +73,8 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     Raises
     ------
     KitRefused, ProcessFailed
-        The kit is not a server's, another process has the folder, or a program does not start.
+        The kit is not a server's, or its roster older than one that was seen; another process has the
+        folder, or a program does not start.
     """
     kit = read_kit(settings.kit)
     if kit.role != "server":
@@ -80,7 +83,8 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
         say(warning)
     ending = Ending()
     with alone(settings.state), tempfile.TemporaryDirectory(prefix="vv-") as sockets:
-        served = _Served(settings, kit, Path(sockets))
+        newest = NewestKit(kit, settings.state, lambda why: note(settings.state, "roster-not-taken", why=why))
+        served = _Served(settings, newest, Path(sockets))
         try:
             served.start()
             say(f"serving {kit.consortium.id} at {settings.listen}:{kit.consortium.server.port}")
@@ -94,25 +98,25 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
 @dataclass
 class _Served:
     settings: Settings
-    kit: Kit
+    newest: Callable[[], Kit]
     sockets: Path
     _inside: Admitted = field(default_factory=dict)
     _doors: dict[str, str] = field(default_factory=dict)
-    _seen: tuple[int, ...] = ()
+    _seen: tuple[Roster, int] | None = None
 
     def start(self) -> None:
-        state, now = self.settings.state, datetime.now(UTC)
+        state, now, kit = self.settings.state, datetime.now(UTC), self.newest()
         self.folder = ServerFolder(state)
         write(self.folder.secret, secrets.token_bytes(32), private=True)
         self.folder.registered.unlink(missing_ok=True)
         local = make_local_tls(state / "loopback", now)
         port = free_port()
         self.gate = Gate(
-            state / "gate", self.sockets, self.kit.path, self.settings.listen,
-            self.kit.consortium.server.port, port, local.authority,
+            state / "gate", self.sockets, kit.path, self.settings.listen,
+            kit.consortium.server.port, port, local.authority,
         )  # fmt: skip
-        self._open_gate(now)
-        self._kept = Supervisor(self._programs(port, local), state, quiet(state))
+        self._open_gate(kit.roster, now)
+        self._kept = Supervisor(self._programs(port, local, kit.path), state, quiet(state))
         self._kept.start()
         self._tell = every(1.0, self._about)
         note(state, "started")
@@ -120,8 +124,11 @@ class _Served:
     def tick(self) -> None:
         """Look after the processes and the roster."""
         self._kept.look_after()
-        if self._changed():
-            self._follow()
+        # Each minute too: certificates expire.
+        seen = self.newest().roster, int(time.monotonic() // 60)
+        if seen != self._seen:
+            self._seen = seen
+            self._follow(seen[0])
         self._tell()
 
     def stop(self) -> None:
@@ -130,9 +137,9 @@ class _Served:
             note(self.settings.state, "stopped")
             tell(self.folder.about, {"role": "server", "running": False})
 
-    def _programs(self, port: int, local: LocalTls) -> list[Program]:
+    def _programs(self, port: int, local: LocalTls, kit: Path) -> list[Program]:
         options = superlink_options(port, local, self.folder)
-        runner = [sys.executable, "-m", "voxelvault_fl.server.runner", str(self.kit.path)]
+        runner = [sys.executable, "-m", "voxelvault_fl.server.runner", str(kit)]
         runner += [str(self.folder.path), str(port), str(local.authority), str(self.settings.patience)]
         here = LOOPBACK if self.settings.listen in ("0.0.0.0", "*") else self.settings.listen  # noqa: S104
         outside = listens(self.gate.port, here)
@@ -145,63 +152,51 @@ class _Served:
             Program("gate", haproxy.command(self.gate.folder / "haproxy.cfg"), ready=outside),
         ]
 
-    def _open_gate(self, now: datetime) -> None:
-        self._inside, self._doors = admitted(self.kit.roster, now), doors(self.kit.roster)
-        write_gate(self.gate, self.kit.roster.sites())
+    def _open_gate(self, roster: Roster, now: datetime) -> None:
+        self._inside, self._doors = admitted(roster, now), doors(roster)
+        write_gate(self.gate, roster.sites())
 
-    def _changed(self) -> bool:
-        seen = tuple((self.kit.path / name).stat().st_mtime_ns for name in ("roster.json", "roster.sig"))
-        minute = int(time.monotonic() // 60)
-        if (*seen, minute) == self._seen:
-            return False
-        self._seen = (*seen, minute)
-        return True
-
-    def _follow(self) -> None:
+    def _follow(self, roster: Roster) -> None:
         """Bring the gate up to the newest roster: shut out first, then let in."""
         now = datetime.now(UTC)
-        try:
-            self.kit = read_kit(self.settings.kit)
-        except FederatedError:
-            # Between the writes of roster and signature; the next look finds both.
-            self._seen = ()
-            return
-        todo = change(self._inside, self._doors, self.kit.roster, now)
+        todo = change(self._inside, self._doors, roster, now)
         if todo.out or todo.come or todo.anew:
-            self._apply(todo.out, todo.come, todo.anew, now)
+            anew = not self._applied(todo)
+            self._open_gate(roster, now)
+            if anew:
+                self._kept.restart("gate")
 
-    def _apply(self, out: Admitted, come: Admitted, anew: bool, now: datetime) -> None:
+    def _applied(self, todo: Change) -> bool:
+        """Tell a running gate what to do; False where it has to start again."""
         state = self.settings.state
         try:
-            for certificate, site in out.items():
+            for certificate, site in todo.out.items():
                 shut_out(self.gate, certificate, site)
                 note(state, "shut-out", site=site)
-            if out:
-                replace_revoked(self.gate, (self.kit.path / "crl.pem").read_bytes())
-            for certificate, site in come.items():
+            if todo.out:
+                replace_revoked(self.gate, self.newest().file("crl.pem").read_bytes())
+            for certificate, site in todo.come.items():
                 note(state, "let-in", site=site)
-                if not anew:
+                if not todo.anew:
                     let_in(self.gate, certificate, site)
         except ProcessFailed:
             # A gate that doesn't answer is down and lets nobody in; it comes back with the new files.
-            anew = True
-        self._open_gate(now)
-        if anew:
-            self._kept.restart("gate")
+            return False
+        return not todo.anew
 
     def _about(self) -> None:
-        sites = {}
-        for site in self.kit.roster.sites():
+        kit, sites = self.newest(), {}
+        for site in kit.roster.sites():
             sites[site.name] = {"expires": site.expires, "connections": self._connections(site.name)}
         said: dict[str, Any] = {
             "role": "server",
             "running": True,
-            "consortium": self.kit.consortium.id,
-            "roster": self.kit.roster.serial,
+            "consortium": kit.consortium.id,
+            "roster": kit.roster.serial,
             "sites": sites,
             "waiting": [one.name for one in self.folder.waiting()],
             "calls_elsewhere": lines(self.folder.calls),
-            "warnings": list(self.kit.warnings(datetime.now(UTC))),
+            "warnings": list(kit.warnings(datetime.now(UTC))),
         }
         tell(self.folder.about, said)
 

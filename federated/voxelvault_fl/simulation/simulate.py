@@ -70,7 +70,7 @@ def simulate(
         )
         for name, one in data.items()
     }
-    parties = Parties(server, {name: key.public_key() for name, key in own.items()}, LocalSites(sides))
+    parties = Parties(server, lambda name: own[name].public_key(), LocalSites(sides))
     state = RunState(folder / "server", job.digest)
     run = Run(
         sign(job, lead), first_weights(job.model, job.seed), parties, state, broadcasting(job), noted,

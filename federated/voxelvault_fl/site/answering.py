@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxelvault.interfaces.cli.command import Session
+from voxelvault_fl.errors import JobRefused, KitRefused
 from voxelvault_fl.hospital import Outside, now, side
 from voxelvault_fl.jobs.app import app_digest
-from voxelvault_fl.jobs.policy import SitePolicy, read_policy
+from voxelvault_fl.jobs.policy import PolicyFile, SitePolicy
 from voxelvault_fl.jobs.terms import bounded
 from voxelvault_fl.processes.bundle import bundle
 from voxelvault_fl.processes.outgoing import stay_here
@@ -20,6 +21,7 @@ from voxelvault_fl.processes.tasks import Runtime
 from voxelvault_fl.protection import Protection, ledger_in
 from voxelvault_fl.provisioning.files import write
 from voxelvault_fl.provisioning.kit import Kit, read_kit
+from voxelvault_fl.provisioning.newest import NewestKit
 from voxelvault_fl.record.desk import Desk, desk
 from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.site import Keys, Standing
@@ -58,9 +60,20 @@ def write_settings(
 
 
 def keys_of(kit: Kit) -> Keys:
-    """Return who signs: the site itself, the server and the lead, as the roster says."""
-    lead = kit.roster.party(kit.consortium.lead).verifying_key()
-    return Keys(kit.keys.signing, kit.roster.party("server").verifying_key(), lead)
+    """Return who signs: the site itself, the server and the lead, as the roster says.
+
+    Raises
+    ------
+    JobRefused
+        The rule is ``revoked``: one of them is not in the roster any more, so nothing is let in.
+    """
+    try:
+        _, server, lead = (kit.roster.party(one) for one in (kit.party, "server", kit.consortium.lead))
+    except KitRefused:
+        raise JobRefused(
+            "revoked", "this site, the server or the lead was revoked; ask for a roster"
+        ) from None
+    return Keys(kit.keys.signing, server.verifying_key(), lead.verifying_key())
 
 
 def main(arguments: list[str]) -> None:
@@ -68,26 +81,34 @@ def main(arguments: list[str]) -> None:
     folder = SiteFolder(Path(arguments[0]))
     stay_here(folder.calls)
     said = json.loads((folder.path / "answering.json").read_text())
-    kit, policy = read_kit(Path(said["kit"])), read_policy(Path(said["policy"]))
-    runtime = Runtime(f"127.0.0.1:{arguments[1]}", folder.secret.read_bytes())
     log = detail(folder.path)
-    with _session(said["session"]).open() as vault, desk(folder.record, kit, app_digest()) as own:
+    kit = NewestKit(read_kit(Path(said["kit"])), folder.path, lambda why: log(KitRefused(why)))
+    policy = PolicyFile(Path(said["policy"]))
+    runtime = Runtime(f"127.0.0.1:{arguments[1]}", folder.secret.read_bytes())
+    with _session(said["session"]).open() as vault, desk(folder.record, kit(), app_digest()) as own:
         data = SiteData(vault, Path(said["labels"]) if said["labels"] else None, said["on"])
         answer = answers(kit, folder, policy, data, own, log)
         Executor(runtime, frozenset({bundle().digest}), answer, log).serve(lambda: True)
 
 
-def answers(kit: Kit, folder: SiteFolder, policy: SitePolicy, data: SiteData, own: Desk, log: Log) -> Answers:
+def answers(
+    kit: Callable[[], Kit],
+    folder: SiteFolder,
+    policy: Callable[[], SitePolicy],
+    data: SiteData,
+    own: Desk,
+    log: Log,
+) -> Answers:
     """Return what answers rounds and letters here: with the site's ledger, entered in the site's own log.
 
     Parameters
     ----------
-    kit : Kit
-        The site's.
+    kit : callable
+        Gives the site's, with the newest roster.
     folder : SiteFolder
         Its state.
-    policy : SitePolicy
-        Its own.
+    policy : callable
+        Gives its own, as it is now.
     data : SiteData
         Its own.
     own : Desk
@@ -97,17 +118,26 @@ def answers(kit: Kit, folder: SiteFolder, policy: SitePolicy, data: SiteData, ow
     """
     protection = Protection(ledger_in(folder.path), own.book, now)
     outside = Outside(log, own.book.noted, protection.rule, protection.task)
-    standing = Standing(
-        keys_of(kit), bounded(policy, kit.consortium.terms), kit.consortium.terms.site_metrics
-    )
-    rules = side(kit.party, folder.path, lambda: standing, data, outside)
+
+    def standing() -> Standing:
+        now = kit()
+        terms = now.consortium.terms
+        return Standing(keys_of(now), bounded(policy(), terms), terms.site_metrics)
+
+    rules = side(kit().party, folder.path, standing, data, outside)
 
     def chain(job: str) -> Sequence[Record]:
         state = SiteState(rules.state_folder(job), job)
         # Of a job that somebody here stopped nothing is answered, no attestation either.
         return () if state.stopped else state.chain
 
-    return own.answers(rules.answer, chain, log)
+    both = own.answers(rules.answer, chain, log)
+
+    def answer(request: bytes) -> bytes:
+        own.meet(kit().roster)
+        return both(request)
+
+    return answer
 
 
 def detail(state: Path) -> Log:

@@ -21,6 +21,7 @@ from voxelvault_fl.processes.ports import LOOPBACK, free_port, listens
 from voxelvault_fl.processes.supervisor import Program, Supervisor
 from voxelvault_fl.provisioning.files import write
 from voxelvault_fl.provisioning.kit import Kit, read_kit
+from voxelvault_fl.provisioning.newest import NewestKit
 
 _TICK = 0.1
 _MARGIN = 2.0
@@ -81,7 +82,8 @@ def take_part(settings: Settings, say: Callable[[str], None]) -> None:
     Raises
     ------
     KitRefused, ProcessFailed
-        The kit is not a site's, another process has the folder, or a program does not start.
+        The kit is not a site's, or its roster older than one that was seen; another process has the
+        folder, or a program does not start.
     """
     kit = read_kit(settings.kit)
     if kit.role != "site":
@@ -90,7 +92,8 @@ def take_part(settings: Settings, say: Callable[[str], None]) -> None:
         say(warning)
     ending = Ending()
     with alone(settings.state):
-        part = _Part(settings, kit)
+        newest = NewestKit(kit, settings.state, lambda why: note(settings.state, "roster-not-taken", why=why))
+        part = _Part(settings, kit, newest)
         try:
             part.start()
             server = kit.consortium.server
@@ -106,6 +109,7 @@ def take_part(settings: Settings, say: Callable[[str], None]) -> None:
 class _Part:
     settings: Settings
     kit: Kit
+    newest: Callable[[], Kit]
     _kept: Supervisor | None = None
     _tell: Callable[[], None] = field(default=lambda: None)
 
@@ -158,6 +162,7 @@ class _Part:
             "role": "site",
             "running": True,
             "consortium": self.kit.consortium.id,
+            "roster": self.newest().roster.serial,
             "site": self.kit.party,
             "server": f"{self.kit.consortium.server.host}:{self.kit.consortium.server.port}",
             "calls_elsewhere": lines(self.folder.calls),

@@ -13,6 +13,7 @@ from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.job import Model, Privacy, Strategy
 from voxelvault_fl.jobs.policy import (
     Approved,
+    PolicyFile,
     Refused,
     Seen,
     SitePolicy,
@@ -92,6 +93,21 @@ def test_what_leaves_is_said_with_its_warning() -> None:
     assert any("loss, auc" in line for line in lines)
     private = make_job(privacy=Privacy("dp-sgd", {"epsilon": 1}), evaluate_every=0)
     assert not any("reveal" in line or "auc" in line for line in what_leaves(private, policy()))
+
+
+def test_a_policy_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    path = tmp_path / "policy.toml"
+    text = f'consortium = "heads"\napp_digests = ["{"a" * 64}"]\npurposes = ["P"]\nlawful_bases = []\n'
+    path.write_text(text)
+    file = PolicyFile(path)
+    assert file() is file()
+    path.write_text(text + "min_cohort = 77\n")
+    assert file().min_cohort == 77
+    path.unlink()
+    for _ in range(2):
+        with pytest.raises(JobRefused) as refused:
+            file()
+        assert refused.value.rule == "policy"
 
 
 def test_what_leaves_says_that_metrics_are_pooled_where_the_terms_want_it() -> None:

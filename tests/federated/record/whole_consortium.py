@@ -64,8 +64,9 @@ class Whole(Toy):
     """The toy consortium, with logs; the run is over when this is made."""
 
     def __init__(self, folder: Path, task: Callable[[float], Any] = Six, **more: Any) -> None:
-        self.first = task(0).init(0)
-        super().__init__(folder / "run", make_job(initial_weights=weights_digest(self.first), **more))
+        first = task(0).init(0)
+        super().__init__(folder / "run", make_job(initial_weights=weights_digest(first), **more))
+        self.first = first
         self.tasks = {name: task(target) for name, target in self.targets.items()}
         said = {"id": "heads", "name": "Heads", "server": {"host": "localhost"}, "sites": list(SITES)}
         provision(consortium_of(said), folder / "kits", NOW)
@@ -102,10 +103,9 @@ class Whole(Toy):
         return self.answers[name](data)
 
     def run(self) -> Run:
-        public = {name: key.public_key() for name, key in self.keys.items()}
         state = RunState(self.folder / "server", self.job.digest)
         noted = self.parties["server"].book.noted
-        parties = Parties(self.server, public, self)
+        parties = Parties(self.server, lambda name: self.keys[name].public_key(), self)
         return Run(self.signed, self.first, parties, state, Plain(), noted)
 
     @property

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from toy_consortium import Toy, make_job
 
+from voxelvault_fl.errors import KitRefused
 from voxelvault_fl.jobs.job import Strategy
 from voxelvault_fl.jobs.policy import Refused, Waiting
 from voxelvault_fl.jobs.task import Turn, weights_digest
@@ -271,6 +273,42 @@ def test_a_site_stops_a_job_at_any_time(tmp_path: Path) -> None:
     toy.to_site = stop
     toy.run().go()
     assert [dict(one.aside) for one in toy.noted if one.kind == "round"] == [{}] + [{"west": "stopped"}] * 2
+
+
+def test_who_leaves_the_roster_while_it_answers_is_set_aside(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+
+    def leave(round: int, name: str, data: bytes) -> bytes:
+        if round == 2:
+            toy.keys.pop("west", None)
+            toy.up = ["east", "north"]
+        return data
+
+    run = toy.run()
+
+    def key_of(name: str) -> Ed25519PublicKey:
+        if name not in toy.keys:
+            raise KitRefused("no party of this name")
+        return toy.keys[name].public_key()
+
+    run._asking._parties = replace(run._asking._parties, key_of=key_of)
+    toy.to_server = leave
+    assert run.go().status == "finished"
+    asides = [dict(one.aside) for one in toy.noted if one.kind == "round"]
+    assert asides == [{}, {"west": "revoked"}, {}]
+
+
+def test_who_enters_the_roster_in_a_run_joins_it(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    toy.up = ["east", "north"]
+
+    def enter(round: int, name: str, data: bytes) -> bytes:
+        toy.up = ["east", "north", "west"]
+        return data
+
+    toy.to_site = enter
+    assert toy.run().go().status == "finished"
+    assert [len(one.sites) for one in toy.noted if one.kind == "round"] == [3, 3, 3]
 
 
 def test_an_early_stop_keeps_the_best_round(tmp_path: Path) -> None:

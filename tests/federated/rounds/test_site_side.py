@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from toy_consortium import Toy, make_job
 
 from voxelvault_fl.errors import MessageRefused
+from voxelvault_fl.jobs.policy import Refused
 from voxelvault_fl.jobs.strict import plain
 from voxelvault_fl.jobs.task import Trained, Turn, Weights, weights_digest
 from voxelvault_fl.rounds.messages import Message, pack, unpack
@@ -226,6 +227,20 @@ def test_what_was_computed_while_somebody_stopped_the_job_stays(tmp_path: Path) 
     toy.tasks["west"].train = stopping  # type: ignore[method-assign]
     toy.run().go()
     assert _faults(toy)[0] == "stopped"
+
+
+def test_what_was_computed_while_the_policy_became_stricter_stays(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+    train = toy.tasks["west"].train
+
+    def tightening(weights: Weights, turn: Turn) -> Trained:
+        toy.decisions["west"] = Refused("purpose")
+        return train(weights, turn)
+
+    toy.tasks["west"].train = tightening  # type: ignore[method-assign]
+    toy.run().go()
+    assert _faults(toy) == ["purpose"] * 3
+    assert len(toy.tasks["west"].turns) == 1
 
 
 def test_nothing_is_learned_from_a_few_people_and_no_small_number_leaves(tmp_path: Path) -> None:

@@ -19,10 +19,12 @@ from toy_consortium import Pull, make_job
 from voxelvault_fl.cli import federated
 from voxelvault_fl.cli.status import read_status
 from voxelvault_fl.consortium import consortium_of
+from voxelvault_fl.errors import KitRefused
 from voxelvault_fl.jobs.job import sign
 from voxelvault_fl.provisioning.authority import amend, deliver, read_authority, revoke
 from voxelvault_fl.provisioning.files import write
 from voxelvault_fl.provisioning.kit import read_kit
+from voxelvault_fl.provisioning.newest import NewestKit
 from voxelvault_fl.provisioning.trial import provision
 from voxelvault_fl.record.desk import desk
 from voxelvault_fl.server import runner as module
@@ -69,8 +71,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _runner(place: Path) -> tuple[Runner, NoSites]:
     link, kit = NoSites(), read_kit(place / "kits" / "server")
     folder = ServerFolder(place / "state")
+    newest = NewestKit(kit, folder.path, print)
     with desk(folder.record, kit, "a" * 64) as own:
-        return Runner(folder, kit, link, own, 1.0), link  # type: ignore[arg-type]
+        return Runner(folder, newest, link, own, 1.0), link  # type: ignore[arg-type]
 
 
 def _turns(count: int) -> Any:
@@ -144,6 +147,20 @@ def test_a_job_is_refused_once_the_terms_are_amended(place: Path) -> None:
     runner._resting.clear()
     runner.serve(_turns(2))
     assert runner.folder.outcome(job) == {"status": "refused", "rule": "rounds"}
+
+
+def test_a_revoked_leads_job_does_not_run(place: Path) -> None:
+    runner, _ = _runner(place)
+    job = _submitted(runner, place)
+    runner.serve(_turns(2))
+    authority = read_authority(place / "kits" / "authority")
+    revoke(authority, "lead", datetime.now(UTC))
+    deliver(authority, place / "kits" / "server")
+    runner._resting.clear()
+    runner.serve(_turns(2))
+    assert read_json(runner.folder.resting) == {job: "no-lead"}
+    with pytest.raises(KitRefused):
+        runner._terms(runner.folder.jobs / job)
 
 
 def test_first_weights_that_are_none_settle_the_job(place: Path) -> None:
