@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: setup train demo demo-federated test test-long lint bench bench-team bench-triage bench-federated bench-deid format clean
+.PHONY: setup train demo demo-federated test test-long lint bench bench-team bench-triage bench-federated bench-federated-heads bench-deid format clean
 
 setup: $(VENV)/.setup            ## install the package and JupyterLab
 train: $(VENV)/.train            ## setup, and PyTorch and MONAI for loaders and training
@@ -39,6 +39,9 @@ bench-triage: $(VENV)/.bench     ## triage against its bare network and a plain 
 
 bench-federated: $(VENV)/.bench  ## federated rounds beside plain Flower: seconds and bytes
 	$(BIN)/python -m benchmarks --federated
+
+bench-federated-heads: $(VENV)/.bench  ## the hemorrhage network: federated, each site alone, all data in one place
+	$(BIN)/python -m benchmarks.federated_heads
 
 bench-deid: $(VENV)/.bench       ## de-identifiers on one planted corpus, and on burned-in text
 	$(BIN)/python -m benchmarks.deid

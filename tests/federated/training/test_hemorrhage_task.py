@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from outlined_heads import outlined_head
 from toy_consortium import make_job
 
 import voxelvault
-from voxelvault.testing.synthetic_segmentation import segmentation_of
 from voxelvault_fl.auditing import Attackable
 from voxelvault_fl.cohorts.members import Member
 from voxelvault_fl.errors import JobRefused
@@ -24,10 +24,6 @@ from voxelvault_fl.training.hemorrhage import Hemorrhage, head, reader, settings
 from voxelvault_fl.training.single_heads import SingleHeads, by_plane
 from voxelvault_triage.hemorrhage.network import HemorrhageNet
 from voxelvault_triage.hemorrhage.preprocess import COLUMNS, ROWS
-from voxelvault_triage.phantom.atlas import analytic
-from voxelvault_triage.phantom.bleeds import KINDS
-from voxelvault_triage.phantom.studies import files_of
-from voxelvault_triage.phantom.study import USUAL, phantom
 from voxelvault_triage.training.dataset import Sample
 
 SMALL = {"steps": 2, "planes": 2, "features": [4, 4, 4, 4, 4, 4]}
@@ -85,30 +81,12 @@ def test_a_configuration_that_can_not_be(config: dict[str, object]) -> None:
 
 
 def test_heads_are_read_with_their_outlines(tmp_path: Path) -> None:
-    person = 9001
-    made = phantom(person, analytic(), USUAL, bleeding=True)
-    files = dict(files_of(made, person))
-    kind = int(np.bincount(made.labels[made.labels > 0]).argmax()) - 1
-    inside = np.flatnonzero((made.labels == kind + 1).any(axis=(1, 2)))
-    planes = made.planes
-    files["outline.dcm"] = segmentation_of(
-        made.labels[inside] == kind + 1,
-        planes.positions[inside],
-        orientation=(*planes.across, *planes.down),
-        spacing=planes.spacing,
-        labels={1: str(KINDS[kind])},
-        on=list(files.values()),
-        seed=person,
-        attributes={"PatientID": f"phantom-{person}", "PatientName": f"Phantom^{person}"},
-    )
-    (tmp_path / "in").mkdir()
-    for name, data in files.items():
-        (tmp_path / "in" / name).write_bytes(data)
+    made = outlined_head(tmp_path / "in", 9001, bleeding=True)
     with voxelvault.create(tmp_path / "vault", purpose="IRB-1", key_file=tmp_path / "key") as vault:
         vault.ingest(tmp_path / "in", progress=False)
         (series,) = vault.select("Modality = 'CT'")
         read = head(series)
-        assert set(np.unique(read.labels)) == {0, kind + 1}
+        assert set(np.unique(read.labels)) == set(np.unique(made.labels))
         assert read.hu.shape[1:] == (ROWS, COLUMNS)
         with pytest.raises(JobRefused, match="outlines"):
             reader(SiteData(vault), make_job(labels=Labels("table", "hemorrhage")))
@@ -128,7 +106,7 @@ def test_a_subject_adds_one_gradient_of_its_own_under_differential_privacy() -> 
     assert losses.shape == (3,)
     np.testing.assert_array_equal(losses, task.losses_by_subject(flat))
 
-    terms = terms_of({"epsilon": 8.0, "delta": 1e-3, "clip": 1.0, "rate": 0.5, "steps": 2,
+    terms = terms_of({"epsilon": 8.0, "delta": 1e-3, "clip": 1.0, "rate": 0.5, "steps": 1,
                       "learning_rate": 0.1, "batch": 2}, 1)  # fmt: skip
     charged: list[int] = []
 
