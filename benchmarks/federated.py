@@ -4,7 +4,7 @@ Three ways in turn, each with a server and three sites as processes on loopback 
 validation, record); plain Flower as it comes, which starts a process a message; and plain Flower whose apps
 are kept warm and whose pauses are as short as ours, so that what is left is our layer alone. A round is the
 time between two joinings of updates: training and evaluation, without the first round, which loads. Bytes
-are those of the messages as the run's record states them.
+are those of the messages as the run's record states them; `federated_loss` says what smaller ones cost.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tempfile import mkdtemp
 
 import numpy as np
 
+from benchmarks.federated_loss import accuracies
 from benchmarks.federated_ours import Ours, Ran, ours
 from benchmarks.federated_parts import MODELS, SITES, task_of
 from benchmarks.federated_plain import plain
@@ -45,7 +46,7 @@ def measure(place: Place) -> list[Measured]:
             rows += more
             for task, each in found.items():
                 taken[side][task].append(each)
-    return [*_times(taken), *rows]
+    return [*_times(taken), *rows, *_loss()]
 
 
 def _turn(side: str, folder: Path, count: bool) -> tuple[dict[str, float], list[Measured]]:
@@ -91,6 +92,16 @@ def _bytes(running: Ours) -> list[Measured]:
         claim = f"federated, bytes a training round / sites x 2 x model, {codec}"
         figures = f"{each / 1e6:.2f} MB", f"{whole / 1e6:.2f} MB"
         rows.append(Measured(claim, each / whole, goal, *figures, at_most=True))
+    return rows
+
+
+def _loss() -> list[Measured]:
+    whole = accuracies("none")
+    rows = []
+    for codec in CODECS:
+        lost = median(a - b for a, b in zip(whole, accuracies(codec), strict=True))
+        said = f"{lost:.4f} of {median(whole):.3f}"
+        rows.append(Measured(f"federated, AUC lost by {codec}, mean of three sites", 0, None, said, ""))
     return rows
 
 

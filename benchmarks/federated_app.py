@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,11 +19,10 @@ from flwr.serverapp.strategy import FedAvg
 
 from benchmarks.federated_parts import SITES, task_of
 from voxelvault_fl.jobs.task import Task, Turn, Weights
+from voxelvault_fl.processes.pace import Pace
 
-LOOK = 0.2
-"""Seconds between two looks of a server that is made as quick as ours; Flower's has 3."""
-REST = 0.3
-"""Of a warm process, as ours."""
+LOOK, REST = 0.2, 0.3
+"""Most seconds between two looks of a server, and of a warm process, that are as quick as ours."""
 
 client, server = ClientApp(), ServerApp()
 
@@ -61,28 +61,37 @@ class Timed(FedAvg):
     def __init__(self, told: Path) -> None:
         super().__init__(min_train_nodes=3, min_evaluate_nodes=3, min_available_nodes=3)
         self._told = told
+        self.joined: Callable[[], None] = lambda: None
 
     def aggregate_train(self, server_round, replies):  # type: ignore[no-untyped-def]
         """Join them."""
         made = super().aggregate_train(server_round, replies)
+        self.joined()
         with self._told.open("a") as file:
             file.write(f"{time.time()}\n")
         return made
+
+    def aggregate_evaluate(self, server_round, replies):  # type: ignore[no-untyped-def]
+        """Pool figures."""
+        self.joined()
+        return super().aggregate_evaluate(server_round, replies)
 
 
 @server.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the rounds."""
     settings = context.run_config
+    told = Path(str(settings["told"]))
+    strategy = Timed(told)
     if settings["quick"]:
         from flwr.superlink.grid import http_grid
 
-        # Flower has no option for it.
-        quick = SimpleNamespace(time=time.time, sleep=lambda wish: time.sleep(min(wish, LOOK)))
-        vars(http_grid)["time"] = quick
-    told = Path(str(settings["told"]))
+        # Flower has no option for it, and rests 3 s.
+        pace = Pace(LOOK)
+        vars(http_grid)["time"] = SimpleNamespace(time=time.time, sleep=lambda wish: pace.rest())
+        strategy.joined = pace.came
     first = ArrayRecord(numpy_ndarrays=list(task_of(str(settings["task"]), SITES[0]).init(0).values()))
-    Timed(told).start(grid, first, num_rounds=int(settings["rounds"]), timeout=600)
+    strategy.start(grid, first, num_rounds=int(settings["rounds"]), timeout=600)
     with told.open("a") as file:
         file.write("end\n")
 
@@ -93,15 +102,17 @@ def answer(port: str, secret: str) -> None:
 
     from voxelvault_fl.processes.tasks import CLIENT_TASK, Runtime
 
+    pace = Pace(REST)
     runtime = Runtime(f"127.0.0.1:{port}", Path(secret).read_bytes())
     while True:
         claimed = runtime.claim(CLIENT_TASK)
         if claimed is None:
-            time.sleep(REST)
+            pace.rest()
             continue
         with runtime.working(claimed, "flwr-clientapp") as asking:
             message, context, _, _ = pull_task_input(asking)
             push_message(asking, client(message, context), context)
+        pace.came()
 
 
 if __name__ == "__main__":

@@ -73,8 +73,11 @@ class Ours:
 def ours(folder: Path) -> Iterator[Ours]:
     """Run a server and three sites."""
     kits, states = folder / "kits", folder / "states"
-    said = {"id": "bench", "name": "B", "server": {"host": "localhost", "port": free_port()}, "sites": SITES}
-    provision(consortium_of({**said, "sites": list(SITES)}), kits, datetime.now(UTC))
+    said = {
+        "id": "bench", "name": "Bench", "server": {"host": "localhost", "port": free_port()},
+        "sites": list(SITES), "terms": {"minimum_cohort": 5},
+    }  # fmt: skip
+    provision(consortium_of(said), kits, datetime.now(UTC))
     for name, scanner in zip(SITES, SCANNERS, strict=True):
         (states / name).mkdir(parents=True)
         make_hospital(states / name, scanner)

@@ -188,7 +188,7 @@ def program(name: str) -> str:
     return found
 
 
-def until(fact: Callable[[], T], patience: float = 1200.0) -> T:
+def until(fact: Callable[[], T], patience: float = 900.0) -> T:
     """Wait for a fact and return it."""
     last = time.monotonic() + patience
     while not (found := fact()):

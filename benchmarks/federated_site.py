@@ -1,6 +1,6 @@
-"""A site of the federated comparison: `federated site` whose task is drawn, and nothing else differs.
+"""A site of the federated comparison: `federated site` whose examples are drawn, and nothing else differs.
 
-`python -m benchmarks.federated_site join KIT STATE` takes part; `answer KIT STATE PORT` is its executor.
+`python -m benchmarks.federated_site join KIT STATE` takes part; `answer STATE PORT` is its executor.
 """
 
 from __future__ import annotations
@@ -9,24 +9,16 @@ import sys
 from pathlib import Path
 
 import voxelvault
-from benchmarks.federated_parts import MODELS, task_of
-from voxelvault_fl.hospital import Outside, now, side
+from benchmarks.federated_parts import MODELS, SITES, task_of
+from voxelvault.interfaces.cli.command import Session
+from voxelvault_fl import protection
 from voxelvault_fl.jobs.app import app_digest
 from voxelvault_fl.jobs.job import Job
-from voxelvault_fl.jobs.policy import read_policy
 from voxelvault_fl.jobs.task import Task
-from voxelvault_fl.processes.bundle import bundle
-from voxelvault_fl.processes.outgoing import stay_here
-from voxelvault_fl.processes.tasks import Runtime
-from voxelvault_fl.protection import Protection, ledger_in
 from voxelvault_fl.provisioning.files import write
-from voxelvault_fl.provisioning.kit import read_kit
-from voxelvault_fl.record.desk import desk
-from voxelvault_fl.rounds.site_state import SiteState
 from voxelvault_fl.simulation.practice import Scanner, practice_hospitals
-from voxelvault_fl.site.answering import detail, keys_of
-from voxelvault_fl.site.executor import Executor
-from voxelvault_fl.site.running import Settings, SiteFolder, take_part
+from voxelvault_fl.site import answering
+from voxelvault_fl.site.running import Settings, take_part
 from voxelvault_fl.training.examples import SiteData
 
 PURPOSE, BASIS = "IRB-1", "consent"
@@ -44,35 +36,27 @@ def make_hospital(state: Path, scanner: Scanner) -> None:
     write(state / "policy.toml", policy.encode())
 
 
-def join(kit: Path, state: Path) -> None:
+def join(kit: str, state: str) -> None:
     """Take part until SIGTERM."""
+    folder = Path(state)
+    session = Session(str(folder / "vault"), PURPOSE, str(folder / "vault.key"))
+    labels = folder / "files" / "labels.csv"
+    answering.write_settings(folder, session, Path(kit), folder / "policy.toml", labels, "StudyInstanceUID")
+    command = [sys.executable, "-m", "benchmarks.federated_site", "answer", state]
+    take_part(Settings(Path(kit), folder, lambda port: [*command, str(port)]), print)
 
-    def executor(port: int) -> list[str]:
-        return [sys.executable, "-m", "benchmarks.federated_site", "answer", str(kit), str(state), str(port)]
 
-    take_part(Settings(kit, state, executor), print)
-
-
-def answer(kit_path: Path, state: Path, port: Path) -> None:
+def answer(state: str, port: str) -> None:
     """Answer until the process is ended."""
-    folder, kit = SiteFolder(state), read_kit(kit_path)
-    stay_here(folder.calls)
-    log, policy = detail(state), read_policy(state / "policy.toml")
     names = {model.task: name for name, model in MODELS.items()}
+    site = next(name for name in SITES if name == Path(state).name)
 
-    def task(job: Job, data: SiteData) -> Task:
-        return task_of(names[job.model.task], kit.party)
+    def drawn(job: Job, data: SiteData) -> Task:
+        return task_of(names[job.model.task], site)
 
-    vault = voxelvault.open(state / "vault", purpose=PURPOSE, key_file=state / "vault.key")
-    with vault, desk(folder.record, kit, app_digest()) as own:
-        protection = Protection(ledger_in(state), own.book, now)
-        outside = Outside(log, own.book.noted, protection.rule, task)
-        data = SiteData(vault, state / "files" / "labels.csv")
-        rules = side(kit.party, state, keys_of(kit), policy, data, outside)
-        answers = own.answers(rules.answer, lambda job: SiteState(rules.state_folder(job), job).chain, log)
-        runtime = Runtime(f"127.0.0.1:{port}", folder.secret.read_bytes())
-        Executor(runtime, frozenset({bundle().digest}), answers, log).serve(lambda: True)
+    vars(protection)["task_for"] = drawn
+    answering.main([state, port])
 
 
 if __name__ == "__main__":
-    {"join": join, "answer": answer}[sys.argv[1]](*map(Path, sys.argv[2:]))
+    {"join": join, "answer": answer}[sys.argv[1]](*sys.argv[2:])

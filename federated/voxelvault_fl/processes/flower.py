@@ -11,17 +11,17 @@ it forgets a message whose run ended on the way, which leaves the site silent fo
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 from voxelvault_fl.processes.outgoing import stay_here
+from voxelvault_fl.processes.pace import Pace
 
 LEASE = 60.0
 SHORTEST_LEASE = 20.0
 REST = 0.5
-"""Seconds between two looks of a SuperNode for a message."""
+"""Most seconds between two looks of a SuperNode for a message, or for its answer."""
 
 
 def command(record: Path, lease: float, program: str, *options: str) -> list[str]:
@@ -51,8 +51,14 @@ def _set(interval: float) -> None:
 
     for module in (heartbeat, fleet_http_connection):
         vars(module)["HEARTBEAT_DEFAULT_INTERVAL"] = interval
-    vars(start_client_internal)["time"] = SimpleNamespace(sleep=lambda wish: time.sleep(min(wish, REST)))
-    vars(start_client_internal)["pull_objects"] = _whole
+    pace = Pace(REST)
+
+    def pulled(ids: list[str], *, pull_object_fn: Callable[[str], bytes]) -> dict[str, bytes]:
+        pace.came()
+        return _whole(ids, pull_object_fn=pull_object_fn)
+
+    vars(start_client_internal)["time"] = SimpleNamespace(sleep=lambda wish: pace.rest())
+    vars(start_client_internal)["pull_objects"] = pulled
 
 
 def _whole(ids: list[str], *, pull_object_fn: Callable[[str], bytes]) -> dict[str, bytes]:

@@ -9,6 +9,7 @@ from flwr.app import Message
 from flwr.superlink.grid.http_grid import HttpGrid
 
 from voxelvault_fl.processes.envelope import fault_of, unwrap, wrap
+from voxelvault_fl.processes.pace import Pace
 from voxelvault_fl.provisioning.roster import Roster
 from voxelvault_fl.rounds.transport import Fault
 from voxelvault_fl.server.superlink import Node
@@ -30,7 +31,7 @@ class FlowerSites:
     patience : float
         Seconds that a site has for an answer.
     pause : float
-        Seconds between two looks.
+        Most seconds between two looks.
     """
 
     def __init__(
@@ -57,14 +58,14 @@ class FlowerSites:
         given: dict[str, bytes | Fault] = {
             name: Fault("disconnected") for name in requests if name not in waiting.values()
         }
-        until = time.monotonic() + self._patience
+        until, pace = time.monotonic() + self._patience, Pace(self._pause)
         while waiting and time.monotonic() < until:
             for reply in self._grid.pull_messages(list(waiting)):
                 given[waiting.pop(reply.metadata.reply_to_message_id)] = _said(reply)
             for message in self._gone(waiting):
                 given[waiting.pop(message)] = Fault("revoked")
             if waiting:
-                time.sleep(self._pause)
+                pace.rest()
         return {**given, **{name: Fault("timeout") for name in waiting.values()}}
 
     def _sent(self, round: int, requests: Mapping[str, bytes]) -> dict[str, str]:

@@ -8,7 +8,6 @@ that came over the wire. What goes out is the answer of those rules, or one fixe
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message
 
 from voxelvault_fl.processes.envelope import fault_reply, unwrap, wrap
+from voxelvault_fl.processes.pace import Pace
 from voxelvault_fl.processes.tasks import CLIENT_TASK, Runtime
 
 _COMPONENT = "flwr-clientapp"
@@ -45,7 +45,16 @@ class Executor:
     log: Callable[[BaseException], None]
 
     def serve(self, going_on: Callable[[], bool], pause: float = 0.3) -> None:
-        """Answer one message after the other for as long as `going_on` says."""
+        """Answer one message after the other for as long as `going_on` says.
+
+        Parameters
+        ----------
+        going_on : callable
+            Tells whether to.
+        pause : float
+            Most seconds between two looks for a message.
+        """
+        pace = Pace(pause)
         while going_on():
             try:
                 busy = self.once()
@@ -54,8 +63,10 @@ class Executor:
                 # here stays loaded.
                 self.log(error)
                 busy = False
-            if not busy:
-                time.sleep(pause)
+            if busy:
+                pace.came()
+            else:
+                pace.rest()
 
     def once(self) -> bool:
         """Answer one message; tell whether there was one."""

@@ -22,7 +22,7 @@ def test_each_claim_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "work").mkdir()
     heads = Heads(tmp_path, real=False)
     found = federated.measure(Place(heads, heads, tmp_path / "work", 2, 1))
-    assert len(found) == 8
-    assert all(row.ratio > 0 for row in found)
+    assert len(found) == 10
+    assert all(row.ratio > 0 for row in found if row.goal is not None)
     # Bytes are the same on every machine: goals that are missed there are missed everywhere.
     assert all(row.met for row in found if "bytes" in row.claim)
