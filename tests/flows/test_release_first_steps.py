@@ -54,6 +54,16 @@ def test_an_empty_folder_is_an_error(home: Path, capsys: pytest.CaptureFixture[s
     assert not (home / "out").exists()
 
 
+def test_what_is_left_out_is_listed_in_order(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"slice-{number:02}.dcm" for number in range(12)]
+    for name in (*names[::2], *names[1::2]):
+        (home / "in" / name).write_bytes((ct(home / "one", 1) / "0.dcm").read_bytes()[:400])
+    ct(home / "in", 1, seed=2)
+    assert release(home) == 3
+    told = capsys.readouterr().out
+    assert [line.split(": ")[1] for line in told.splitlines() if line.startswith("  left out: ")] == names
+
+
 def linked(home: Path) -> None:
     """Give the source a plain study and links: out of it to a file, to a folder, to nothing; within it."""
     ct(home / "in" / "own")

@@ -44,17 +44,18 @@ def tell_release(
         lines.append("the map re-identifies everybody in the release: keep it apart, or delete it")
     if review is not None:
         lines.append("the page of pictures shows patients' own values: look at it, then delete it")
-    for place, reason in made.report.places[:SHOWN]:
+    places = sorted(made.report.places)  # they come in no order that tells anything
+    for place, reason in places[:SHOWN]:
         lines.append(f"  left out: {shown(place)}: {_why(reason, resampled=resampled)}")
-    if len(made.report.places) > SHOWN:
-        lines.append(f"  and {len(made.report.places) - SHOWN} more")
+    if len(places) > SHOWN:
+        lines.append(f"  and {len(places) - SHOWN} more")
     document = {
         "path": made.path,
         "files": made.report.found,
         "released": made.report.released,
         "blanked": made.report.blanked,
         "refused": dict(made.report.refused),
-        "left_out": [{"file": place, "reason": reason} for place, reason in made.report.places],
+        "left_out": [{"file": place, "reason": reason} for place, reason in places],
         "signer": made.signer,
         "recovery_code": made.recovery_code,
         "complete": made.complete,
