@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PARTS = ("train", "train", "train", "validate", "test")
-"""Which part a subject falls into, in turn, positive and negative ones apart."""
+"""Which part a subject falls into: in turn, positive and negative ones apart; or each by its own chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,9 @@ class Example:
 def examples(data: SiteData, job: Job) -> tuple[Example, ...]:
     """Return the examples of a job: a person is in one part only, and in the same one each time.
 
+    Under differential privacy a person's part depends on nobody else: dealt out in turn, one person more
+    would move others into the training part or out of it, and the accountant counts one person's gradient.
+
     Raises
     ------
     JobRefused
@@ -64,7 +67,7 @@ def examples(data: SiteData, job: Job) -> tuple[Example, ...]:
     chosen = members(data.vault, job.cohort, data.only)
     truth = _truth(data, job.labels, chosen)
     known = [one for one in chosen if one.series_id in truth]
-    parts = _parts(known, truth)
+    parts = _drawn(known) if job.privacy.mode == "dp-sgd" else _dealt(known, truth)
     return tuple(Example(one, truth[one.series_id], parts[one.subject_id]) for one in known)
 
 
@@ -89,7 +92,13 @@ def subjects(found: Iterable[Example]) -> int:
     return len({one.member.subject_id for one in found})
 
 
-def _parts(chosen: Sequence[Member], truth: dict[str, bool]) -> dict[str, str]:
+def _drawn(chosen: Sequence[Member]) -> dict[str, str]:
+    """Draw each subject's part by the digest of its first series alone."""
+    # Its last digits: the first of several digests has small first ones.
+    return {one.subject_id: PARTS[int(one.order[-8:], 16) % len(PARTS)] for one in reversed(chosen)}
+
+
+def _dealt(chosen: Sequence[Member], truth: dict[str, bool]) -> dict[str, str]:
     """Deal subjects out to parts, by their first series in the order: the same at any vault that has them."""
     sick = {one.subject_id for one in chosen if truth[one.series_id]}
     dealt: dict[str, str] = {}

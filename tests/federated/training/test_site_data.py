@@ -14,7 +14,7 @@ from toy_consortium import make_job
 from voxelvault_fl.cohorts.members import cohort_digest, members
 from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.app import app_digest
-from voxelvault_fl.jobs.job import Labels
+from voxelvault_fl.jobs.job import Labels, Privacy
 from voxelvault_fl.jobs.policy import Approved, Refused, SitePolicy
 from voxelvault_fl.jobs.task import Turn
 from voxelvault_fl.training.deciding import Decider
@@ -69,6 +69,17 @@ def test_parts_share_no_person_and_have_both_classes(three_scanners: SiteData) -
     }
     assert sum(map(len, parts.values())) == len(set.union(*parts.values())) == 33
     assert all(min(balance([e for e in found if e.part == name])) >= 2 for name in parts)
+
+
+def test_under_differential_privacy_a_person_more_or_less_moves_nobody_else(three_scanners: SiteData) -> None:
+    """An accountant counts one person's gradient: others must not change parts because of somebody."""
+    job = make_job(privacy=Privacy("dp-sgd"), evaluate_every=0)
+    whole = {one.member.series_id: one.part for one in examples(three_scanners, job)}
+    assert set(whole.values()) == {"train", "validate", "test"}
+    for gone in list(whole)[:5]:
+        rest = replace(three_scanners, only=frozenset(whole) - {gone})
+        less = {one.member.series_id: one.part for one in examples(rest, job)}
+        assert less == {name: part for name, part in whole.items() if name != gone}
 
 
 def test_labels_that_a_site_has_not_are_named(three_scanners: SiteData) -> None:
