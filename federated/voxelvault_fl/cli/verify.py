@@ -23,7 +23,7 @@ def command(model: Path, authority: Path | None, as_json: bool) -> None:
     """Prove which sites attested which cohorts, rounds, code and terms of MODEL, a bundle.
 
     It proves what was attested, not that anybody computed honestly. Exit code 3 where a site that trained, or
-    the server, attests nothing, or nobody cosigned its log.
+    the server, attests nothing, a site other code than the job's, or nobody cosigned a log.
     """
     from voxelvault_fl.record.bundle import verify_bundle
 

@@ -29,7 +29,7 @@ class Charge:
     job : str
         Its digest.
     round : int
-        From 1; a round that is trained again is charged again.
+        From 1; a round whose training broke off, and is trained again, is charged again.
     noise : Noise
         Its steps.
     when : str

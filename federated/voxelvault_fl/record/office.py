@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from voxelvault.audit.checkpoint import NoteKey
 from voxelvault.audit.cosignature import WitnessKey
@@ -28,6 +30,7 @@ MAGIC = b"vvmail1\n"
 """What a bag of mail begins with, so that it isn't taken for a message of a round."""
 MOST_BYTES, MOST_LETTERS = 8 << 20, 4096
 KINDS = ("key", "request", "answer", "ask", "attestation")
+_DOMAIN = b"voxelvault federated log key v1\n"
 _SIZE = re.compile(r"(0|[1-9][0-9]{0,18})\n?", re.ASCII)
 
 
@@ -40,8 +43,8 @@ class Letter:
     sender, to : str
         Parties of the roster.
     kind : str
-        ``key`` (of the sender's log), ``request`` and ``answer`` of C2SP tlog-witness, ``ask`` for what is
-        attested of a job, and the ``attestation``.
+        ``key`` (of the sender's log, signed by the sender), ``request`` and ``answer`` of C2SP tlog-witness,
+        ``ask`` for what is attested of a job, and the ``attestation``.
     body : str
         A key, a request, an answer, a job's digest, or an attestation.
     status : int
@@ -150,9 +153,14 @@ class Office:
         request = self._cosigning.request(old)
         self._asked[name] = request.note
         return [
-            Letter(self.name, name, "key", str(self.log.key)),
+            Letter(self.name, name, "key", self.key_told()),
             Letter(self.name, name, "request", request.body.decode()),
         ]
+
+    def key_told(self) -> str:
+        """Return the key of this party's log, signed: whoever passes it on can't tell another."""
+        told = str(self.log.key)
+        return f"{told}\n{b64encode(self.key.sign(_key_of(self.name, told))).decode()}"
 
     def receive(self, letters: Sequence[Letter]) -> list[Letter]:
         """Read letters to this party, and return what it answers."""
@@ -187,7 +195,15 @@ class Office:
 
     def _keep_key(self, letter: Letter) -> None:
         """Keep the key of a peer's log: the first that it tells; another one later is a log begun anew."""
-        key = NoteKey.parse(letter.body)
+        text, _, signature = letter.body.partition("\n")
+        try:
+            peer = Ed25519PublicKey.from_public_bytes(self.peers[letter.sender])
+            peer.verify(b64decode(signature, validate=True), _key_of(letter.sender, text))
+        except (ValueError, InvalidSignature):
+            raise IntegrityError(
+                "the key of a party's log isn't signed by the party; nothing is kept"
+            ) from None
+        key = NoteKey.parse(text)
         place, told = f"logs/{letter.sender}", str(key).encode()
         known = self.log_key_of(letter.sender)
         others = [self.log.key, *(self.log_key_of(one) for one in self.peers if one != letter.sender)]
@@ -221,6 +237,10 @@ class Office:
                 found[text] = known + "".join(f"{one}\n" for one in lines.splitlines() if one not in known)
         best = max(found, key=lambda text: found[text].count("\n"), default=None)
         return None if best is None else f"{best}\n\n{found[best]}"
+
+
+def _key_of(party: str, key: str) -> bytes:
+    return _DOMAIN + canonical([party, key])
 
 
 Answers = Callable[[bytes], bytes]

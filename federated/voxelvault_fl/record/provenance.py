@@ -27,7 +27,7 @@ from voxelvault_fl.provisioning.roster import Roster, open_roster
 from voxelvault_fl.record.attestation import Attested, check_attestation
 from voxelvault_fl.record.office import witness_key
 from voxelvault_fl.rounds.messages import SERVER, attested
-from voxelvault_fl.rounds.records import Record, aggregate_of, extended, record_of
+from voxelvault_fl.rounds.records import Record, extended, record_of
 
 FORMAT = 1
 HONESTY = (
@@ -106,9 +106,14 @@ class Proved:
 
     @property
     def whole(self) -> bool:
-        """Whether server and all sites that trained attest the record, in logs that others cosigned."""
+        """Whether server and all sites that trained attest the record, in logs that others cosigned.
+
+        A site that attests other code than the job's isn't counted among them.
+        """
         trained = [one.attested for one in self.sites.values() if one.rounds]
-        return all(one is not None and one.cosigned for one in [*trained, self.server])
+        return all(one is not None and one.cosigned for one in [*trained, self.server]) and all(
+            one is not None and one.app == self.job.app_digest for one in trained
+        )
 
 
 def document(
@@ -172,7 +177,8 @@ def verify(data: bytes, weights: Weights, authority: bytes | None = None) -> Pro
         raise IntegrityError("the model's provenance can't be read; ask its maker for another copy") from None
     roster = signed.open()
     job, chain = _job(str(said["job"]), roster, records)
-    if aggregate_of(chain, number) != weights_digest(weights):
+    made = [one.aggregate for one in chain if one.kind in ("start", "round") and one.round == number]
+    if made != [weights_digest(weights)]:
         raise IntegrityError("the model's weights aren't those of the round that its provenance names")
     sites = _sites(chain, roster, job)
     parties = _attested(letters, roster, job, chain)
@@ -216,7 +222,9 @@ def _sites(chain: Sequence[Record], roster: Roster, job: Job) -> dict[str, SiteP
             elif one.kind == "round":
                 update = {"kind": "train", "round": one.round, "body": said.get("update")}
                 head = _head(said, name, roster, one, update)
-                mine = found.setdefault(name, {"rounds": ()})
+                if name not in found:
+                    raise IntegrityError("the run's record has an update of a site that never joined")
+                mine = found[name]
                 mine["rounds"] = (*mine["rounds"], one.round)
                 mine["spent"] = dict(head["said"].get("spent", {}))
     return {name: SiteProof(**said) for name, said in found.items()}

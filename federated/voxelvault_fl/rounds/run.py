@@ -192,7 +192,7 @@ class Run:
             good = self._checked(given, weights)
             if len(good) >= self._least:
                 break
-            self._note("attempt", number - 1, self._aggregate(), given=given)
+            self._tried(number - 1, given)
             tries += 1
             if not self._pause(tries):
                 return False
@@ -203,6 +203,15 @@ class Run:
         if self._due(number):
             self._evaluate(number)
         return True
+
+    def _tried(self, last: int, given: Given) -> None:
+        """Enter a try that too few answered, once for the same reasons.
+
+        A job may rest for weeks, and sites are sent the whole record with each message that they missed.
+        """
+        before = self._state.chain[-1]
+        if before.kind != "attempt" or dict(before.aside) != given.aside:
+            self._note("attempt", last, self._aggregate(), given=given)
 
     def _joined(self) -> list[str]:
         return [name for name in self._parties.sites.ready() if name in self._counts]

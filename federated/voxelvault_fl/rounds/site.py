@@ -25,7 +25,7 @@ from voxelvault_fl.jobs.task import Task, Turn, Weights, weights_digest
 from voxelvault_fl.rounds.bounds import clipped, difference, require_alike, require_near
 from voxelvault_fl.rounds.broadcast import received
 from voxelvault_fl.rounds.messages import SERVER, Message, attested, message_digest, pack, unpack
-from voxelvault_fl.rounds.records import Record, aggregate_of, record_of
+from voxelvault_fl.rounds.records import Record, aggregate_of, extended, record_of
 from voxelvault_fl.rounds.site_state import SiteState
 from voxelvault_fl.rounds.transport import Compression
 
@@ -202,8 +202,11 @@ class SiteSide:
         for one in more:
             if one.digest not in known:
                 self._believable(one, job)
-                self._hands.noted(one)
-        state.follow(more)
+        # Nothing is entered in the site's own log before all of it continues what is known.
+        fresh = extended(state.chain, more, job.digest)[len(known) :]
+        for one in fresh:
+            self._hands.noted(one)
+        state.follow(fresh)
 
     def _believable(self, record: Record, job: Job) -> None:
         if record.kind == "start" and record.aggregate != job.initial_weights:
@@ -212,15 +215,27 @@ class SiteSide:
             raise MessageRefused("sites", "the record has a round of fewer sites than the job allows")
         if not self._standing().site_metrics and _of_single_sites(record):
             raise MessageRefused("metrics", "the record has metrics of single sites, which the terms forbid")
-        mine = record.sites.get(self.name) if record.kind == "round" else None
-        if mine is not None and not self._sent(mine, record):
+        mine = record.sites.get(self.name)
+        if record.kind == "round" and mine is not None and not self._sent(mine, record):
             raise MessageRefused("update", "the record holds an update that this site didn't send")
+        if record.kind in ("start", "joined") and mine is not None and not self._joined(mine, record):
+            raise MessageRefused("cohort", "the record has a cohort with which this site didn't join")
 
     def _sent(self, mine: Mapping[str, Any], record: Record) -> bool:
         """Tell whether this site signed what the record says it gave in a round."""
-        head = attested(b64decode(str(mine.get("attested", ""))), self._keys.own.public_key())
-        wanted = {"job": record.job, "round": record.round, "site": self.name, "body": mine.get("update")}
+        head = self._signed(mine)
+        wanted = {"kind": "train", "job": record.job, "round": record.round, "body": mine.get("update")}
         return all(head[key] == value for key, value in wanted.items())
+
+    def _joined(self, mine: Mapping[str, Any], record: Record) -> bool:
+        """Tell whether this site signed the count and the cohort with which the record says it joined."""
+        head = self._signed(mine)
+        same = all(head["said"].get(key) == mine.get(key) for key in ("count", "cohort"))
+        return same and (head["kind"], head["job"]) == ("offer", record.job)
+
+    def _signed(self, mine: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the head of the answer of this site that an entry brings."""
+        return attested(b64decode(str(mine.get("attested", ""))), self._keys.own.public_key())
 
     def _incoming(self, came: Message, state: SiteState, job: Job, round: int) -> Weights:
         seen = self._seen.get(job.digest)
@@ -246,6 +261,8 @@ class SiteSide:
         if not 1 <= came.round <= job.rounds:
             raise MessageRefused("rounds", "the job has fewer rounds than the server asks for")
         weights = self._incoming(came, state, job, came.round - 1)
+        if (given := state.given(came.round)) is not None:
+            return given
         proximal = float(job.strategy.numbers.get("proximal", 0.0)) if job.strategy.name == "fedprox" else 0.0
         turn = Turn(came.round, turn_seed(job.seed, came.round, self.name), proximal)
         trained = self._task(job).train(weights, turn)
@@ -254,10 +271,13 @@ class SiteSide:
             raise JobRefused("cohort-size", "too few people have labels to train on")
         update = clipped(difference(trained.weights, weights), job.update_norm)
         sent = self._hands.compression(job).encode(update)
-        said = {"examples": self._rounded(trained.examples), "spent": dict(trained.spent)}
         # Nobody pools these: they stand in the record as the site's own.
         own = self._told(trained.metrics, trained.examples, job) if self._standing().site_metrics else {}
-        return {**said, "metrics": own}, sent
+        said = {"examples": self._rounded(trained.examples), "spent": dict(trained.spent), "metrics": own}
+        if trained.spent:
+            # Asked for the round again, the same answer costs no privacy; training it anew would.
+            state.give(came.round, said, sent)
+        return said, sent
 
     def _evaluate(self, came: Message, state: SiteState, job: Job) -> tuple[dict[str, Any], Weights]:
         if not job.evaluate_every:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors.numpy import load, save
 
 from voxelvault_fl.errors import MessageRefused
+from voxelvault_fl.jobs.strict import canonical
 from voxelvault_fl.jobs.task import Weights
 from voxelvault_fl.rounds import shelf
 from voxelvault_fl.rounds.journal import Journal
@@ -56,9 +59,20 @@ class SiteState:
             raise MessageRefused("replayed", "this message, or a later one, was answered before")
         self._journal.use(turn)
 
-    def follow(self, more: list[Record]) -> None:
+    def follow(self, more: Sequence[Record]) -> None:
         """Take over new entries of the run's record; see `extended`."""
         self._journal.add(more)
+
+    def give(self, round: int, said: Mapping[str, Any], sent: Weights) -> None:
+        """Keep what a round is answered with, on the disk before it leaves."""
+        head = canonical({"round": round, "said": dict(said)})
+        shelf.put(self.folder / "given", head + b"\n" + save(sent))
+
+    def given(self, round: int) -> tuple[dict[str, Any], Weights] | None:
+        """Return what a round was answered with, if it was the last that was kept."""
+        head, _, sent = (shelf.get(self.folder / "given") or b"{}").partition(b"\n")
+        kept = json.loads(head)
+        return (kept["said"], load(sent)) if kept.get("round") == round else None
 
     def keep_own(self, weights: Weights) -> None:
         """Keep the fine-tuned model, which never leaves."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from whole_consortium import NOW, SITES, Whole
 
-from voxelvault.errors import IntegrityError, RollbackDetected, VoxelVaultError
+from voxelvault.errors import IntegrityError, RollbackDetected
 from voxelvault.storage.objects import LocalObjects
 from voxelvault_fl.consortium import consortium_of
 from voxelvault_fl.errors import MessageRefused
@@ -119,6 +119,13 @@ def test_a_model_without_attestations_is_not_whole(whole: Whole) -> None:
     assert not verify(whole.provenance(2, some), whole.weights(2)).whole
 
 
+def test_a_model_of_other_code_than_the_jobs_is_not_whole(whole: Whole) -> None:
+    proved = verify(whole.provenance(2), whole.weights(2))
+    other = replace(proved.sites["east"].attested, app="b" * 64)  # type: ignore[type-var]
+    sites = {**proved.sites, "east": replace(proved.sites["east"], attested=other)}
+    assert not replace(proved, sites=sites).whole
+
+
 def swapped(said: dict[str, Any]) -> None:
     letters = said["attestations"]
     letters["east"], letters["west"] = letters["west"], letters["east"]
@@ -155,7 +162,7 @@ LIES: list[Lie] = [
 def test_a_lie_is_found_out(whole: Whole, lie: Lie) -> None:
     said = dict(json.loads(whole.provenance(2)))
     lie(said)
-    with pytest.raises(VoxelVaultError):
+    with pytest.raises(IntegrityError):
         verify(json.dumps(said).encode(), whole.weights(2), whole.authority)
 
 
@@ -174,6 +181,16 @@ def test_an_update_that_a_site_did_not_sign_is_found_out(whole: Whole) -> None:
     for number in range(at + 1, len(chain)):
         chain[number] = replace(chain[number], previous=chain[number - 1].digest)
     with pytest.raises(IntegrityError, match="didn't sign"):
+        verify(document(whole.roster(), whole.signed, chain, 2, {}), whole.weights(2))
+
+
+def test_an_update_of_a_site_that_never_joined_is_found_out(whole: Whole) -> None:
+    """Nobody would know on which cohort it trained."""
+    start, *rest = whole.chain
+    chain = [replace(start, sites={name: said for name, said in start.sites.items() if name != "east"})]
+    for one in rest:
+        chain.append(replace(one, previous=chain[-1].digest))
+    with pytest.raises(IntegrityError, match="never joined"):
         verify(document(whole.roster(), whole.signed, chain, 2, {}), whole.weights(2))
 
 

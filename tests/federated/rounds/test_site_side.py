@@ -19,6 +19,7 @@ from voxelvault_fl.jobs.task import Trained, Turn, Weights, weights_digest
 from voxelvault_fl.rounds.messages import Message, pack, unpack
 from voxelvault_fl.rounds.records import record_of
 from voxelvault_fl.rounds.site_state import SiteState
+from voxelvault_fl.rounds.transport import Fault
 
 MOST = 1 << 20
 
@@ -266,3 +267,61 @@ def test_a_recorded_trap_is_further_away_than_updates_can_lead(tmp_path: Path) -
     _meddle(toy, "train", 1, recorded)
     toy.run().go()
     assert _faults(toy)[0] == "norm"
+
+
+def test_nothing_of_a_record_that_is_refused_is_entered_in_the_sites_log(tmp_path: Path) -> None:
+    toy, entered = Toy(tmp_path), list[str]()
+    toy.sides["west"]._hands = replace(toy.sides["west"]._hands, noted=lambda one: entered.append(one.digest))
+
+    def forked(came: Message) -> Message:
+        records = [{**one, "previous": "e" * 64} for one in came.said["records"]]
+        return replace(came, said={"records": records})
+
+    _meddle(toy, "train", 2, forked)
+    toy.run().go()
+    assert _faults(toy)[1] == "forked"
+    assert entered == [one.digest for one in toy.noted]
+
+
+@pytest.mark.parametrize("other", [{"count": 1000}, {"cohort": "d" * 64}])
+def test_a_cohort_with_which_the_site_did_not_join_is_not_its_own(
+    tmp_path: Path, other: dict[str, object]
+) -> None:
+    toy = Toy(tmp_path)
+
+    def joined(came: Message) -> Message:
+        start, *rest = (dict(one) for one in came.said["records"])
+        start["sites"] = {**start["sites"], "west": {**start["sites"]["west"], **other}}
+        return replace(came, said={"records": [start, *rest]})
+
+    _meddle(toy, "train", 1, joined)
+    toy.run().go()
+    assert _faults(toy)[0] == "cohort"
+
+
+def test_a_private_round_that_is_asked_for_again_is_answered_with_what_it_gave(tmp_path: Path) -> None:
+    """Trained anew it would cost a second time, and the job's last round could never be paid for."""
+    toy = Toy(tmp_path, make_job(min_sites=3))
+    train, lost = toy.tasks["west"].train, list[int]()
+
+    def costly(weights: Weights, turn: Turn) -> Trained:
+        cost = {"epsilon": 1.0, "delta": 1e-5, "unit": "subject", "accountant": "ours"}
+        return replace(train(weights, turn), metrics={}, spent=cost)
+
+    def once(round: int, name: str, data: bytes) -> bytes | Fault:
+        came = unpack(data, toy.keys[name].public_key(), MOST)
+        if (name, came.kind, round) == ("east", "train", 2) and not lost:
+            toy.sides["west"] = toy.side("west")
+            lost.append(round)
+            return Fault("disconnected")
+        return data
+
+    toy.tasks["west"].train, toy.to_server = costly, once  # type: ignore[method-assign]
+    run = toy.run()
+    run._pause = lambda tries: True
+    assert run.go().status == "finished"
+    assert [turn.round for turn in toy.tasks["west"].turns] == [1, 2, 3]
+    sent = [unpack(a, toy.keys[n].public_key(), MOST) for _, n, _, a in toy.asked if n == "west"]
+    first, second = (one for one in sent if "spent" in one.said and one.round == 2)
+    assert first.said == second.said
+    assert weights_digest(first.weights) == weights_digest(second.weights)
