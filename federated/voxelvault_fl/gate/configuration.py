@@ -38,6 +38,9 @@ FLEET_CALLS = (
 LARGEST_BODY = 8 * 1024 * 1024
 """Bytes: Flower cuts arrays into objects of 5 MiB, however large the model."""
 
+FROM_ONE_ADDRESS = 64
+"""Connections: a stranger without a certificate must not take all of them by never shaking hands."""
+
 _COMMON = """\
 global
     log stdout format raw local0
@@ -124,6 +127,8 @@ def gate_configuration(gate: Gate, sites: Iterable[Party]) -> str:
 def connector_configuration(kit: Path, folder: Path, host: str, port: int, local: Path, listens: int) -> str:
     """Return the configuration of a site's connector: loopback in, mutual TLS to one address out.
 
+    It doesn't start where the server's name can't be resolved: it looks once, and would serve nobody ever.
+
     Parameters
     ----------
     kit : Path
@@ -147,7 +152,7 @@ frontend supernode
 backend gate
     mode tcp
     server gate {host}:{port} ssl crt {folder / "client.pem"} ca-file {kit / "ca.pem"} \
-verify required verifyhost server sni str(server) init-addr last,libc,none
+crl-file {kit / "crl.pem"} verify required verifyhost server sni str(server) init-addr libc
 """
 
 
@@ -159,6 +164,9 @@ frontend entrance
     bind {gate.host}:{gate.port} ssl crt {gate.folder / "server.pem"} ca-file {gate.kit / "ca.pem"} \
 verify required crl-file {gate.revoked}
     log-format "entrance site=%[var(sess.site)] bytes=%U/%B ended=%ts"
+    stick-table type ipv6 size 10k expire 2m store conn_cur
+    tcp-request connection track-sc0 src
+    tcp-request connection reject if {{ sc0_conn_cur gt {FROM_ONE_ADDRESS} }}
     tcp-request session set-var(sess.site) {admitted}
     tcp-request session reject unless {{ var(sess.site) -m found }}
     use_backend inside-%[var(sess.site)]
@@ -207,6 +215,7 @@ verifyhost localhost sni str(localhost)
 
 __all__ = [
     "FLEET_CALLS",
+    "FROM_ONE_ADDRESS",
     "LARGEST_BODY",
     "Gate",
     "connector_configuration",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from voxelvault_fl.errors import ProcessFailed
 
-_ADVICE = "HAProxy 2.4 or newer is needed for mutual TLS: `apt-get install haproxy`"
+_ADVICE = "HAProxy 2.6 or newer is needed for mutual TLS: `apt-get install haproxy`"
 
 
 def haproxy() -> str:
@@ -41,7 +41,10 @@ def command(configuration: Path) -> list[str]:
         [program, "-c", "-q", "-f", str(configuration)], capture_output=True, check=False
     )
     if checked.returncode != 0:
-        raise ProcessFailed("HAProxy refuses its configuration; is the port free and the kit complete?")
+        raise ProcessFailed(
+            "HAProxy refuses its configuration; is the kit complete, the port free, and does the server's "
+            "name resolve?"
+        )
     return [program, "-db", "-q", "-f", str(configuration)]
 
 

@@ -52,10 +52,10 @@ def shut_out(gate: Gate, certificate: str, site: str) -> None:
     Raises
     ------
     ProcessFailed
-        The gate does not answer: then it lets nobody in either.
+        The gate does not answer, which lets nobody in either, or doesn't do it: it must start again.
     """
-    tell(gate.control, f"del map {gate.admitted} {certificate.upper()}")
-    tell(gate.control, f"shutdown sessions server inside-{site}/door")
+    _do(gate, f"del map {gate.admitted} {certificate.upper()}")
+    _do(gate, f"shutdown sessions server inside-{site}/door")
 
 
 def let_in(gate: Gate, certificate: str, site: str) -> None:
@@ -64,9 +64,9 @@ def let_in(gate: Gate, certificate: str, site: str) -> None:
     Raises
     ------
     ProcessFailed
-        The gate does not answer.
+        The gate does not answer, or doesn't do it.
     """
-    tell(gate.control, f"add map {gate.admitted} {certificate.upper()} {site}")
+    _do(gate, f"add map {gate.admitted} {certificate.upper()} {site}")
 
 
 def replace_revoked(gate: Gate, listed: bytes) -> None:
@@ -98,6 +98,12 @@ def connections(gate: Gate, site: str) -> int:
     rows = [dict(zip(columns, line.split(","), strict=False)) for line in lines[1:]]
     mine = [row for row in rows if (row["pxname"], row["svname"]) == (f"inside-{site}", "BACKEND")]
     return int(mine[0]["scur"]) if mine else 0
+
+
+def _do(gate: Gate, said: str) -> None:
+    """Tell the gate to do something of which it says nothing when it is done."""
+    if tell(gate.control, said):
+        raise ProcessFailed("the gate does not do what it is told; see log/gate.log")
 
 
 def _together(kit: Path, made: Path) -> None:

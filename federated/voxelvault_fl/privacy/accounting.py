@@ -107,12 +107,20 @@ def account(history: Sequence[Noise], delta: float) -> Spent:
     if not history:
         return Spent(0.0, delta)
     accountant = _accountant()
-    accountant.history = [(one.multiplier, one.rate, one.steps) for one in history]
+    accountant.history = _together(history)
     # Filters of warnings belong to the process, not to a thread.
     with _FILTERS, warnings.catch_warnings():
         # Said where an order outside of these would give a smaller epsilon: this one holds all the same.
         warnings.filterwarnings("ignore", "Optimal order is the")
         return Spent(float(accountant.get_epsilon(delta, alphas=_orders(history))), delta)
+
+
+def _together(history: Sequence[Noise]) -> list[tuple[float, float, int]]:
+    """Return steps of a kind as one: they add up in any case, and each kind takes Opacus a while."""
+    steps: dict[tuple[float, float], int] = {}
+    for one in history:
+        steps[one.multiplier, one.rate] = steps.get((one.multiplier, one.rate), 0) + one.steps
+    return [(multiplier, rate, count) for (multiplier, rate), count in steps.items()]
 
 
 def _orders(history: Sequence[Noise]) -> list[float]:

@@ -14,7 +14,7 @@ from voxelvault_fl.consortium import Consortium
 from voxelvault_fl.errors import KitRefused
 from voxelvault_fl.provisioning import certificates as certs
 from voxelvault_fl.provisioning.files import private_folder, write
-from voxelvault_fl.provisioning.keys import authority_key_of
+from voxelvault_fl.provisioning.keys import tls_key_of
 from voxelvault_fl.provisioning.requests import Reply, Request
 from voxelvault_fl.provisioning.roster import Party, Roster, open_roster, sign_roster
 
@@ -91,7 +91,7 @@ def read_authority(path: Path) -> Authority:
         key, certificate = (path / "ca.key").read_bytes(), (path / "ca.pem").read_bytes()
     except OSError:
         raise KitRefused("no authority here; `voxelvault federated provision` makes one") from None
-    return Authority(path, certs.certificate_of(certificate), authority_key_of(key))
+    return Authority(path, certs.certificate_of(certificate), tls_key_of(key))
 
 
 def admit(authority: Authority, request: Request, now: datetime, days: int = CERTIFICATE_DAYS) -> Reply:

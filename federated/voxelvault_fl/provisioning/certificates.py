@@ -109,6 +109,24 @@ def revocation_list(
     return built.sign(key, hashes.SHA384()).public_bytes(serialization.Encoding.PEM)
 
 
+def require_list(content: bytes, authority: x509.Certificate) -> None:
+    """Require a list of revoked certificates that an authority signed, PEM.
+
+    Raises
+    ------
+    KitRefused
+        It is none, or another signed it.
+    """
+    key = authority.public_key()
+    try:
+        listed = x509.load_pem_x509_crl(content)
+        good = isinstance(key, ec.EllipticCurvePublicKey) and listed.is_signature_valid(key)
+    except (ValueError, TypeError):
+        good = False
+    if not good:
+        raise KitRefused("the list of revoked certificates isn't the authority's; ask for the reply anew")
+
+
 def _builder(
     subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, now: datetime, days: int
 ) -> x509.CertificateBuilder:
@@ -145,4 +163,13 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-__all__ = ["certificate_of", "digest", "issue", "make_authority", "name", "pem", "revocation_list"]
+__all__ = [
+    "certificate_of",
+    "digest",
+    "issue",
+    "make_authority",
+    "name",
+    "pem",
+    "require_list",
+    "revocation_list",
+]

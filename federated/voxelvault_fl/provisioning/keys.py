@@ -5,7 +5,6 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -121,19 +120,31 @@ def signing_key_of(text: str) -> ed25519.Ed25519PublicKey:
         raise KitRefused("a signing key is not base64 of 32 bytes") from None
 
 
-def authority_key_of(pem: bytes) -> ec.EllipticCurvePrivateKey:
-    """Read the authority's private key from PEM."""
-    return cast(ec.EllipticCurvePrivateKey, serialization.load_pem_private_key(pem, None))
+def tls_key_of(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    """Read a private key of a certificate, a party's or the authority's, from PEM.
+
+    Raises
+    ------
+    KitRefused
+        It is no elliptic curve key.
+    """
+    try:
+        key = serialization.load_pem_private_key(pem, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise KitRefused("a private key is unreadable, or no elliptic curve key; restore it from a copy")
+    return key
 
 
 __all__ = [
     "Keys",
-    "authority_key_of",
     "make_keys",
     "node_key_of",
     "node_text",
     "read_keys",
     "signing_key_of",
     "signing_text",
+    "tls_key_of",
     "write_keys",
 ]

@@ -73,13 +73,13 @@ def read_kit(path: Path) -> Kit:
     RosterForged
         The roster is not what the authority signed.
     """
-    said = _said(path)
+    said = about(path)
     _check_private(path)
     authority = certificate_of(_bytes(path, "ca.pem"))
     certificate = certificate_of(_bytes(path, "tls.pem"))
     roster = open_roster(_bytes(path, "roster.json"), _bytes(path, "roster.sig"), authority)
     kit = Kit(path, said["party"], said["role"], read_keys(path), certificate, authority, roster)
-    _check(kit, said["consortium"])
+    require_together(kit, said["consortium"])
     return kit
 
 
@@ -88,7 +88,14 @@ def write_about(path: Path, consortium: str, party: str, role: str) -> None:
     write(path / "kit.toml", f'consortium = "{consortium}"\nparty = "{party}"\nrole = "{role}"\n'.encode())
 
 
-def _said(path: Path) -> dict[str, str]:
+def about(path: Path) -> dict[str, str]:
+    """Return what `kit.toml` says: consortium, party and role.
+
+    Raises
+    ------
+    KitRefused
+        It is missing, or doesn't say all three.
+    """
     try:
         said = tomllib.loads(_bytes(path, "kit.toml").decode())
         return {key: str(said[key]) for key in ("consortium", "party", "role")}
@@ -111,7 +118,14 @@ def _check_private(path: Path) -> None:
             raise KitRefused(f"{name} can be read by others on this machine; chmod 600 it")
 
 
-def _check(kit: Kit, consortium: str) -> None:
+def require_together(kit: Kit, consortium: str) -> None:
+    """Require certificate, keys and roster that belong together.
+
+    Raises
+    ------
+    KitRefused
+        They don't, or the certificate has been revoked.
+    """
     try:
         kit.certificate.verify_directly_issued_by(kit.authority)
     except Exception as problem:
@@ -140,4 +154,4 @@ def _check_entry(kit: Kit) -> None:
         )
 
 
-__all__ = ["SOON", "Kit", "read_kit", "write_about"]
+__all__ = ["SOON", "Kit", "about", "read_kit", "require_together", "write_about"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cryptography import x509
@@ -23,10 +23,11 @@ from voxelvault_fl.provisioning.keys import (
     read_keys,
     signing_key_of,
     signing_text,
+    tls_key_of,
     write_keys,
 )
-from voxelvault_fl.provisioning.kit import read_kit, write_about
-from voxelvault_fl.provisioning.roster import ROLES
+from voxelvault_fl.provisioning.kit import Kit, about, require_together, write_about
+from voxelvault_fl.provisioning.roster import ROLES, open_roster
 
 _LABEL = b"voxelvault federated request v1\n"
 
@@ -144,22 +145,25 @@ def ask(consortium: str, party: str, role: str, kit: Path) -> Request:
 
 
 def accept(reply: Reply, kit: Path) -> None:
-    """Complete a kit with the authority's reply.
+    """Complete a kit with the authority's reply: checked first, so that a wrong one changes nothing.
 
     Raises
     ------
     KitRefused
         The reply is not for the keys of this kit, or from another authority than before.
+    RosterForged
+        The roster in it is not what its authority signed.
     """
     certificate = certs.certificate_of(reply.certificate)
     waiting = kit / "tls.next.key"
     if not waiting.exists():
         raise KitRefused("nothing was asked for from this folder; `voxelvault federated request` asks")
-    key = serialization.load_pem_private_key(waiting.read_bytes(), None)
+    key = tls_key_of(waiting.read_bytes())
     if key.public_key() != certificate.public_key():
         raise KitRefused("the reply is not for the keys of this kit; accept the one to its newest request")
     if (kit / "ca.pem").exists() and (kit / "ca.pem").read_bytes() != reply.authority:
         raise KitRefused("the reply is from another authority than this kit; ask the lead which is right")
+    _require_good(reply, kit, certificate, key)
     write(kit / "ca.pem", reply.authority)
     write(kit / "roster.json", reply.roster)
     write(kit / "roster.sig", reply.signature)
@@ -167,7 +171,18 @@ def accept(reply: Reply, kit: Path) -> None:
     write(kit / "tls.key", waiting.read_bytes(), private=True)
     write(kit / "tls.pem", reply.certificate)
     waiting.unlink()
-    read_kit(kit)
+
+
+def _require_good(
+    reply: Reply, kit: Path, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
+) -> None:
+    said, authority = about(kit), certs.certificate_of(reply.authority)
+    roster = open_roster(reply.roster, reply.signature, authority)
+    keys = replace(read_keys(kit), tls=key)
+    require_together(
+        Kit(kit, said["party"], said["role"], keys, certificate, authority, roster), said["consortium"]
+    )
+    certs.require_list(reply.revoked, authority)
 
 
 def request_of(content: bytes) -> Request:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import select
 import shutil
 import socket
 import ssl
 import subprocess
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,9 +17,17 @@ from gate_support import Running
 
 from voxelvault_fl.errors import ProcessFailed
 from voxelvault_fl.gate import haproxy
-from voxelvault_fl.gate.configuration import FLEET_CALLS, LARGEST_BODY
-from voxelvault_fl.gate.running import connections, replace_revoked, shut_out
-from voxelvault_fl.provisioning.authority import revoke
+from voxelvault_fl.gate.configuration import (
+    FLEET_CALLS,
+    FROM_ONE_ADDRESS,
+    LARGEST_BODY,
+    connector_configuration,
+)
+from voxelvault_fl.gate.running import connections, let_in, replace_revoked, shut_out, write_connector
+from voxelvault_fl.processes.local_tls import make_local_tls
+from voxelvault_fl.processes.ports import free_port, listens
+from voxelvault_fl.processes.supervisor import end
+from voxelvault_fl.provisioning.authority import deliver, revoke
 
 PULL = "/v1/fleet/pull-messages"
 
@@ -107,6 +118,66 @@ def test_the_list_of_the_revoked_alone_refuses_in_the_handshake(own_gate: Runnin
     replace_revoked(own_gate.gate, own_gate.authority.revocation_list())
     with pytest.raises(httpx.TransportError, match="revoked"), own_gate.client("north") as north:
         north.post(PULL, content=b"x", headers=own_gate.key("north"))
+
+
+def test_a_gate_that_does_not_do_what_it_is_told_says_so(running: Running) -> None:
+    """Or a revocation would be noted that shut nobody out."""
+    elsewhere = replace(running.gate, folder=running.gate.folder / "other")
+    with pytest.raises(ProcessFailed, match="does not do"):
+        shut_out(elsewhere, "00", "north")
+    with pytest.raises(ProcessFailed, match="does not do"):
+        let_in(elsewhere, "00", "north")
+
+
+def test_one_address_takes_only_so_many_connections(own_gate: Running) -> None:
+    with ExitStack() as opened:
+        taken = [opened.enter_context(_plain(own_gate)) for _ in range(FROM_ONE_ADDRESS + 1)]
+        # Threads of the gate take them in any order: which of the last ones is closed isn't known.
+        closed, _, _ = select.select(taken, [], [], 30)
+        assert 1 <= len(closed) < 8
+
+
+def test_a_connector_believes_no_revoked_server(own_gate: Running, tmp_path: Path) -> None:
+    for told in ("before", "after"):
+        inward = free_port()
+        local = make_local_tls(tmp_path / told, datetime.now(UTC))
+        written = write_connector(own_gate.kits["north"], tmp_path / told, local.both, inward)
+        process = subprocess.Popen(haproxy.command(written), start_new_session=True)
+        try:
+            with _through(inward, local.authority) as way:
+                if told == "before":
+                    assert way.post(PULL, content=b"x", headers=own_gate.key("north")).status_code == 200
+                else:
+                    with pytest.raises(httpx.TransportError):
+                        way.post(PULL, content=b"x", headers=own_gate.key("north"))
+        finally:
+            end(process)
+        if told == "before":
+            revoke(own_gate.authority, "server", datetime.now(UTC))
+            deliver(own_gate.authority, own_gate.kits["north"].path)
+
+
+def test_a_connector_does_not_start_without_its_servers_address(running: Running, tmp_path: Path) -> None:
+    kit = running.kits["north"].path
+    local = make_local_tls(tmp_path, datetime.now(UTC))
+    (tmp_path / "client.pem").write_bytes((kit / "tls.pem").read_bytes() + (kit / "tls.key").read_bytes())
+    said = connector_configuration(kit, tmp_path, "nowhere.invalid", 8443, local.both, free_port())
+    (tmp_path / "haproxy.cfg").write_text(said)
+    with pytest.raises(ProcessFailed, match="name resolve"):
+        haproxy.command(tmp_path / "haproxy.cfg")
+
+
+def _plain(running: Running) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", running.gate.port), timeout=30)
+
+
+def _through(port: int, authority: Path) -> httpx.Client:
+    until = time.monotonic() + 10
+    while not listens(port)():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    context = ssl.create_default_context(cafile=str(authority))
+    return httpx.Client(base_url=f"https://localhost:{port}", verify=context, trust_env=False, timeout=10)
 
 
 def test_a_gate_that_is_gone_says_so(running: Running) -> None:

@@ -7,6 +7,7 @@ import math
 import pytest
 
 from voxelvault_fl.errors import JobRefused
+from voxelvault_fl.privacy import accounting
 from voxelvault_fl.privacy.accounting import Noise, Spent, Terms, account, noise_for, terms_of
 
 
@@ -79,3 +80,21 @@ def test_no_number_may_be_missing() -> None:
     for name in NUMBERS:
         with pytest.raises(JobRefused):
             terms_of({key: value for key, value in NUMBERS.items() if key != name}, rounds=2)
+
+
+def test_steps_of_a_kind_are_accounted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job of many rounds is decided on with each message: the same steps must not be added one by one."""
+    asked = []
+    real = accounting._accountant
+
+    class Counting:
+        def get_epsilon(self, delta: float, alphas: list[float]) -> float:
+            asked.append(len(self.history))
+            found = real()
+            found.history = self.history
+            return float(found.get_epsilon(delta, alphas=alphas))
+
+    monkeypatch.setattr(accounting, "_accountant", Counting)
+    one, other = Noise(1.0, 0.1, 20), Noise(2.0, 0.1, 5)
+    assert account([one, other] * 50, 1e-5) == account([Noise(1.0, 0.1, 1000), Noise(2.0, 0.1, 250)], 1e-5)
+    assert asked == [2, 2]

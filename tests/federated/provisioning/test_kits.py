@@ -175,6 +175,32 @@ def test_a_reply_goes_only_into_the_kit_that_asked(
         accept(reply, tmp_path / "north")
 
 
+def test_a_reply_that_is_wrong_anywhere_leaves_the_kit_as_it_was(
+    authority: Authority, consortium: Consortium, tmp_path: Path, now: datetime
+) -> None:
+    """Whoever sees the request can send a reply first: a kit that works must go on working."""
+    kit = tmp_path / "north"
+    _join(authority, "north", "site", kit, now)
+    reply = admit(authority, ask("heads", "north", "site", kit), now)
+    other = found(consortium, tmp_path / "other", now)
+    stranger = admit(other, request_of((kit / "request.json").read_bytes()), now)
+    before = {one.name: one.read_bytes() for one in kit.iterdir()}
+    for wrong in (
+        stranger,
+        replace(reply, certificate=stranger.certificate),
+        replace(reply, roster=stranger.roster),
+        replace(reply, roster=stranger.roster, signature=stranger.signature),
+        replace(reply, revoked=stranger.revoked),
+        replace(reply, revoked=b""),
+    ):
+        with pytest.raises((KitRefused, RosterForged)):
+            accept(wrong, kit)
+        assert {one.name: one.read_bytes() for one in kit.iterdir()} == before
+        read_kit(kit)
+    accept(reply, kit)
+    assert x509_digest(kit) in authority.roster().party("north").certificates[:1]
+
+
 def test_an_authority_is_made_once(authority: Authority, consortium: Consortium, now: datetime) -> None:
     with pytest.raises(KitRefused, match="has an authority already"):
         found(consortium, authority.path, now)
