@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from datetime import datetime, timedelta
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -54,6 +57,7 @@ def command(
     study's UID means all of its items, an item's id that one. Showing the list reads identifiers, and is
     logged.
     """
+    from voxelvault.tasks import now
     from voxelvault_triage.worklist.order import Rules
 
     rules = Rules(ageing=timedelta(minutes=ageing))
@@ -64,11 +68,12 @@ def command(
     with session.open() as vault:
         _require_known(vault, asked["pipeline"])
         _change(vault, asked)
-        while True:
-            _show(vault, rules, as_json, asked, clear=watch)
-            if not watch:
-                return
-            time.sleep(every)
+        if watch:
+            _watch(vault, rules, asked, every)
+            return
+        items, at = _listed(vault, rules, asked), now()
+        lines, notice = _told(items, at, rules, asked)
+        emit([item.document(at, rules) for item in items], [*lines, "", notice], as_json)
 
 
 def _require_known(vault: Vault, pipeline: str | None) -> None:
@@ -103,18 +108,55 @@ def _change(vault: Vault, asked: dict[str, Any]) -> None:
             reading.override(vault, chosen, Priority(asked["to"]), asked["reason"] or "")
 
 
-def _show(vault: Vault, rules: Rules, as_json: bool, asked: dict[str, Any], *, clear: bool) -> None:
+def _watch(vault: Vault, rules: Rules, asked: dict[str, Any], every: float) -> None:
+    """Show the list again and again; Ctrl-C is how that ends. It is read, and logged, when it has changed."""
     from voxelvault.tasks import now
-    from voxelvault_triage.worklist.listing import listing, notices
+    from voxelvault_triage.worklist.order import ordered
 
-    at = now()
-    items = listing(vault, at, rules, completed=asked["completed"], pipeline=asked["pipeline"])
+    click.clear()
+    seen, items = "", []
+    try:
+        while True:
+            if (head := vault.resources.catalog.head().digest) != seen:
+                seen, items = head, _listed(vault, rules, asked)
+            lines, notice = _told(ordered(items, now(), rules), now(), rules, asked)
+            at = f"{datetime.now():%H:%M:%S}  every {every:g} s; Ctrl-C ends it"
+            if sys.stdout.isatty():
+                size = shutil.get_terminal_size()
+                drawn = fitted(lines, ["", *wrap(notice, size.columns - 1), at], size)
+                # Over what is there, in one go: a screen that is cleared first flickers.
+                click.echo("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in drawn) + "\x1b[J", nl=False)
+            else:
+                emit(None, [*lines, "", notice, at, ""], as_json=False)
+            time.sleep(every)
+    except KeyboardInterrupt:
+        click.echo()
+
+
+def fitted(lines: list[str], below: list[str], size: tuple[int, int]) -> list[str]:
+    """Return lines as they fit a terminal of so many columns and rows; what stands below stays."""
+    columns, rows = size
+    room = max(rows - 1 - len(below), 1)
+    if len(lines) > room:
+        lines = [*lines[: room - 1], f"… {len(lines) - room + 1} lines more; the window is too low for them"]
+    return [line if len(line) < columns else f"{line[: columns - 2]}…" for line in (*lines, *below)]
+
+
+def _listed(vault: Vault, rules: Rules, asked: dict[str, Any]) -> list[Item]:
+    from voxelvault.tasks import now
+    from voxelvault_triage.worklist.listing import listing
+
+    return listing(vault, now(), rules, completed=asked["completed"], pipeline=asked["pipeline"])
+
+
+def _told(items: list[Item], at: datetime, rules: Rules, asked: dict[str, Any]) -> tuple[list[str], str]:
+    """Return the list as lines, and what must stand below it."""
+    from voxelvault_triage.worklist.listing import notices
+
     lines = _table(items, at, rules) if items else ["the list is empty"]
     if asked["priors"]:
         lines += [line for place, item in enumerate(items, 1) for line in _priors(place, item)]
-    if clear:
-        click.clear()
-    emit([item.document(at, rules) for item in items], [*lines, "", notices(items)], as_json)
+    return lines, notices(items)
 
 
 def _table(items: list[Item], now: datetime, rules: Rules) -> list[str]:

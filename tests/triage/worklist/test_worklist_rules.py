@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from voxelvault.errors import UsageError
+from voxelvault_triage.cli.worklist import fitted
 from voxelvault_triage.model import Verdict
 from voxelvault_triage.worklist.order import Rules, left, level, ordered
 from voxelvault_triage.worklist.states import (
@@ -103,3 +104,13 @@ def test_what_waits_comes_to_the_top_just_when_its_time_is_up() -> None:
 def test_the_clock_runs_from_arrival() -> None:
     assert left(Waits(29, Priority.HIGH), NOON, Rules()) == timedelta(minutes=1)
     assert left(Waits(300), NOON, Rules()) == timedelta(minutes=-60)
+
+
+def test_a_watched_list_fits_its_window_and_keeps_the_notice() -> None:
+    lines, below = [f"{number:03} {'x' * 100}" for number in range(30)], ["", "not a medical device"]
+    drawn = fitted(lines, below, (40, 12))
+    assert len(drawn) == 11
+    assert max(map(len, drawn)) == 39
+    assert drawn[-1] == "not a medical device"
+    assert drawn[8].startswith("… 22 lines more")
+    assert fitted(lines[:3], below, (200, 50)) == [*lines[:3], *below]

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from voxelvault.errors import UnknownUID, UsageError
 from voxelvault.tasks import now
 from voxelvault.testing import synthetic
 from voxelvault_triage import notice
+from voxelvault_triage.cli import worklist as command
 from voxelvault_triage.model import Analysis, Finding, Gated, Reason, Study
 from voxelvault_triage.models import registry
 from voxelvault_triage.worklist import reading, store
@@ -318,3 +320,26 @@ def test_a_check_of_quality_is_told_and_ranks_nothing(vault: vv.Vault, run: Call
     assert [prior.verdict for prior in by_study[other.study_id].priors] == ["negative"]
     told = run("--vault", vault.path, "triage", "worklist").out
     assert f"negative; flagged by {check}" in told
+
+
+def test_a_watched_list_is_read_when_it_changed_and_ends_quietly(
+    vault: vv.Vault, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = studies(vault)
+    scheduled(vault, one)
+    changes = iter([lambda: None, lambda: scheduled(vault, other), lambda: None])
+    reads: list[object] = []
+
+    def sleep(_seconds: float) -> None:
+        try:
+            next(changes)()
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    read = command._listed
+    monkeypatch.setattr(command, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(command, "_listed", lambda *given: reads.append(given) or read(*given))
+    found = run("--vault", vault.path, "triage", "worklist", "--watch")
+    assert (found.code, "Traceback" in found.err, len(reads)) == (0, False, 2)
+    assert found.out.count(one.StudyInstanceUID) == 4
+    assert found.out.count(other.StudyInstanceUID) == 2
