@@ -95,7 +95,7 @@ def _run(job: Job, tasks: Mapping[str, Regression], first: Weights, folder: Path
         return SiteSide(name, folder / name, lambda: standing, hands)
 
     sites = LocalSites({name: side(name) for name in tasks})
-    parties = Parties(server, {name: key.public_key() for name, key in own.items()}, sites)
+    parties = Parties(server, lambda name: own[name].public_key(), sites)
     run = Run(sign(job, lead), first, parties, RunState(folder / "run", job.digest), broadcasting(job))
     return run.go().weights
 
