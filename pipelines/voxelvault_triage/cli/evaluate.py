@@ -56,7 +56,9 @@ def command(
     graph, operating = evaluate.read_bundle(bundle or shipped())
     run = runner(graph)
     test = plans(0, 0, studies, seed=number)[-1]
-    found: dict[str, Any] = evaluate.report(evaluate.score(made(test, cache, templates), run), operating)
+    found: dict[str, Any] = evaluate.report(
+        evaluate.score(made(test, cache, templates), run, operating.pixels), operating
+    )
     lines = evaluate.lines(found)
     if head is not None:
         from voxelvault_triage.phantom.implant import host

@@ -139,7 +139,7 @@ def _shown(about: Installed, card: Mapping[str, Any]) -> dict[str, object]:
         "summary": card["summary"] or "-",
         "intended use": card["intended_use"] or "-",
         **inputs,
-        "threshold": card["threshold"],
+        "threshold": f"{card['threshold']:.3f}",
         "calibration": (card["calibration"] or {}).get("kind", "none"),
     }
 

@@ -25,12 +25,16 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
     "--out", type=_FOLDER, required=True, help="For checkpoint and bundle; goes on if one is there."
 )
 @click.option("--templates", type=_FOLDER, help="Averaged anatomy (NIfTI); the analytic head without.")
+@click.option("--set", "number", type=click.IntRange(1), default=1, show_default=True, help="Which studies.")
 @click.option("--studies", type=click.IntRange(4), default=240, show_default=True, help="To train on.")
 @click.option("--validation", type=click.IntRange(4), default=80, show_default=True, help="To calibrate on.")
 @click.option("--steps", type=click.IntRange(1), default=2000, show_default=True, help="Of the optimiser.")
 @click.option("--planes", type=click.IntRange(2), default=12, show_default=True, help="In a step.")
 @click.option("--rate", type=Amount(0, min_open=True), default=2e-3, show_default=True, help="Highest.")
-@click.option("--start", type=_FOLDER, help="Begin with the weights of an earlier run: its --out.")
+@click.option(
+    "--pixels", type=click.IntRange(1, 10_000), default=40, show_default=True, help="That make up evidence."
+)
+@click.option("--start", type=_FOLDER, help="Begin with the weights of a bundle, or of a run: its --out.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="The same gives the same.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of the processor.")
 @click.option("--tensorboard", is_flag=True, help="Write losses for TensorBoard too.")
@@ -39,11 +43,13 @@ def command(
     cache: Path,
     out: Path,
     templates: Path | None,
+    number: int,
     studies: int,
     validation: int,
     steps: int,
     planes: int,
     rate: float,
+    pixels: int,
     start: Path | None,
     seed: int,
     threads: int,
@@ -64,10 +70,14 @@ def command(
     torch.set_num_threads(threads)
     asked = f"--studies {studies} --validation {validation} --steps {steps} --planes {planes} --seed {seed}"
     asked += f" --rate {rate:g}" + (" --start first" if start else "")
+    asked += f" --set {number}" if number > 1 else ""
+    asked += f" --pixels {pixels}" if pixels != 40 else ""
     head = " --templates ../shared/data/templates" if templates else ""
     settings = Settings(steps=steps, planes=planes, rate=rate, seed=seed)
     said = f"voxelvault triage train{head} --cache studies --out run {asked}"
-    made = make(Order(cache, out, templates, studies, validation, settings, start, tensorboard, said))
+    made = make(
+        Order(cache, out, templates, studies, validation, settings, start, tensorboard, said, number, pixels)
+    )
     own = made.metadata["voxelvault"]
     seen = own["training"]["validation"]
     document = {"bundle": str(made.bundle), "threshold": own["threshold"], "validation": seen}

@@ -48,12 +48,13 @@ class HeadCtHemorrhage:
         UsageError
             There is no model, or its card has no calibration that could be one.
         """
-        from voxelvault_triage.hemorrhage.scoring import infer_volume
+        from voxelvault_triage.hemorrhage.scoring import TOP, infer_volume
 
         if model is None:
             raise UsageError("this pipeline takes a model; `triage models list` shows what is installed")
         card = model.card
-        return infer_volume(prepared, model.run, calibrator(card["calibration"]), card["threshold"])
+        curve = calibrator(card["calibration"])
+        return infer_volume(prepared, model.run, curve, card["threshold"], card.get("pixels") or TOP)
 
 
 __all__ = ["HeadCtHemorrhage"]

@@ -17,7 +17,7 @@ Values = npt.NDArray[np.float32]
 
 INPUT, OUTPUT = "image", "logits"
 TOP = 40
-"""A plane's evidence is the mean of this many most suspicious pixels: about 0.4 square centimetres."""
+"""A plane's evidence is the mean of this many most suspicious pixels, unless a bundle says otherwise."""
 BATCH = 8
 
 
@@ -63,10 +63,21 @@ def logits(hu: Values, run: Callable[[Arrays], Arrays]) -> Values:
     return np.concatenate(parts)
 
 
-def evidence(maps: Values, plane_ml: npt.NDArray[np.float64]) -> Evidence:
-    """Sum up logits (plane, output, row, column); `plane_ml` is the volume of a voxel in each plane."""
+def evidence(maps: Values, plane_ml: npt.NDArray[np.float64], pixels: int = TOP) -> Evidence:
+    """Sum up what a network says of a study.
+
+    Parameters
+    ----------
+    maps : (plane, output, row, column) float32
+        Logits.
+    plane_ml : (plane,) float64
+        Volume of a voxel in millilitres.
+    pixels : int
+        A plane's evidence is the mean of this many most suspicious ones: many where what is mistaken for
+        blood is thin or small, few where small bleeds matter most.
+    """
     flat = maps.reshape(*maps.shape[:2], -1)
-    top = np.partition(flat, -TOP, axis=-1)[..., -TOP:].mean(axis=-1, dtype=float)
+    top = np.partition(flat, -pixels, axis=-1)[..., -pixels:].mean(axis=-1, dtype=float)
     # What is real goes on in the next plane, unless it is small: the neighbour counts for a quarter.
     beside = np.pad(top, ((1, 1), (0, 0)), constant_values=-np.inf)
     joined = 0.75 * top + 0.25 * np.maximum(beside[:-2], beside[2:])
@@ -91,6 +102,7 @@ def infer_volume(
     run: Callable[[Arrays], Arrays],
     calibrate: Callable[[float], float] = float,
     threshold: float = 0.5,
+    pixels: int = TOP,
 ) -> Finding:
     """Run a network on a prepared head and say what was found, on the grid of the source series.
 
@@ -104,9 +116,11 @@ def infer_volume(
         From the network's own score, 0 to 1, to a probability.
     threshold : float
         Probability at and above which a study is flagged.
+    pixels : int
+        As `evidence` takes it.
     """
     maps = logits(prepared.hu, run)
-    found = evidence(maps, prepared.plane_ml)
+    found = evidence(maps, prepared.plane_ml, pixels)
     mask = _marked(maps, prepared)
     counts = mask.sum(axis=(1, 2))
     best = int(np.argmax(counts)) if counts.any() else int(np.argmax(found.planes[prepared.plane_of]))

@@ -75,6 +75,8 @@ class Card:
         As `calibration.from_json` takes it.
     demonstration : bool
         Not for patients.
+    pixels : int or None
+        How many most suspicious pixels make up the evidence of a plane, where its pipeline asks.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Card:
     threshold: float
     calibration: Mapping[str, Any] | None
     demonstration: bool
+    pixels: int | None = None
 
     def as_mapping(self) -> dict[str, Any]:
         """Return it as `Model.card` has it."""
@@ -97,6 +100,7 @@ class Card:
             "threshold": self.threshold,
             "calibration": self.calibration,
             "demonstration": self.demonstration,
+            "pixels": self.pixels,
             "notice": DEMONSTRATION if self.demonstration else FOREIGN,
         }
 
@@ -128,6 +132,7 @@ def card_of(bundle: Bundle) -> Card:
         threshold=_threshold(calibrated.get("threshold", own.get("threshold", 0.5))),
         calibration=calibrated.get("calibration", own.get("calibration")),
         demonstration=bool(own.get("demonstration", False)),
+        pixels=_pixels(own.get("pixels")),
     )
 
 
@@ -239,6 +244,12 @@ def _tensor(name: str, said: Mapping[str, Any]) -> Tensor:
         low,
         high,
     )
+
+
+def _pixels(value: object) -> int | None:
+    if value is None or (isinstance(value, int) and 1 <= value <= 10_000):
+        return value
+    raise UsageError("the bundle's pixels are no number from 1 to 10000; ask its maker for another copy")
 
 
 def _threshold(value: object) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +61,10 @@ class Scanners:
     ----------
     thickness : tuple of float
         What is drawn from.
+    between : bool
+        Draw any thickness from the least to the largest, not those alone.
+    places_mm : float
+        Largest distance of the places within a slice that are averaged; 0 for one or two of them.
     mixed : float
         How often the upper slices are thicker.
     tilt, pixel, noise, field : (float, float)
@@ -75,6 +80,8 @@ class Scanners:
     """
 
     thickness: tuple[float, ...] = (2.5, 3.0, 4.0, 5.0, 5.0, 6.0)
+    between: bool = False
+    places_mm: float = 0.0
     mixed: float = 0.12
     tilt: Range = (-8, 22)
     pixel: Range = (0.8, 1.0)
@@ -99,16 +106,21 @@ class Scan:
     tilt: float
     kernel: Kernel
     noise: float
+    places_mm: float = 0.0
 
     @property
     def offsets(self) -> tuple[float, ...]:
         """Places within a slice that are averaged, mm along the normal."""
-        return (0.0,) if self.thickness < 2.8 else (-self.thickness / 4, self.thickness / 4)
+        count = math.ceil(self.thickness / self.places_mm) if self.places_mm else 1 + (self.thickness >= 2.8)
+        return tuple(self.thickness * ((2 * k + 1) / (2 * count) - 0.5) for k in range(count))
 
 
 def draw_scan(rng: np.random.Generator, ranges: Scanners) -> Scan:
     """Return a scan's geometry and protocol, the head's middle about in the middle of its field."""
-    thickness = float(rng.choice(ranges.thickness))
+    if ranges.between:
+        thickness = float(rng.uniform(min(ranges.thickness), max(ranges.thickness)))
+    else:
+        thickness = float(rng.choice(ranges.thickness))
     tilt = float(rng.uniform(*ranges.tilt)) if rng.random() < 0.7 else 0.0
     pixel = float(rng.uniform(*ranges.pixel))
     rows = int(rng.uniform(*ranges.field) / pixel) // 2 * 2
@@ -128,7 +140,7 @@ def draw_scan(rng: np.random.Generator, ranges: Scanners) -> Scan:
     kernel = ranges.kernels[int(rng.integers(len(ranges.kernels)))]
     if ranges.makers:
         kernel = kernel.varied(rng, ranges.makers)
-    return Scan(planes, rows, thickness, tilt, kernel, float(rng.uniform(*ranges.noise)))
+    return Scan(planes, rows, thickness, tilt, kernel, float(rng.uniform(*ranges.noise)), ranges.places_mm)
 
 
 def reconstruct(hu: Values, scan: Scan, ranges: Scanners, rng: np.random.Generator) -> Values:

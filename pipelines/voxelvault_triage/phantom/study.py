@@ -45,21 +45,21 @@ USUAL = Recipe()
 """One tidy department: also what heads to practise on are drawn from."""
 
 WIDE = Recipe(
-    lesions=Lesions(size=(0.4, 1.3), hu=(46, 82), edge=(0.5, 2.4)),
+    lesions=Lesions(size=(0.35, 1.25), hu=(45, 82), edge=(0.5, 2.6)),
     scanners=Scanners(
-        thickness=(2.5, 3.0, 3.75, 4.0, 4.8, 5.0, 5.0, 6.0, 7.2), mixed=0.15, tilt=(-12, 30),
-        pixel=(0.75, 1.0), noise=(1.5, 9.0), field=(206, 250), makers=0.3,
-        hardening=30.0, bias=3.0, motion=0.15, metal=0.07,
+        thickness=(2.8, 8.0), between=True, places_mm=2.5, mixed=0.15, tilt=(-15, 30),
+        pixel=(0.9, 1.1), noise=(1.5, 10.0), field=(206, 250), makers=0.4,
+        hardening=32.0, bias=3.0, motion=0.18, metal=0.08,
     ),
     mimics=Mimics(
-        ganglia=0.3, falx=0.35, sinus=0.65, vessels=0.6, tumour=0.1, infarct=0.2, hygroma=0.15, specks=0.3,
-        base=0.4, hyperostosis=0.2,
+        ganglia=0.45, falx=0.4, sinus=0.8, vessels=0.6, tumour=0.12, infarct=0.25, hygroma=0.15, specks=0.35,
+        base=0.5, hyperostosis=0.3,
     ),
     tissues=anatomy.Tissues(
         white=(21, 35), contrast=(3, 11), skull=(3, 11), falx_hu=(36, 75), falx=(0.3, 2.0), atrophy=4.5,
         sulcus=1.7,
     ),
-    size=0.045, bend=3.0, turn=7.0,
+    size=0.05, bend=3.5, turn=7.0,
 )  # fmt: skip
 """Many departments and more: what scanners may be set to, and what they may make of a head."""
 

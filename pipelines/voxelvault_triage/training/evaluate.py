@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from voxelvault_triage.hemorrhage.brightness import brightness
 from voxelvault_triage.hemorrhage.preprocess import prepare_volume
-from voxelvault_triage.hemorrhage.scoring import evidence, logits, sigmoid
+from voxelvault_triage.hemorrhage.scoring import TOP, evidence, logits, sigmoid
 from voxelvault_triage.merit import (
     Figure,
     Proportion,
@@ -77,12 +77,15 @@ class Operating:
         Of that probability.
     bright : float
         Millilitres at and above which the brightness rule flags.
+    pixels : int
+        As `evidence` takes it.
     """
 
     slope: float
     intercept: float
     threshold: float
     bright: float
+    pixels: int = TOP
 
     @property
     def calibration(self) -> dict[str, Any]:
@@ -99,15 +102,17 @@ class Operating:
         own = said["voxelvault"]
         calibration = own["calibration"]
         bright = own["training"]["validation"]["brightness_threshold_ml"]
-        return cls(calibration["slope"], calibration["intercept"], own["threshold"], bright)
+        return cls(
+            calibration["slope"], calibration["intercept"], own["threshold"], bright, own.get("pixels") or TOP
+        )
 
 
-def score(samples: Iterable[Sample], run: Run) -> list[Scored]:
-    """Run a network and the brightness rule over studies."""
+def score(samples: Iterable[Sample], run: Run, pixels: int = TOP) -> list[Scored]:
+    """Run a network and the brightness rule over studies; `pixels` as `evidence` takes it."""
     made = []
     for sample in samples:
         hu = sample.hu.astype(np.float32)
-        found = evidence(logits(hu, run), sample.plane_ml)
+        found = evidence(logits(hu, run), sample.plane_ml, pixels)
         made.append(
             Scored(
                 sample.positive, found.study, brightness(hu, sample.plane_ml), found.volume_ml, sample.truth
@@ -116,14 +121,14 @@ def score(samples: Iterable[Sample], run: Run) -> list[Scored]:
     return made
 
 
-def choose(validation: Sequence[Scored], sensitivity: float = 0.9) -> Operating:
+def choose(validation: Sequence[Scored], sensitivity: float = 0.9, pixels: int = TOP) -> Operating:
     """Fix calibration and thresholds on studies that were neither trained on nor are tested on."""
     positive = np.array([one.positive for one in validation])
     raw = sigmoid([one.logit for one in validation])
     found = fit(raw, positive)
     threshold = threshold_for(curve_of(found)(raw), positive, sensitivity)
     bright = threshold_for(np.array([one.bright for one in validation]), positive, sensitivity)
-    return Operating(found["slope"], found["intercept"], threshold, bright)
+    return Operating(found["slope"], found["intercept"], threshold, bright, pixels)
 
 
 def report(scored: Sequence[Scored], operating: Operating) -> dict[str, Any]:
@@ -238,14 +243,14 @@ def held_out(
     first : int
         Seed of the first.
     """
-    plain = _score_volume(host.hu, host, run, {"volumes": {}})
+    plain = _score_volume(host.hu, host, run, {"volumes": {}}, operating.pixels)
     bleeding, clear = [], []
     for seed in range(first, first + count):
         made = implant(host, seed, SHIFTED.lesions)
         rng = np.random.default_rng([seed, 5])
         truth = {"volumes": {str(kind): volume for kind, volume in made.volumes.items()}}
-        bleeding.append(_score_volume(_disturbed(made.hu, rng), host, run, truth))
-        clear.append(_score_volume(_disturbed(host.hu, rng), host, run, {"volumes": {}}))
+        bleeding.append(_score_volume(_disturbed(made.hu, rng), host, run, truth, operating.pixels))
+        clear.append(_score_volume(_disturbed(host.hu, rng), host, run, {"volumes": {}}, operating.pixels))
     every = [*bleeding, *clear]
     positive = [one.positive for one in every]
     flags = np.array([operating.probability(one.logit) >= operating.threshold for one in bleeding])
@@ -278,9 +283,11 @@ def _disturbed(hu: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDA
     return hu * np.float32(np.exp(rng.normal(0, 0.02))) + noise + np.float32(rng.normal(0, 2))
 
 
-def _score_volume(hu: npt.NDArray[np.float32], host: Host, run: Run, truth: Mapping[str, Any]) -> Scored:
+def _score_volume(
+    hu: npt.NDArray[np.float32], host: Host, run: Run, truth: Mapping[str, Any], pixels: int
+) -> Scored:
     prepared = prepare_volume(hu, host.planes)
-    found = evidence(logits(prepared.hu, run), prepared.plane_ml)
+    found = evidence(logits(prepared.hu, run), prepared.plane_ml, pixels)
     bright = brightness(prepared.hu, prepared.plane_ml)
     return Scored(bool(truth["volumes"]), found.study, bright, found.volume_ml, truth)
 

@@ -122,10 +122,13 @@ def example(sample: Sample, plane: int, rng: np.random.Generator) -> tuple[npt.N
     tuple of ndarray
         (channel, row, column) and (output, row, column) float32, bent and brightened at random.
     """
-    around = np.clip([plane - 1, plane, plane + 1], 0, len(sample.hu) - 1)
+    around = np.clip(np.arange(plane - 2, plane + 3), 0, len(sample.hu) - 1)
     if rng.random() < 0.3:
         around = around[::-1]
-    hu, labels = _bent(sample.hu[around].astype(np.float32), sample.labels[plane], rng)
+    stack = sample.hu[around].astype(np.float32)
+    share = np.float32(rng.uniform(0.05, 0.3) if rng.random() < 0.3 else 0.0)
+    thick = (1 - 2 * share) * stack[1:-1] + share * (stack[:-2] + stack[2:])
+    hu, labels = _bent(thick, sample.labels[plane], rng)
     labels[hu[1] > BONE] = 0
     image = channels(_rescanned(hu, rng))[1]
     targets = np.stack([labels > 0, *(labels == 1 + kind for kind in range(len(KINDS)))])
@@ -156,12 +159,16 @@ def _bent(
 
 def _rescanned(hu: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
     """Return planes (3, row, column) as another scanner might show them: level, shading, sharpness, grain."""
+    if rng.random() < 0.3:
+        hu = _tight(hu, rng)
     hu = hu * np.float32(np.exp(rng.normal(0, 0.05))) + np.float32(rng.normal(0, 3.5))
     if rng.random() < 0.4:
         hu = hu + _shading(rng)
+    if rng.random() < 0.4:
+        hu = hu + _glow(hu, rng)
     turn = rng.random()
     if turn < 0.3:
-        hu = _blurred(hu, rng.uniform(0.3, 1.1))
+        hu = _blurred(hu, rng.uniform(0.3, 1.3))
     elif turn < 0.5:
         hu = hu + np.float32(rng.uniform(0.2, 0.9)) * (hu - _blurred(hu, 1.0))
     if rng.random() < 0.6:
@@ -175,6 +182,28 @@ def _shading(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     down, across = np.mgrid[-1 : 1 : ROWS * 1j, -1 : 1 : COLUMNS * 1j].astype(np.float32)
     a, b, c = rng.normal(0, 2.0, 3).astype(np.float32)
     return np.asarray(a * down + b * across + c * (down**2 + across**2 - np.float32(0.6)), np.float32)
+
+
+def _tight(hu: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Return planes of a brain that fills its skull: no fluid between bone and cortex, the noise left."""
+    away = np.stack([ndimage.distance_transform_edt(plane < BONE) for plane in hu])
+    brain = hu[(hu > 15) & (hu < 50)]
+    level = np.float32(np.median(brain) if brain.size else 30)
+    smooth = _blurred(np.minimum(hu, level), 0.7)
+    lacking = np.clip(level - smooth, 0, 40) * (smooth > -40)
+    near = np.clip((rng.uniform(3, 9) - away) / 2, 0, 1).astype(np.float32)
+    return np.asarray(hu + lacking * near, np.float32)
+
+
+def _glow(hu: npt.NDArray[np.float32], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """Return what bone adds around it where beam hardening and scatter aren't made good: a bright cortex.
+
+    A narrow rim and a wide one. Near the vertex, where bone is all around, everything is brighter. Seldom it
+    is a little too much made good, and the cortex is dark.
+    """
+    bone = np.clip(hu - np.float32(BONE), 0, 1500)
+    narrow = _blurred(bone, rng.uniform(1.0, 2.5)) * np.float32(rng.uniform(0, 0.2))
+    return narrow + _blurred(bone, rng.uniform(4.0, 12.0)) * np.float32(rng.uniform(-0.01, 0.05))
 
 
 def _blurred(hu: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:

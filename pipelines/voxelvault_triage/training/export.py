@@ -27,8 +27,12 @@ PARITY = 1e-3
 """Largest difference of logits between PyTorch and ONNX Runtime."""
 
 NAME = "Head CT hemorrhage"
-VERSION = "1.1.0"
-_CHANGES = {"1.0.0": "first", VERSION: "trained on more scanners than one department has; weights for torch"}
+VERSION = "1.2.0"
+_CHANGES = {
+    "1.0.0": "first",
+    "1.1.0": "trained on more scanners than one department has; weights for torch",
+    VERSION: "trained on any thickness, and on brains that fill their skull beside bone that brightens them",
+}
 
 
 def to_onnx(net: nn.Module) -> bytes:
@@ -126,7 +130,9 @@ def packages() -> dict[str, Any]:
     }
 
 
-def metadata(threshold: float, calibration: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any]:
+def metadata(
+    threshold: float, calibration: Mapping[str, Any], pixels: int, training: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return configs/metadata.json.
 
     Parameters
@@ -135,6 +141,8 @@ def metadata(threshold: float, calibration: Mapping[str, Any], training: Mapping
         Of the calibrated probability.
     calibration : mapping
         From the network's score to a probability.
+    pixels : int
+        How many most suspicious pixels make up the evidence of a plane.
     training : mapping
         What it was made with: command, seconds, studies, seed, figures on the validation set.
     """
@@ -154,6 +162,7 @@ def metadata(threshold: float, calibration: Mapping[str, Any], training: Mapping
             "pipeline": "head-ct-hemorrhage",
             "demonstration": True,
             "threshold": threshold,
+            "pixels": pixels,
             "calibration": dict(calibration),
             "training": dict(training),
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -99,12 +100,12 @@ def train(
     report : callable
         Told the step and the losses after each step.
     start : Path, optional
-        Folder of an earlier run, whose averaged weights are the first ones here.
+        Folder of an earlier run, whose averaged weights are the first ones here, or of a bundle.
 
     Raises
     ------
     UsageError
-        The checkpoint there was made with other settings, or `start` holds none.
+        The checkpoint there was made with other settings, or `start` holds no weights.
     """
     # The seed of the process isn't touched for longer than it takes to draw the first weights.
     with torch.random.fork_rng():
@@ -196,16 +197,25 @@ def _keep(state: _State, settings: Settings, path: Path) -> None:
 
 
 def _begin(net: nn.Module, start: Path) -> float:
-    """Take over the averaged weights of an earlier run; return the seconds it took."""
-    path = start / "checkpoint.pt"
-    if not path.exists():
+    """Take over a bundle's weights, or the averaged ones of an earlier run; return the seconds it took."""
+    checkpoint, bundle = start / "checkpoint.pt", bundle_of(start)
+    if checkpoint.exists():
+        kept = torch.load(checkpoint, weights_only=True)
+        mean = {name.removeprefix("module."): value for name, value in kept["mean"].items() if "." in name}
+        net.load_state_dict(mean)
+        return float(kept["seconds"])
+    if not (bundle / "models/model.pt").exists():
         raise UsageError(
-            "there is no checkpoint in the folder to start from; give the --out of an earlier run"
+            "there are no weights in the folder to start from; give a bundle, or the --out of an earlier run"
         )
-    kept = torch.load(path, weights_only=True)
-    mean = {name.removeprefix("module."): value for name, value in kept["mean"].items() if "." in name}
-    net.load_state_dict(mean)
-    return float(kept["seconds"])
+    net.load_state_dict(torch.load(bundle / "models/model.pt", weights_only=True))
+    said = json.loads((bundle / "configs/metadata.json").read_bytes())
+    return float(said["voxelvault"]["training"]["seconds"])
+
+
+def bundle_of(start: Path) -> Path:
+    """Return the bundle in a folder to start from: the folder itself, or what a run left in it."""
+    return start if (start / "configs/metadata.json").exists() else start / "bundle"
 
 
 def _resume(state: _State, settings: Settings, path: Path) -> None:

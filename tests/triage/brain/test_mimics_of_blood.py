@@ -9,7 +9,7 @@ import pytest
 from small_heads import head, recipe, study
 
 from voxelvault_triage.phantom.mimics import Mimics
-from voxelvault_triage.phantom.scanner import KERNELS
+from voxelvault_triage.phantom.scanner import KERNELS, draw_scan
 from voxelvault_triage.phantom.study import WIDE, phantom
 
 NONE = Mimics(**{one.name: 0.0 for one in fields(Mimics)})
@@ -40,3 +40,15 @@ def test_kernels_of_other_makers_differ_in_every_value() -> None:
         values = [getattr(one, name) for one in made]
         assert min(values) < getattr(KERNELS[2], name) < max(values)
     assert WIDE.scanners.makers > 0
+
+
+def test_slices_of_any_thickness_are_averaged_over_all_of_it() -> None:
+    scans = [draw_scan(np.random.default_rng(k), WIDE.scanners) for k in range(40)]
+    thin, thick = WIDE.scanners.thickness
+    assert len({one.thickness for one in scans}) == 40
+    for one in scans:
+        assert thin <= one.thickness <= thick
+        steps = np.diff([-one.thickness / 2, *one.offsets, one.thickness / 2])
+        np.testing.assert_allclose(steps[1:-1], 2 * steps[0])
+        assert steps[1:-1].max() <= WIDE.scanners.places_mm
+    assert draw_scan(np.random.default_rng(0), recipe().scanners).offsets == (-1.75, 1.75)

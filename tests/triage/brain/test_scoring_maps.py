@@ -36,6 +36,13 @@ def test_a_plane_alone_counts_for_three_quarters() -> None:
     assert evidence(maps, np.ones(6)).study == pytest.approx(2)
 
 
+def test_evidence_of_more_pixels_takes_more_than_a_thin_rim() -> None:
+    maps = flat()
+    maps[2:4, 0, 50:60, 50:60] = 5
+    few, many = (evidence(maps, np.ones(6), pixels).study for pixels in (100, 200))
+    assert (few, many) == (pytest.approx(5), pytest.approx(-0.5))
+
+
 def test_a_network_is_run_in_small_batches() -> None:
     sizes = []
 

@@ -14,11 +14,12 @@ import torch
 from small_heads import study
 
 from voxelvault.errors import UsageError
+from voxelvault_triage.cli.evaluate import shipped
 from voxelvault_triage.hemorrhage.preprocess import prepare_labels, prepare_volume
 from voxelvault_triage.phantom.bleeds import KINDS, Kind
 from voxelvault_triage.training import evaluate
 from voxelvault_triage.training.dataset import Plan, Sample, plans
-from voxelvault_triage.training.examples import batch, pool
+from voxelvault_triage.training.examples import _glow, batch, pool
 from voxelvault_triage.training.train import Settings, schedule, train
 
 SMALL = Settings(steps=6, planes=2, features=(8, 8, 8, 8, 8, 8), half=False, keep_every=3)
@@ -104,6 +105,24 @@ def test_the_rate_goes_up_and_comes_down() -> None:
     rates = [schedule(done) for done in np.linspace(0, 1, 50)]
     assert max(rates) == pytest.approx(1, abs=0.01)
     assert rates[0] < 0.1 > rates[-1]
+
+
+def test_it_starts_with_the_weights_of_a_bundle(tmp_path: Path) -> None:
+    bundle = shipped()
+    net, seconds = train(samples(), Settings(1, 2, rate=1e-9), tmp_path, lambda *_: None, bundle)
+    for name, values in torch.load(bundle / "models/model.pt", weights_only=True).items():
+        torch.testing.assert_close(net.state_dict()[name], values, atol=1e-6, rtol=0)
+    assert seconds > 60
+    with pytest.raises(UsageError, match="no weights"):
+        train(samples(), SMALL, tmp_path / "other", lambda *_: None, tmp_path / "nothing")
+
+
+def test_bone_brightens_the_cortex_beside_it() -> None:
+    hu = np.full((3, 60, 60), 35, np.float32)
+    hu[:, :20] = 1000
+    glow = np.mean([_glow(hu, np.random.default_rng(k)) for k in range(40)], axis=0)
+    assert glow[1, 21, 30] > 3
+    assert abs(glow[1, 55, 30]) < 0.1
 
 
 @pytest.mark.long

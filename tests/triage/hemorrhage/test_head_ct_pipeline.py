@@ -68,7 +68,7 @@ def found(vault: Vault, study: Study, model: Model) -> tuple[Finding, int]:
 def untrained(vault: Vault) -> Installed:
     """A network as it is before training: small, and quick."""
     graph = to_onnx(HemorrhageNet((4, 4, 8, 8, 8, 4)))
-    said = metadata(0.4, PLATT, {"studies": 0})
+    said = metadata(0.4, PLATT, 40, {"studies": 0})
     files = {METADATA: json.dumps(said).encode(), "models/model.onnx": graph}
     return registry.install(vault, Bundle(files), Vouched(PINNED), name="untrained")
 
@@ -101,7 +101,7 @@ def test_weights_and_graph_of_the_network_answer_alike(untrained: Installed, vau
     net = HemorrhageNet((4, 4, 8, 8, 8, 4))
     written = io.BytesIO()
     torch.save(net.state_dict(), written)
-    said = json.dumps(metadata(0.4, PLATT, {})).encode()
+    said = json.dumps(metadata(0.4, PLATT, 40, {})).encode()
     definition = {
         "_target_": "voxelvault_triage.hemorrhage.network.HemorrhageNet",
         "features": [4, 4, 8, 8, 8, 4],

@@ -150,7 +150,10 @@ def test_the_card_says_what_the_bundle_says() -> None:
     assert "not a medical device" in card.as_mapping()["notice"]
     calibrated = bundle().with_file("configs/calibration.json", b'{"threshold": 0.7, "calibration": null}')
     assert card_of(calibrated).threshold == 0.7
-    for wrong in (metadata(name=""), metadata(voxelvault={"threshold": 2}), metadata(network_data_format=[])):
+    for own in ({"threshold": 2}, {"pixels": 0}, {"pixels": "many"}):
+        with pytest.raises(VoxelVaultError):
+            card_of(bundle(voxelvault=own))
+    for wrong in (metadata(name=""), metadata(network_data_format=[])):
         with pytest.raises(VoxelVaultError):
             card_of(bundle(**wrong))
 
