@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("federated-heads"), help="studies and results")
     parser.add_argument("--validate", type=int, default=16, help="studies a site")
     parser.add_argument("--test", type=int, default=100, help="studies a site")
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--steps", type=int, default=32, help="of a round at a site")
     parser.add_argument("--planes", type=int, default=8)
     parser.add_argument("--rate", type=float, default=3e-3)
