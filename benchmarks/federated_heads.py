@@ -114,7 +114,7 @@ def federated(job: Job, sites: Sequence[Site], folder: Path) -> Weights:
         own = Keys(keys[name], keys[SERVER].public_key(), keys["lead"].public_key())
         standing = Standing(own, permissive(job))
         sides[name] = SiteSide(name, folder / name, lambda standing=standing: standing, hands)
-    parties = Parties(keys[SERVER], {name: keys[name].public_key() for name in names}, LocalSites(sides))
+    parties = Parties(keys[SERVER], lambda name: keys[name].public_key(), LocalSites(sides))
     first = first_weights(job.model, job.seed)
     state = RunState(folder / "server", job.digest)
     return Run(sign(job, keys["lead"]), first, parties, state, broadcasting(job), _say).go().weights
