@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from voxelvault_fl.jobs.job import Job
-from voxelvault_fl.jobs.task import Task
+from voxelvault_fl.jobs.task import Task, Weights
 from voxelvault_fl.privacy.compressing import ErrorFeedback, codec_of
-from voxelvault_fl.rounds.bounds import reach
 from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.site import Hands, SiteSide, Standing
+from voxelvault_fl.rounds.strategies import reach
 from voxelvault_fl.rounds.transport import Compression, Plain
 from voxelvault_fl.training.deciding import Decider
 from voxelvault_fl.training.examples import SiteData
@@ -32,9 +32,9 @@ def compression(job: Job) -> Compression:
     return _within(job, job.update_norm)
 
 
-def broadcasting(job: Job) -> Compression:
+def broadcasting(job: Job, model: Weights) -> Compression:
     """Return what makes the models that a job's server sends smaller: with a memory, so one for a job."""
-    return _within(job, reach(job.strategy.name, job.update_norm))
+    return _within(job, reach(job, model))
 
 
 def _within(job: Job, most: float) -> Compression:
@@ -49,12 +49,13 @@ def no_ledger(job: Job) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What a hospital's process adds: its own log, its audit, its ledger of privacy."""
+    """What a hospital's process adds: its own log, its audit, its ledger of privacy, its clock."""
 
     log: Callable[[BaseException], None]
     noted: Callable[[Record], None] = lambda record: None
     ledger: Callable[[Job], str] = no_ledger
     task: Callable[[Job, SiteData], Task] = task_for
+    now: Callable[[], datetime] = now
 
 
 def side(
@@ -84,10 +85,10 @@ def side(
         return smaller[job.digest]
 
     hands = Hands(
-        decide=Decider(lambda: standing().policy, data, folder / COUNTED, now, outside.ledger),
+        decide=Decider(lambda: standing().policy, data, folder / COUNTED, outside.now, outside.ledger),
         task=lambda job: outside.task(job, data),
         compression=remembered,
-        now=now,
+        now=outside.now,
         log=outside.log,
         noted=outside.noted,
     )

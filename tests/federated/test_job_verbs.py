@@ -116,6 +116,14 @@ def test_a_job_that_the_policy_refuses_is_not_approved_by_hand(place: Path) -> N
     assert (seen["rule"], seen["approved"]) == ("lawful-basis", False)
 
 
+def test_what_was_signed_by_other_code_is_shown_without_what_a_terminal_obeys(place: Path) -> None:
+    from voxelvault_fl.cli.approve import _lines
+
+    head = _lines({"purpose": "IRB\x1b[2J\x07-1", "leaves": [], "terms": []})[0]
+    assert head.isprintable()
+    assert head.startswith("purpose: IRB")
+
+
 def test_a_policy_that_lets_more_in_than_the_terms_does_not(place: Path) -> None:
     """The lead's own hand signed it all the same; the site has the terms from its roster."""
     policy = (place / "policy.toml").read_text().replace('["IRB-1"]', '["IRB-1", "marketing"]')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import click
 from voxelvault.errors import UsageError
 from voxelvault.interfaces.cli.command import Session, pass_session, verb
 from voxelvault.interfaces.cli.output import emit, say
+from voxelvault.interfaces.cli.output import shown as harmless
 
 if TYPE_CHECKING:
     from voxelvault_fl.consortium import Consortium
@@ -54,6 +55,7 @@ def command(
     from voxelvault_fl.provisioning.kit import read_kit
     from voxelvault_fl.provisioning.newest import NewestKit
     from voxelvault_fl.rounds.site_state import SiteState
+    from voxelvault_fl.site.clock import Forward
 
     found = sorted(one for one in (state / "jobs").glob("*") if (one / "job.json").exists())
     if job is None:
@@ -66,7 +68,7 @@ def command(
     roster = NewestKit(read_kit(kit), state, say)().roster
     lead = roster.party(roster.consortium.lead).verifying_key()
     signed = SignedJob.loads((chosen[0] / "job.json").read_bytes(), lead).job
-    shown = _shown(session, signed, read_policy(policy), roster.consortium)
+    shown = _shown(session, signed, read_policy(policy), roster.consortium, Forward(state)())
     if stop:
         mine.stop()
     elif yes and not shown["rule"]:
@@ -75,7 +77,9 @@ def command(
     emit(shown, _lines(shown), as_json)
 
 
-def _shown(session: Session, job: Job, own: SitePolicy, consortium: Consortium) -> dict[str, Any]:
+def _shown(
+    session: Session, job: Job, own: SitePolicy, consortium: Consortium, now: datetime
+) -> dict[str, Any]:
     from voxelvault_fl.jobs.policy import unmet, what_leaves
     from voxelvault_fl.jobs.terms import bounded, lines
 
@@ -88,7 +92,7 @@ def _shown(session: Session, job: Job, own: SitePolicy, consortium: Consortium) 
         "purpose": job.purpose,
         "lawful_basis": job.lawful_basis,
         "privacy": job.privacy.mode,
-        "rule": unmet(job, policy, datetime.now(UTC)),
+        "rule": unmet(job, policy, now),
         "terms": list(lines(terms)),
         "leaves": list(what_leaves(job, policy, terms.site_metrics)),
     }
@@ -102,7 +106,9 @@ def _shown(session: Session, job: Job, own: SitePolicy, consortium: Consortium) 
 
 def _lines(shown: dict[str, Any]) -> list[str]:
     head = [
-        f"{name}: {value}" for name, value in shown.items() if not isinstance(value, list) and value != ""
+        f"{name}: {harmless(value)}"
+        for name, value in shown.items()
+        if not isinstance(value, list) and value != ""
     ]
     terms = ["the consortium's terms:", *(f"- {line}" for line in shown["terms"])]
     return [*head, *terms, "what leaves:", *(f"- {line}" for line in shown["leaves"])]

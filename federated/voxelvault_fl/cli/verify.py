@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from voxelvault.interfaces.cli.command import PARTLY, verb
-from voxelvault.interfaces.cli.output import emit, plain
+from voxelvault.interfaces.cli.output import emit, plain, shown
 
 if TYPE_CHECKING:
     from voxelvault_fl.record.provenance import Proved, SiteProof
@@ -40,8 +40,8 @@ def _lines(proved: Proved, pinned: bool) -> list[str]:
     privacy = job.privacy.mode if job.privacy.mode != "none" else job.warning
     lines = [
         f"model of round {proved.round} of {proved.last}, weights {proved.weights[:16]}",
-        f"job {job.digest[:16]} of {job.consortium}: {job.strategy.name}, purpose {job.purpose}, "
-        f"lawful basis {job.lawful_basis}, code {job.app_digest[:16]}",
+        f"job {job.digest[:16]} of {job.consortium}: {job.strategy.name}, purpose {shown(job.purpose)}, "
+        f"lawful basis {shown(job.lawful_basis)}, code {job.app_digest[:16]}",
         f"privacy: {privacy}",
         *(_site(name, site, job.app_digest) for name, site in sorted(proved.sites.items())),
         "server: " + ("attests the record; " + _by(proved.server) if proved.server else "attests nothing"),

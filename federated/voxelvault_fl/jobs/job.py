@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -22,6 +23,8 @@ from voxelvault_fl.jobs.strict import canonical, made, plain
 Plain = Mapping[str, Any]
 
 STRATEGIES = ("fedavg", "fedprox", "fedadam", "median", "krum")
+ADAM: Mapping[str, float] = MappingProxyType({"rate": 0.1, "beta1": 0.9, "beta2": 0.99, "tau": 1e-3})
+"""Numbers of fedadam that a job leaves out."""
 PRIVACY = ("none", "dp-sgd")
 COMPRESSION = ("none", "int8", "top-k")
 LABELS = ("table", "SEG", "SR")
@@ -188,6 +191,8 @@ class Job:
              "there is no secure aggregation, see docs/decisions/0021-no-secure-aggregation.md; take dp-sgd"),
             ("privacy", self.privacy.mode in PRIVACY, f"modes of privacy are {', '.join(PRIVACY)}"),
             ("privacy", self.privacy.mode != "dp-sgd" or quiet, "under dp-sgd set evaluate_every = 0"),
+            ("strategy", self.strategy.name != "fedadam" or self._steady(),
+             "fedadam needs betas from 0, below 1, and rate and tau above 0"),
             ("compression", self.compression in COMPRESSION, f"compress with {', '.join(COMPRESSION)}"),
             ("labels", self.labels.source in LABELS, f"labels come from {', '.join(LABELS)}"),
             ("rounds", 1 <= self.rounds <= 10_000, "rounds are 1 to 10000"),
@@ -196,10 +201,16 @@ class Job:
             ("malformed", min(self.seed, self.evaluate_every, self.patience, self.personalise) >= 0, "no "
              "count is below 0"),
             ("purpose", bool(self.purpose and self.lawful_basis), "give a purpose and a lawful basis"),
+            ("malformed", (self.purpose + self.lawful_basis).isprintable(),
+             "purpose and lawful basis are lines of text"),
         )  # fmt: skip
 
     def _crowd(self) -> float:
         return 2 * float(self.strategy.numbers.get("byzantine", 0)) + 3 if self._numeric() else 0.0
+
+    def _steady(self) -> bool:
+        said = {**ADAM, **self.strategy.numbers} if self._numeric() else ADAM
+        return 0 <= said["beta1"] < 1 and 0 <= said["beta2"] < 1 and min(said["rate"], said["tau"]) > 0
 
     def _numeric(self) -> bool:
         given = (*self.strategy.numbers.values(), *self.privacy.numbers.values())
@@ -282,6 +293,6 @@ def read_job(path: Path, fill: Callable[[Plain], Plain] = dict) -> Job:
 
 
 __all__ = [
-    "COMPRESSION", "LABELS", "MAY_REVEAL", "PRIVACY", "STRATEGIES",
+    "ADAM", "COMPRESSION", "LABELS", "MAY_REVEAL", "PRIVACY", "STRATEGIES",
     "Job", "Labels", "Model", "Privacy", "SignedJob", "Strategy", "read_job", "sign",
 ]  # fmt: skip

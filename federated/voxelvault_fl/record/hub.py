@@ -11,6 +11,9 @@ from voxelvault_fl.rounds.transport import Fault, Sites
 TURNS = 4
 """Most bags to and from each site. Three will do: requests, their answers, and cosignatures on which is
 attested; one more where a witness knew another size of a log."""
+LONGEST = 1 << 16
+"""Characters of a letter that is passed on; a checkpoint and its proof are far shorter."""
+_PASSED = ("key", "request", "answer")
 
 
 class Hub:
@@ -26,7 +29,7 @@ class Hub:
 
     def __init__(self, office: Office, sites: Sites) -> None:
         self._office, self._sites = office, sites
-        self._boxes: dict[str, list[Letter]] = {}
+        self._boxes: dict[str, dict[tuple[str, str], Letter]] = {}
         self._silent: set[str] = set()
         self.attestations: dict[str, str] = {}
 
@@ -52,7 +55,9 @@ class Hub:
 
     def _once(self, job: str) -> None:
         names = [name for name in self._sites.ready() if name not in self._silent]
-        bags = {name: pack_letters([*self._boxes.pop(name, []), *self._ask(name, job)]) for name in names}
+        bags = {
+            name: pack_letters([*self._boxes.pop(name, {}).values(), *self._ask(name, job)]) for name in names
+        }
         for name, answer in self._sites.ask(0, bags).items():
             if isinstance(answer, Fault):
                 # Waiting for the slow is expensive; who can't answer now is asked the next time.
@@ -73,12 +78,14 @@ class Hub:
             if one.kind == "attestation" and one.to == self._office.name:
                 self.attestations[name] = one.body
         mine = self._office.name
-        self._post([one for one in own if one.to != mine and one.kind in ("key", "request", "answer")])
+        self._post([one for one in own if one.to != mine and one.kind in _PASSED])
         self._post(self._office.receive([one for one in own if one.to == mine]))
 
     def _post(self, letters: Sequence[Letter]) -> None:
+        """Box what is for a party of the roster, the newest of each sender and kind: a box can't overflow."""
         for one in letters:
-            self._boxes.setdefault(one.to, []).append(one)
+            if one.to in self._office.peers and len(one.body) <= LONGEST:
+                self._boxes.setdefault(one.to, {})[one.sender, one.kind] = one
 
 
-__all__ = ["TURNS", "Hub"]
+__all__ = ["LONGEST", "TURNS", "Hub"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -52,29 +51,26 @@ def require_norm(update: Mapping[str, Array], most: float) -> None:
         raise SetAside("norm", "the update is larger than the job allows")
 
 
-def require_near(weights: Weights, known: Weights, rounds: int, strategy: str, most: float) -> None:
-    """Require a model that so many rounds of updates within the bound can have made of a known one.
+def require_near(weights: Weights, known: Weights, rounds: int, step: float) -> None:
+    """Require a model that so many rounds can have made of a known one.
+
+    Parameters
+    ----------
+    weights, known : mapping of str to array
+        The model, and that of an earlier or later round.
+    rounds : int
+        Between the two.
+    step : float
+        How far a round can move it; see `voxelvault_fl.rounds.strategies.reach`.
 
     Raises
     ------
     SetAside
         The rule is ``norm``.
     """
-    step = reach(strategy, most) * SLACK * SLACK
-    if math.isinf(step):
-        return
     # Each round rounds the model to its own precision.
-    if not norm(difference(weights, known)) <= rounds * (step + 1e-6 * norm(weights)):
+    if not norm(difference(weights, known)) <= rounds * (step * SLACK * SLACK + 1e-6 * norm(weights)):
         raise SetAside("norm", "the model moved further than the job's rounds can move it")
-
-
-def reach(strategy: str, most: float) -> float:
-    """Return how far updates of at most that norm move a model in a round.
-
-    A mean of updates is no longer than the longest; a median of each value is, by at most a square root
-    of 2. FedAdam's steps have lengths of their own: they aren't bounded.
-    """
-    return {"fedadam": math.inf, "median": 1.42 * most}.get(strategy, most)
 
 
 def norm(update: Mapping[str, Array]) -> float:
@@ -162,6 +158,6 @@ def spent(told: Any) -> dict[str, Any]:
 
 
 __all__ = [
-    "SLACK", "clipped", "counted", "difference", "figures", "joined", "moved", "norm", "reach",
+    "SLACK", "clipped", "counted", "difference", "figures", "joined", "moved", "norm",
     "require_alike", "require_near", "require_norm", "spent",
 ]  # fmt: skip

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 
 def put(path: Path, data: bytes) -> None:
     """Write a file that only this user can read; after a crash it is the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make(path.parent)
     partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
@@ -20,8 +19,7 @@ def put(path: Path, data: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    with _folder(path.parent) as folder:
-        os.fsync(folder)
+    _sync(path.parent)
 
 
 def get(path: Path) -> bytes | None:
@@ -34,7 +32,8 @@ def get(path: Path) -> bytes | None:
 
 def append(path: Path, lines: Sequence[bytes]) -> None:
     """Add lines to a journal; they are on the disk when this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make(path.parent)
+    new = not path.exists()
     opened = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     with open(opened, "r+b") as file:
         # What a crash left unfinished goes before anything is added.
@@ -43,6 +42,8 @@ def append(path: Path, lines: Sequence[bytes]) -> None:
         file.write(b"".join(line + b"\n" for line in lines))
         file.flush()
         os.fsync(file.fileno())
+    if new:
+        _sync(path.parent)
 
 
 def lines(path: Path) -> list[bytes]:
@@ -55,11 +56,18 @@ def _finished(data: bytes) -> int:
     return data.rfind(b"\n") + 1
 
 
-@contextmanager
-def _folder(path: Path) -> Iterator[int]:
-    opened = os.open(path, os.O_RDONLY)
+def _make(folder: Path) -> None:
+    """Make a folder, and those above it, so that a crash forgets none of them."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for one in missing:
+        _sync(one.parent)
+
+
+def _sync(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
     try:
-        yield opened
+        os.fsync(opened)
     finally:
         os.close(opened)
 

@@ -27,6 +27,7 @@ from voxelvault_fl.rounds.broadcast import received
 from voxelvault_fl.rounds.messages import SERVER, Message, attested, message_digest, pack, unpack
 from voxelvault_fl.rounds.records import Record, aggregate_of, extended, record_of
 from voxelvault_fl.rounds.site_state import SiteState
+from voxelvault_fl.rounds.strategies import reach
 from voxelvault_fl.rounds.transport import Compression
 
 LARGEST = 1 << 30
@@ -248,7 +249,7 @@ class SiteSide:
             seen = (0, first)
         if seen is not None:
             apart = abs(round - seen[0])
-            require_near(weights, seen[1], apart, job.strategy.name, job.update_norm)
+            require_near(weights, seen[1], apart, reach(job, first))
         self._seen = {job.digest: (round, weights)}
         return weights
 

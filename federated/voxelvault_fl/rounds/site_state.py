@@ -96,9 +96,9 @@ class SiteState:
     @property
     def other_job(self) -> bool:
         """Whether another job with this one's id was offered here before."""
-        mine = _id(self.folder)
+        mine, since = _id(self.folder), _since(self.folder)
         others = (one for one in self.folder.parent.iterdir() if one.name != self.folder.name)
-        return any(mine and _id(one) == mine for one in others)
+        return any(mine and _id(one) == mine and _since(one) <= since for one in others)
 
     def approve(self) -> None:
         """Approve the job by hand."""
@@ -107,6 +107,11 @@ class SiteState:
     def stop(self) -> None:
         """Stop the job here, for good: nothing of it is answered any more."""
         shelf.put(self.folder / "stopped", b"")
+
+
+def _since(folder: Path) -> int:
+    """Return when a job was first offered: its file is written once."""
+    return (folder / "job.json").stat().st_mtime_ns
 
 
 def _id(folder: Path) -> str:

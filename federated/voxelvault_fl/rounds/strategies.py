@@ -7,13 +7,14 @@ against Flower's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from voxelvault_fl.jobs.job import Strategy
+from voxelvault_fl.jobs.job import ADAM, Job, Strategy
 from voxelvault_fl.jobs.task import Array, Weights
 
 Floats = npt.NDArray[np.float64]
@@ -49,6 +50,33 @@ def aggregate(
     return {name: (one + step[name]).astype(one.dtype) for name, one in weights.items()}, moments
 
 
+def reach(job: Job, model: Weights) -> float:
+    """Return how far a round can move a job's model, as a Euclidean norm, whatever its updates are.
+
+    A mean of updates is no longer than the longest; a median of each value is, by at most a square root
+    of 2. FedAdam divides a mean of past updates by the root of a mean of their squares, value by value: by
+    Cauchy and Schwarz that is bounded for each value, and `tau` bounds all of it.
+
+    Parameters
+    ----------
+    job : Job
+        Its strategy, rounds, and the norm that an update can have.
+    model : mapping of str to array
+        Any of its models.
+    """
+    most = job.update_norm
+    if job.strategy.name != "fedadam":
+        return 1.42 * most if job.strategy.name == "median" else most
+    numbers = _adams(job.strategy)
+    first, second = numbers["beta1"], numbers["beta2"]
+    rate = float(_rate(numbers, np.arange(2.0, job.rounds + 2)).max())
+    by_norm = rate * most / numbers["tau"]
+    if first**2 >= second:
+        return by_norm
+    value = (1 - first) / math.sqrt((1 - second) * (1 - first**2 / second))
+    return min(by_norm, rate * value * math.sqrt(sum(one.size for one in model.values())))
+
+
 def _shares(strategy: Strategy, given: Sequence[Contribution]) -> Floats:
     counts = np.array([one.examples for one in given], float)
     return np.full(len(given), 1 / len(given)) if strategy.weighting == "uniform" else counts / counts.sum()
@@ -71,11 +99,11 @@ def _adam(
     strategy: Strategy, given: Sequence[Contribution], moments: Weights
 ) -> tuple[dict[str, Array], Weights]:
     """Reddi et al. 2021, Adaptive Federated Optimization, algorithm 2, its rate corrected as Flower does."""
-    numbers = {"rate": 0.1, "beta1": 0.9, "beta2": 0.99, "tau": 1e-3, **strategy.numbers}
+    numbers = _adams(strategy)
     first, second = numbers["beta1"], numbers["beta2"]
     mean = _mean(_shares(strategy, given), given)
     done = moments.get("rounds", np.ones(1)) + 1
-    rate = numbers["rate"] * np.sqrt(1 - second**done) / (1 - first**done)
+    rate = _rate(numbers, done)
     step, kept = {}, {"rounds": done}
     for name, delta in mean.items():
         m = first * moments.get(f"m.{name}", np.zeros_like(delta)) + (1 - first) * delta
@@ -83,6 +111,15 @@ def _adam(
         step[name] = rate * m / (np.sqrt(v) + numbers["tau"])
         kept[f"m.{name}"], kept[f"v.{name}"] = m, v
     return step, kept
+
+
+def _adams(strategy: Strategy) -> Mapping[str, float]:
+    return {**ADAM, **strategy.numbers}
+
+
+def _rate(numbers: Mapping[str, float], done: Floats) -> Floats:
+    rate: Floats = np.sqrt(1 - numbers["beta2"] ** done) / (1 - numbers["beta1"] ** done)
+    return numbers["rate"] * rate
 
 
 def _median(
@@ -127,4 +164,4 @@ def pooled(measured: Mapping[str, tuple[int, Mapping[str, float]]]) -> dict[str,
     return found
 
 
-__all__ = ["Contribution", "aggregate", "pooled"]
+__all__ = ["Contribution", "aggregate", "pooled", "reach"]

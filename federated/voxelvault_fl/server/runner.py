@@ -171,7 +171,7 @@ class Runner:
             recording = Recording(self.desk, self.kit, signed, state)
             recording.begin()
             run = Run(
-                signed, first, parties, state, broadcasting(signed.job), recording.noted, self._pause,
+                signed, first, parties, state, broadcasting(signed.job, first), recording.noted, self._pause,
                 lambda: self._terms(job),
             )  # fmt: skip
             outcome = run.go()

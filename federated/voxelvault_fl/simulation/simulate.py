@@ -72,8 +72,9 @@ def simulate(
     }
     parties = Parties(server, lambda name: own[name].public_key(), LocalSites(sides))
     state = RunState(folder / "server", job.digest)
+    first = first_weights(job.model, job.seed)
     run = Run(
-        sign(job, lead), first_weights(job.model, job.seed), parties, state, broadcasting(job), noted,
+        sign(job, lead), first, parties, state, broadcasting(job, first), noted,
         pause=lambda tries: False,
     )  # fmt: skip
     return Simulated(run.go(), state.chain, errors)

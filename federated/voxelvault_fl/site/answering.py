@@ -26,6 +26,7 @@ from voxelvault_fl.record.desk import Desk, desk
 from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.site import Keys, Standing
 from voxelvault_fl.rounds.site_state import SiteState
+from voxelvault_fl.site.clock import Forward
 from voxelvault_fl.site.executor import Executor
 from voxelvault_fl.site.running import SiteFolder
 from voxelvault_fl.training.examples import SiteData
@@ -117,7 +118,7 @@ def answers(
         Writes an exception where only the site reads it.
     """
     protection = Protection(ledger_in(folder.path), own.book, now)
-    outside = Outside(log, own.book.noted, protection.rule, protection.task)
+    outside = Outside(log, own.book.noted, protection.rule, protection.task, Forward(folder.path))
 
     def standing() -> Standing:
         now = kit()

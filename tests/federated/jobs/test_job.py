@@ -52,6 +52,21 @@ def test_numbers_of_a_job_are_numbers(part: Any, value: object) -> None:
     assert refused.value.rule == "malformed"
 
 
+@pytest.mark.parametrize("text", ["IRB\x1b[2J", "IRB\n1", "IRB\u202e1", "IRB\x07"])
+@pytest.mark.parametrize("part", ["purpose", "lawful_basis"])
+def test_what_a_terminal_would_obey_is_in_no_job(part: str, text: str) -> None:
+    with pytest.raises(JobRefused) as refused:
+        job(**{part: text})
+    assert refused.value.rule == "malformed"
+
+
+@pytest.mark.parametrize("numbers", [{"beta1": 1}, {"beta2": 1.5}, {"beta1": -0.1}, {"tau": 0}, {"rate": 0}])
+def test_fedadam_has_numbers_with_which_it_ends_somewhere(numbers: dict[str, float]) -> None:
+    job(strategy=Strategy("fedadam"))
+    with pytest.raises(JobRefused, match="strategy"):
+        job(strategy=Strategy("fedadam", numbers=numbers))
+
+
 def test_another_key_is_not_the_lead() -> None:
     stranger = Ed25519PrivateKey.generate()
     with pytest.raises(JobRefused, match="signature"):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pytest
 from whole_consortium import Whole
 
-from voxelvault_fl.record.hub import Hub
+from voxelvault_fl.record.hub import LONGEST, Hub
+from voxelvault_fl.record.office import Letter
 from voxelvault_fl.rounds.transport import Fault
 
 
@@ -22,6 +24,36 @@ class Slow:
     def ask(self, round: int, requests: Mapping[str, bytes]) -> Mapping[str, bytes | Fault]:
         self.asked += len(requests)
         return {name: Fault("timeout") for name in requests}
+
+
+def _letter(sender: str, to: str, kind: str, body: str = "x") -> Letter:
+    return Letter(sender, to, kind, body)
+
+
+def test_a_box_holds_the_newest_letter_of_each_sender_and_kind(whole: Whole) -> None:
+    hub = Hub(whole.parties["server"].office, Slow())
+    for number in range(5000):
+        hub._sort("east", [_letter("east", "west", "request", str(number)), _letter("east", "west", "key")])
+    assert [(one.kind, one.body) for one in hub._boxes["west"].values()] == [
+        ("request", "4999"),
+        ("key", "x"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "letter",
+    [
+        _letter("east", "nobody", "request"),
+        _letter("east", "lead", "request"),
+        _letter("east", "west", "attestation"),
+        _letter("north", "west", "request"),
+        _letter("east", "west", "request", "x" * (LONGEST + 1)),
+    ],
+)
+def test_what_is_not_passed_on_fills_no_box(whole: Whole, letter: Letter) -> None:
+    hub = Hub(whole.parties["server"].office, Slow())
+    hub._sort("east", [letter])
+    assert hub._boxes == {}
 
 
 def test_a_slow_site_costs_one_wait_an_exchange(whole: Whole) -> None:

@@ -18,12 +18,14 @@ from voxelvault_fl.jobs.job import Job, Labels, Model, sign
 from voxelvault_fl.jobs.policy import PolicyFile
 from voxelvault_fl.jobs.task import weights_digest
 from voxelvault_fl.provisioning.authority import Authority, amend, deliver, revoke
+from voxelvault_fl.provisioning.files import write
 from voxelvault_fl.provisioning.kit import read_kit
 from voxelvault_fl.provisioning.newest import NewestKit
 from voxelvault_fl.provisioning.trial import provision
 from voxelvault_fl.record.desk import Desk, desk
 from voxelvault_fl.rounds.messages import SERVER, Message, pack, unpack
 from voxelvault_fl.site.answering import answers
+from voxelvault_fl.site.clock import LATEST
 from voxelvault_fl.site.running import SiteFolder
 from voxelvault_fl.training.examples import SiteData
 from voxelvault_fl.training.tasks import first_weights
@@ -138,6 +140,13 @@ def test_the_least_cohort_is_the_larger_one_of_policy_and_terms(east: East) -> N
     amend(east.authority, consortium_of({**HEADS, "terms": terms}), datetime.now(UTC))
     deliver(east.authority, east.kit)
     assert east.ask(job) == {"decision": "refused", "rule": "cohort-size"}
+
+
+def test_a_clock_that_is_set_back_revives_no_job(east: East, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = _job(expires=datetime.now(UTC) + timedelta(seconds=1))
+    later = datetime.now(UTC) + timedelta(hours=1)
+    write(east.place / "state" / LATEST, later.isoformat().encode())
+    assert East(east.place, east.authority, east.data, east.desk).ask(job)["rule"] == "expired"
 
 
 def test_letters_go_to_those_of_the_newest_roster(east: East) -> None:
