@@ -20,7 +20,7 @@ class Counted:
     Parameters
     ----------
     filter : str
-        Digest of the filter.
+        Digest of what was asked: filter and labels.
     subjects : frozenset of str
         The members, opaque ids; stays sealed at the site.
     count : int
@@ -47,7 +47,7 @@ def count(filter_digest: str, subjects: Iterable[str], before: Sequence[Counted]
     Parameters
     ----------
     filter_digest : str
-        Of the filter in canonical form.
+        Of filter and labels in canonical form.
     subjects : iterable of str
         Its members now.
     before : sequence of Counted

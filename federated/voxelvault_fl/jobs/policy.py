@@ -30,7 +30,7 @@ class SitePolicy:
     approval : str
         ``by-hand``: somebody approves each job with `federated approve`; ``by-policy``: this file does.
     min_cohort : int
-        Fewest subjects a job's cohort may have, labelled or not, and least number that leaves.
+        Fewest subjects with labels that a job's cohort may have, and least number that leaves.
     min_sites : int
         A job whose rounds may be made of fewer is refused.
     max_rounds, max_days : int
@@ -260,8 +260,8 @@ def what_leaves(job: Job, policy: SitePolicy, site_metrics: bool = True) -> tupl
     figures = [name for name in policy.metrics if job.evaluate_every or (name == "loss" and site_metrics)]
     lines = [
         f"one update of the model a round, {job.rounds} at most, its norm at most {job.update_norm:g}",
-        f"the number of subjects, rounded down to a multiple of {policy.count_step}, at least "
-        f"{policy.min_cohort}",
+        f"the number of subjects with labels, the same in each message, rounded down to a multiple of "
+        f"{policy.count_step}, at least {policy.min_cohort}",
         "a digest of the cohort, which names nobody",
     ]
     if job.privacy.mode == "dp-sgd":

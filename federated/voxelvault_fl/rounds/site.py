@@ -143,12 +143,13 @@ class SiteSide:
             state.use(came.turn)
             if came.kind == "offer":
                 return self._offered(came, state), {}
-            job = self._let_in(state)
+            job, _ = self._let_in(state)
             self._follow(came, state, job)
-            made: tuple[dict[str, Any], Weights] = getattr(self, f"_{came.kind}")(came, state, job)
+            said, weights = getattr(self, f"_{came.kind}")(came, state, job)
             # Who stopped it while it was computed, or made the policy stricter, is heeded: the result stays.
-            self._let_in(state)
-            return made
+            _, count = self._let_in(state)
+            # One number of people leaves in a job, the one that it was let in with, whatever was measured.
+            return {**said, "examples": count}, weights
         except (JobRefused, MessageRefused, SetAside) as refused:
             self._hands.log(refused)
             return {"fault": refused.rule}, {}
@@ -179,8 +180,11 @@ class SiteSide:
             return {"decision": "approved", "count": decision.count, "cohort": decision.cohort}
         return {"decision": "waiting"}
 
-    def _let_in(self, state: SiteState) -> Job:
-        """Return the job if it may run here now: it is decided again each time, so a stop works at once."""
+    def _let_in(self, state: SiteState) -> tuple[Job, int]:
+        """Return the job, if it may run here now, and what may be said of how many people it trains on.
+
+        It is decided again each time, so a stop works at once.
+        """
         if state.stopped:
             raise JobRefused("stopped", "the job was stopped here")
         signed = state.offered
@@ -192,7 +196,7 @@ class SiteSide:
             raise JobRefused(decision.rule, "the site's policy refuses the job")
         if not isinstance(decision, Approved):
             raise JobRefused("not-approved", "nobody here has approved the job yet")
-        return job
+        return job, decision.count
 
     def _follow(self, came: Message, state: SiteState, job: Job) -> None:
         records = came.said.get("records", [])
@@ -274,7 +278,7 @@ class SiteSide:
         sent = self._hands.compression(job).encode(update)
         # Nobody pools these: they stand in the record as the site's own.
         own = self._told(trained.metrics, trained.examples, job) if self._standing().site_metrics else {}
-        said = {"examples": self._rounded(trained.examples), "spent": dict(trained.spent), "metrics": own}
+        said = {"spent": dict(trained.spent), "metrics": own}
         if trained.spent:
             # Asked for the round again, the same answer costs no privacy; training it anew would.
             state.give(came.round, said, sent)
@@ -284,13 +288,13 @@ class SiteSide:
         if not job.evaluate_every:
             raise MessageRefused("evaluate", "the job has no evaluation")
         measured = self._task(job).evaluate(self._incoming(came, state, job, came.round))
-        return self._measured(measured.examples, measured.metrics, job), {}
+        return {"metrics": self._told(measured.metrics, measured.examples, job)}, {}
 
     def _test(self, came: Message, state: SiteState, job: Job) -> tuple[dict[str, Any], Weights]:
         if not job.evaluate_every:
             raise MessageRefused("evaluate", "the job has no evaluation")
         measured = self._task(job).evaluate(self._incoming(came, state, job, came.round), "test")
-        return self._measured(measured.examples, measured.metrics, job), {}
+        return {"metrics": self._told(measured.metrics, measured.examples, job)}, {}
 
     def _personalise(self, came: Message, state: SiteState, job: Job) -> tuple[dict[str, Any], Weights]:
         if not job.personalise:
@@ -302,17 +306,10 @@ class SiteSide:
         state.keep_own(own)
         measured = task.evaluate(own, "test")
         told = measured.metrics if self._standing().site_metrics else {}
-        return self._measured(measured.examples, told, job), {}
+        return {"metrics": self._told(told, measured.examples, job)}, {}
 
     def _finish(self, came: Message, state: SiteState, job: Job) -> tuple[dict[str, Any], Weights]:
         return {"seen": state.chain[-1].digest if state.chain else ""}, {}
-
-    def _measured(self, examples: int, metrics: Mapping[str, float], job: Job) -> dict[str, Any]:
-        return {"examples": self._rounded(examples), "metrics": self._told(metrics, examples, job)}
-
-    def _rounded(self, examples: int) -> int:
-        """Return what may be said of a number of people: as of a cohort, never below the least one."""
-        return max(examples // self._policy.count_step * self._policy.count_step, self._policy.min_cohort)
 
     def _told(self, metrics: Mapping[str, float], examples: int, job: Job) -> dict[str, float]:
         """Return the figures that may leave: none of a few people, none under differential privacy."""

@@ -17,9 +17,9 @@ from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.app import app_digest
 from voxelvault_fl.jobs.job import Job
 from voxelvault_fl.jobs.policy import Decision, Refused, Seen, SitePolicy, decide, unmet
-from voxelvault_fl.jobs.strict import canonical
+from voxelvault_fl.jobs.strict import canonical, plain
 from voxelvault_fl.rounds import shelf
-from voxelvault_fl.training.examples import SiteData
+from voxelvault_fl.training.examples import SiteData, examples
 
 
 class ByHand(Protocol):
@@ -95,8 +95,9 @@ class Decider:
         return self._cohorts[job.digest]
 
     def _counted(self, job: Job, policy: SitePolicy) -> _Cohort:
+        """Count who is trained on: those with labels, so that no label says more than a cohort may."""
         chosen = members(self._data.vault, job.cohort, self._data.only)
-        people = {one.subject_id for one in chosen}
+        people = {one.member.subject_id for one in examples(self._data, job)}
         said = self._said(job, people, policy)
         return _Cohort(len(people), said, cohort_digest(self._data.vault, chosen, job.digest))
 
@@ -105,7 +106,7 @@ class Decider:
         salt = str(kept["salt"])
         salted = {hashlib.sha256(f"{salt}{one}".encode()).hexdigest()[:32] for one in people}
         before = [Counted(one["filter"], frozenset(one["subjects"]), one["count"]) for one in kept["counted"]]
-        asked = hashlib.sha256(canonical(job.cohort)).hexdigest()
+        asked = hashlib.sha256(canonical([plain(job.labels), job.cohort])).hexdigest()
         # A refusal tells on which side of the least number a cohort is: it is an answer, and costs as much.
         refused = [str(one) for one in kept.get("refused", []) if one != asked]
         rules = Rules(policy.min_cohort, policy.count_step, policy.count_queries - len(refused))

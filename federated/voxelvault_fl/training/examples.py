@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from voxelvault.errors import UsageError
 from voxelvault_fl.cohorts.members import Member, members
 from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.job import Job, Labels
@@ -115,7 +116,10 @@ def _truth(data: SiteData, labels: Labels, chosen: Sequence[Member]) -> dict[str
     if labels.source == "table":
         if data.table is None:
             raise JobRefused("labels", "this site has no table of labels; name one in its settings")
-        labelled = selection.with_labels(data.table, on=data.on, columns=[labels.column])
+        try:
+            labelled = selection.with_labels(data.table, on=data.on, columns=[labels.column])
+        except UsageError:
+            raise JobRefused("labels", "this site's table has no labels of that name") from None
         return _read(labelled, labels.column, bool)
     if labels.source == "SEG":
         wanted = set(labels.positive)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from toy_consortium import POLICY, Toy, make_job
+from toy_consortium import Toy, make_job
 
 from voxelvault_fl.consortium import Terms
 from voxelvault_fl.errors import JobRefused
@@ -154,12 +154,3 @@ def test_a_site_follows_no_round_of_fewer_sites_than_agreed(tmp_path: Path) -> N
     toy.run().go()
     faults = [one.said.get("fault") for one in _answers(toy, "train") if one.sender == "west"]
     assert faults == [None, "sites", "sites"]
-
-
-def test_a_site_tells_no_smaller_count_than_the_terms_name(tmp_path: Path) -> None:
-    lax = replace(POLICY, min_cohort=1, count_step=1)
-    toy = Toy(tmp_path, terms=Terms(minimum_cohort=15), policy=lax)
-    toy.tasks["west"].examples = 12
-    toy.run().go()
-    told = {one.sender: one.said["examples"] for one in _answers(toy, "train")}
-    assert told == {"east": 20, "north": 20, "west": 15}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,6 +112,47 @@ def test_a_cohort_one_person_away_is_refused_also_after_a_restart(
     less = make_job(app_digest=app_digest(), id="heads-2", cohort={"all": [CT]})
     assert decider(replace(three_scanners, only=rest), tmp_path)(less, Hands()) == Refused("count-differs")
     assert first.subject_id.encode() not in (tmp_path / "counted.json").read_bytes()
+
+
+def _table(folder: Path, whole: SiteData, columns: dict[str, set[int]]) -> SiteData:
+    """Return the site with other labels: each column lacks some rows."""
+    assert whole.table is not None
+    rows = list(csv.DictReader(whole.table.read_text().splitlines()))
+    path = folder / "other.csv"
+    with path.open("w", newline="") as file:
+        made = csv.writer(file)
+        made.writerow(["StudyInstanceUID", *columns])
+        for at, row in enumerate(rows):
+            values = ["" if at in without else row["hemorrhage"] for without in columns.values()]
+            made.writerow([row["StudyInstanceUID"], *values])
+    return replace(whole, table=path)
+
+
+def _asked(data: SiteData, folder: Path, column: str, **more: Any) -> object:
+    job = make_job(app_digest=app_digest(), id=f"heads-{column}", labels=Labels("table", column))
+    return decider(data, folder, **more)(job, Hands())
+
+
+def test_who_has_no_label_is_not_counted(three_scanners: SiteData, tmp_path: Path) -> None:
+    data = _table(tmp_path, three_scanners, {"few": set(range(24))})
+    assert _asked(data, tmp_path, "few", min_cohort=10) == Refused("cohort-size")
+    found = _asked(data, tmp_path / "other", "few", min_cohort=9, count_step=1)
+    assert isinstance(found, Approved)
+    assert found.count == 9
+
+
+def test_two_label_columns_a_person_apart_are_not_both_counted(
+    three_scanners: SiteData, tmp_path: Path
+) -> None:
+    data = _table(tmp_path, three_scanners, {"a": {0}, "b": {0, 1}, "c": set(range(12))})
+    assert isinstance(_asked(data, tmp_path, "a"), Approved)
+    assert _asked(data, tmp_path, "b") == Refused("count-differs")
+    assert isinstance(_asked(data, tmp_path, "c"), Approved)
+    assert isinstance(_asked(data, tmp_path, "a"), Approved)
+
+
+def test_a_column_that_the_table_has_not_is_named(three_scanners: SiteData, tmp_path: Path) -> None:
+    assert _asked(three_scanners, tmp_path, "nothing") == Refused("labels")
 
 
 def test_a_small_cohort_is_refused(three_scanners: SiteData, tmp_path: Path) -> None:
