@@ -117,7 +117,7 @@ def federated(job: Job, sites: Sequence[Site], folder: Path) -> Weights:
     parties = Parties(keys[SERVER], lambda name: keys[name].public_key(), LocalSites(sides))
     first = first_weights(job.model, job.seed)
     state = RunState(folder / "server", job.digest)
-    return Run(sign(job, keys["lead"]), first, parties, state, broadcasting(job), _say).go().weights
+    return Run(sign(job, keys["lead"]), first, parties, state, broadcasting(job, first), _say).go().weights
 
 
 def _fail(error: BaseException) -> None:

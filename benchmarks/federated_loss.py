@@ -96,7 +96,7 @@ def _run(job: Job, tasks: Mapping[str, Regression], first: Weights, folder: Path
 
     sites = LocalSites({name: side(name) for name in tasks})
     parties = Parties(server, lambda name: own[name].public_key(), sites)
-    run = Run(sign(job, lead), first, parties, RunState(folder / "run", job.digest), broadcasting(job))
+    run = Run(sign(job, lead), first, parties, RunState(folder / "run", job.digest), broadcasting(job, first))
     return run.go().weights
 
 
