@@ -19,7 +19,16 @@ site; the message of an error doesn't.
 
 from __future__ import annotations
 
+import re
+
 from voxelvault.errors import IntegrityError, UsageError, VoxelVaultError
+
+_WORD = re.compile(r"[a-z][a-z-]{0,39}")
+
+
+def fixed_word(said: object) -> str:
+    """Return the word if it is one, `failed` otherwise: no text that an exception made goes through."""
+    return said if isinstance(said, str) and _WORD.fullmatch(said) else "failed"
 
 
 class FederatedError(VoxelVaultError):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 
+from voxelvault_fl.errors import fixed_word
+
 _RECORD, _ARRAY, _STYPE = "voxelvault", "message", "voxelvault.bytes"
-_WORD = re.compile(r"[a-z][a-z-]{0,39}")
 
 
 def wrap(said: bytes) -> RecordDict:
@@ -36,11 +35,6 @@ def fault_reply(word: str, to: Message) -> Message:
     return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, fixed_word(word)), reply_to=to)
 
 
-def fixed_word(said: object) -> str:
-    """Return the word if it is one, `failed` otherwise: no text that an exception made goes through."""
-    return said if isinstance(said, str) and _WORD.fullmatch(said) else "failed"
-
-
 def fault_of(reply: Message) -> str:
     """Return in one word why there is no answer."""
     error = reply.error
@@ -56,4 +50,4 @@ _FAULTS = {
     ErrorCode.CLIENT_APP_CRASHED: "crashed",
 }
 
-__all__ = ["fault_of", "fault_reply", "fixed_word", "unwrap", "wrap"]
+__all__ = ["fault_of", "fault_reply", "unwrap", "wrap"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from voxelvault_fl.errors import KitRefused, MessageRefused
+from voxelvault_fl.errors import KitRefused, MessageRefused, fixed_word
 from voxelvault_fl.jobs.strict import plain
 from voxelvault_fl.jobs.task import Weights
 from voxelvault_fl.rounds.broadcast import LACKS, Broadcast
@@ -137,7 +137,7 @@ class Asking:
             given.aside[name] = "revoked"
             return
         if "fault" in reply.said:
-            given.aside[name] = str(reply.said["fault"])[:40]
+            given.aside[name] = fixed_word(reply.said["fault"])
             self._forget(name)
             return
         given.replies[name], given.size[name] = reply, len(answer)

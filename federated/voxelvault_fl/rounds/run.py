@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from voxelvault_fl.consortium import Terms
-from voxelvault_fl.errors import JobRefused, SetAside
+from voxelvault_fl.errors import JobRefused, SetAside, fixed_word
 from voxelvault_fl.jobs.job import SignedJob
 from voxelvault_fl.jobs.task import Weights, weights_digest
 from voxelvault_fl.jobs.terms import LEAST_POOLED
@@ -139,7 +139,7 @@ class Run:
         document = {"job": self._signed.dumps().decode()}
         given = self._asking.ask("offer", max(self._state.last, 0), new, said=document)
         for name, reply in given.replies.items():
-            self._decisions[name] = str(reply.said.get("rule") or reply.said.get("decision"))[:40]
+            self._decisions[name] = fixed_word(reply.said.get("rule") or reply.said.get("decision"))
             if self._decisions[name] == "approved":
                 self._join(name, reply.said, given.signed[name])
         self._decisions |= {name: OPEN[0] for name in given.aside}

@@ -72,19 +72,15 @@ class Runner:
     patience: float
     _resting: dict[str, float] = field(default_factory=dict)
     _why: dict[str, str] = field(default_factory=dict)
+    _registered: int = -1
 
     def serve(self, going_on: Callable[[], bool]) -> None:
         """Register the sites and run what is submitted, for as long as `going_on` says."""
         self.superlink.check()
         self._tell_resting()
         self.superlink.end_runs()
-        serial = -1
         while going_on():
-            roster = self._roster()
-            if roster.serial != serial:
-                self.superlink.register(roster.sites())
-                serial = roster.serial
-                write(self.folder.registered, str(serial).encode())
+            self._roster()
             job = self._next()
             if job is None:
                 time.sleep(_PAUSE)
@@ -97,7 +93,13 @@ class Runner:
         return next((one for one in self.folder.waiting() if self._resting.get(one.name, 0) <= now), None)
 
     def _roster(self) -> Roster:
-        return self.kit().roster
+        """Return the newest roster, whose sites are registered: also those that came while a job runs."""
+        roster = self.kit().roster
+        if roster.serial != self._registered:
+            self.superlink.register(roster.sites())
+            self._registered = roster.serial
+            write(self.folder.registered, str(roster.serial).encode())
+        return roster
 
     def _run(self, job: Path) -> None:
         """Run a job until it is settled, or rests; whatever goes wrong, the other jobs have their turn."""

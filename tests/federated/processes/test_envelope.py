@@ -11,8 +11,9 @@ from flwr.cli.config_utils import get_fab_config
 from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
 
+from voxelvault_fl.errors import fixed_word
 from voxelvault_fl.processes.bundle import bundle
-from voxelvault_fl.processes.envelope import fault_of, fault_reply, fixed_word, unwrap, wrap
+from voxelvault_fl.processes.envelope import fault_of, fault_reply, unwrap, wrap
 
 
 def _asked() -> Message:

@@ -149,6 +149,22 @@ def test_garbage_and_silence_are_set_aside(tmp_path: Path) -> None:
     assert aside == [{"east": "timeout"}, {"west": "malformed"}, {}]
 
 
+def test_what_a_site_calls_its_fault_is_a_word_or_nothing(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+
+    def told(round: int, name: str, data: bytes) -> bytes:
+        came = unpack(data, toy.keys[name].public_key(), 1 << 20)
+        said = {"north": "no slice of Doe^Jane", "west": "no-room"}.get(name)
+        if said is None or (came.kind, round) != ("train", 2):
+            return data
+        return pack(replace(came, said={"fault": said}, weights={}), toy.keys[name])
+
+    toy.to_server = told
+    toy.run().go()
+    aside = [dict(one.aside) for one in toy.noted if one.kind == "round" or one.kind == "attempt"]
+    assert {"north": "failed", "west": "no-room"} in aside
+
+
 def test_a_replayed_answer_counts_once(tmp_path: Path) -> None:
     toy, old = Toy(tmp_path), dict[str, bytes]()
 

@@ -237,6 +237,25 @@ def test_status_says_which_jobs_rest_and_why(place: Path) -> None:
     assert re.search(rf"{job[:12]} +rests +damaged", out)
 
 
+def test_whom_the_roster_drops_in_the_middle_of_a_run_the_superlink_forgets_at_once(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, link = _runner(place)
+    _submitted(runner, place)
+    authority, during = read_authority(place / "kits" / "authority"), list[list[list[str]]]()
+
+    def pause(seconds: float) -> None:
+        if not during:
+            revoke(authority, "north", datetime.now(UTC))
+            deliver(authority, place / "kits" / "server")
+        during.append(list(link.registered))
+
+    monkeypatch.setattr(module.time, "sleep", pause)
+    runner.serve(_turns(1))
+    assert during[0] == [["east", "north"]]
+    assert during[-1] == [["east", "north"], ["east"]]
+
+
 def test_whom_the_roster_drops_the_superlink_forgets(place: Path) -> None:
     runner, link = _runner(place)
     runner.serve(_turns(1))
