@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from voxelvault.errors import StorageError, UsageError
+from voxelvault.errors import UsageError
 from voxelvault.formats.label_tables import read_label_table
 
 
@@ -94,7 +94,7 @@ def test_what_is_wrong_is_said_in_one_line_without_values(tmp_path: Path, text: 
 
 
 def test_a_file_that_is_not_there_is_said_without_its_path(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="no such file") as caught:
+    with pytest.raises(UsageError, match="there is no such file") as caught:
         read_label_table(tmp_path / "Doe_Jane.csv")
     assert "Doe" not in str(caught.value)
 
