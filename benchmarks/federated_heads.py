@@ -93,6 +93,7 @@ def job_of(options: argparse.Namespace, strategy: str, seed: int) -> Job:
         "model": {"task": "hemorrhage", "config": {one: getattr(options, one) for one in numbers}},
         "cohort": {"column": "Modality", "op": "=", "value": "CT"}, "labels": {"source": "SEG"},
         "strategy": {"name": strategy, "numbers": STRATEGIES[strategy]}, "update_norm": 50.0,
+        "metric": "loss",
     }  # fmt: skip
     return made(Job, {**filling(first_weights, datetime.now(UTC))(said), **said}, "job")
 
@@ -214,11 +215,11 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("federated-heads"), help="studies and results")
     parser.add_argument("--validate", type=int, default=16, help="studies a site")
     parser.add_argument("--test", type=int, default=100, help="studies a site")
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--steps", type=int, default=32, help="of a round at a site")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=60, help="of a round at a site")
     parser.add_argument("--planes", type=int, default=8)
-    parser.add_argument("--rate", type=float, default=3e-3)
-    parser.add_argument("--features", type=int, nargs=6, default=[8, 8, 16, 16, 32, 8])
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--features", type=int, nargs=6, default=[16, 16, 32, 48, 64, 16])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     options = parser.parse_args()
     torch.set_num_threads(1)

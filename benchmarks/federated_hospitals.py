@@ -55,7 +55,7 @@ HOSPITALS = (
             Scanners((6.0,), tilt=(0, 6), pixel=(1.15, 1.2), noise=(2, 4), field=(212, 222), kernels=(SOFT,),
                      hardening=8.0, bias=1.0),
         ),
-        prevalence=0.5, train=28, first=41_000_000,
+        prevalence=0.5, train=56, first=41_000_000,
     ),
     Hospital(
         "birch",
@@ -65,7 +65,7 @@ HOSPITALS = (
                      kernels=(SHARP,), hardening=15.0, bias=2.0, motion=0.25, metal=0.1),
             Mimics(falx=0.5, sinus=0.8, vessels=0.7, hyperostosis=0.2, base=0.3),
         ),
-        prevalence=0.6, train=18, first=42_000_000,
+        prevalence=0.6, train=36, first=42_000_000,
     ),
     Hospital(
         "cedar",
@@ -76,7 +76,7 @@ HOSPITALS = (
             Mimics(ganglia=0.5, tumour=0.12, infarct=0.3, hygroma=0.25, specks=0.2),
             Tissues(white=(21, 29), atrophy=4.5, sulcus=1.7),
         ),
-        prevalence=0.35, train=12, first=43_000_000,
+        prevalence=0.35, train=24, first=43_000_000,
     ),
 )  # fmt: skip
 """A large one of all kinds; one for trauma, tilted and noisy; a small one for old people with strokes."""
