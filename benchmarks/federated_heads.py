@@ -93,7 +93,7 @@ def job_of(options: argparse.Namespace, strategy: str, seed: int) -> Job:
         "model": {"task": "hemorrhage", "config": {one: getattr(options, one) for one in numbers}},
         "cohort": {"column": "Modality", "op": "=", "value": "CT"}, "labels": {"source": "SEG"},
         "strategy": {"name": strategy, "numbers": STRATEGIES[strategy]}, "update_norm": 50.0,
-        "metric": "loss",
+        "evaluate_every": 2,
     }  # fmt: skip
     return made(Job, {**filling(first_weights, datetime.now(UTC))(said), **said}, "job")
 
@@ -213,7 +213,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser("benchmarks.federated_heads", description=__doc__)
     parser.add_argument("--cache", type=Path, default=Path("federated-heads"), help="studies and results")
-    parser.add_argument("--validate", type=int, default=16, help="studies a site")
+    parser.add_argument("--validate", type=int, default=32, help="studies a site")
     parser.add_argument("--test", type=int, default=100, help="studies a site")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--steps", type=int, default=60, help="of a round at a site")

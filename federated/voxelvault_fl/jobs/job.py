@@ -174,6 +174,11 @@ class Job:
             if not holds:
                 raise JobRefused(rule, advice)
 
+    def evaluates(self, number: int) -> bool:
+        """Tell whether a round is evaluated: every so many, and the last one."""
+        every = self.evaluate_every
+        return bool(every and number > 0 and (number % every == 0 or number == self.rounds))
+
     def _rules(self) -> tuple[tuple[str, bool, str], ...]:
         named = bool(_NAME.fullmatch(self.consortium) and _NAME.fullmatch(self.id))
         digests = bool(_SHA256.fullmatch(self.app_digest) and _SHA256.fullmatch(self.initial_weights))

@@ -178,11 +178,7 @@ class Run:
     def _owed(self) -> bool:
         """Tell whether the server was killed between a round and its evaluation."""
         last = self._state.last
-        return self._due(last) and all(one.round != last for one in self._state.of("evaluation"))
-
-    def _due(self, number: int) -> bool:
-        every = self._job.evaluate_every
-        return bool(every and number > 0 and (number % every == 0 or number == self._job.rounds))
+        return self._job.evaluates(last) and all(one.round != last for one in self._state.of("evaluation"))
 
     def _round(self, number: int) -> bool:
         weights, tries = self._state.weights(number - 1), 0
@@ -200,7 +196,7 @@ class Run:
         made, lost = self._broadcast.model(number, weights, exact, self._state.lost(number - 1))
         self._state.keep(number, made, moments, lost)
         self._note("round", number, weights_digest(made), sites=self._gave(given, good), given=given)
-        if self._due(number):
+        if self._job.evaluates(number):
             self._evaluate(number)
         return True
 

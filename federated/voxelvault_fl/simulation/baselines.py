@@ -75,12 +75,14 @@ def trained(job: Job, task: Task, name: str, turns: int = 1) -> Weights:
         for turn in range(turns):
             seed = turn_seed(job.seed, number, f"{name} {turn}")
             weights = task.train(weights, Turn(number, seed)).weights
+        if not job.evaluates(number):
+            continue
         told = task.evaluate(weights).metrics
         found = (sign * told.get(job.metric, float("nan")), -told.get("loss", 0.0))
         # Without a figure the last round is taken, as in a run.
         if found > score or math.isnan(found[0]):
             best, score = weights, found
-    return best
+    return best if job.evaluate_every else weights
 
 
 __all__ = ["Compared", "compared", "trained"]
