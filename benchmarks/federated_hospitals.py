@@ -89,11 +89,11 @@ def sizes(hospital: Hospital, validate: int, test: int) -> dict[str, int]:
     return dict(zip(PARTS, (hospital.train, validate, test), strict=True))
 
 
-def studies(hospital: Hospital, part: str, count: int, folder: Path) -> Iterator[Sample]:
-    """Yield the studies of a part on the network's grid; made where they aren't in the folder yet."""
+def studies(hospital: Hospital, part: str, count: int, folder: Path, number: int = 1) -> Iterator[Sample]:
+    """Yield studies of a part on the network's grid, of its set `number`; made where they aren't kept yet."""
     atlas = analytic()
     for index, bleeding in enumerate(bleeds(hospital.prevalence, count)):
-        seed = hospital.first + 100_000 * PARTS.index(part) + index
+        seed = hospital.first + 100_000 * PARTS.index(part) + 1000 * (number - 1) + index
         path = folder / f"{hospital.name}-{part}" / f"{seed}.npz"
         yield kept(path, lambda seed=seed, bleeding=bleeding: _made(hospital, atlas, seed, bleeding))
 
