@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -34,7 +35,7 @@ def measure(place: Place) -> list[Measured]:
     warnings.simplefilter("ignore")
     folder = Path(mkdtemp(dir=place.folder))
     try:
-        files = [path for path in _candidates() if _passes(lambda path=path: _theirs([path], folder))]
+        files = [path for path in _candidates() if _passes(partial(_theirs, [path], folder))]
         pair = compare(
             lambda: _ours(files, folder), {"dicognito": lambda: _theirs(files, folder)}, place.repeats
         )
@@ -46,7 +47,11 @@ def measure(place: Place) -> list[Measured]:
 
 def _candidates() -> list[Path]:
     small = [path for path in sorted(SHARED.rglob("*")) if path.is_file() and path.stat().st_size < LARGEST]
-    return [path for path in small[::EVERY] if _passes(lambda path=path: pydicom.dcmread(path).SOPClassUID)]
+    return [path for path in small[::EVERY] if _passes(partial(_class_of, path))]
+
+
+def _class_of(path: Path) -> object:
+    return pydicom.dcmread(path).SOPClassUID
 
 
 def _passes(work: Callable[[], object]) -> bool:

@@ -32,7 +32,7 @@ def _task(context: Context) -> Task:
 
 
 def _weights(message: Message, task: Task) -> Weights:
-    arrays = message.content["arrays"].to_numpy_ndarrays()
+    arrays = message.content.array_records["arrays"].to_numpy_ndarrays()
     return dict(zip(task.init(0), arrays, strict=True))
 
 
@@ -40,7 +40,9 @@ def _weights(message: Message, task: Task) -> Weights:
 def train(message: Message, context: Context) -> Message:
     """Train from the weights that came."""
     task = _task(context)
-    made = task.train(_weights(message, task), Turn(int(message.content["config"]["server-round"]), 0))
+    number = message.content.config_records["config"]["server-round"]
+    assert isinstance(number, int)
+    made = task.train(_weights(message, task), Turn(number, 0))
     metrics = MetricRecord({**made.metrics, "num-examples": made.examples})
     arrays = ArrayRecord(numpy_ndarrays=list(made.weights.values()))
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,15 @@ from voxelvault_fl.cohorts.members import Member
 from voxelvault_fl.hospital import broadcasting, compression
 from voxelvault_fl.jobs.filling import filling
 from voxelvault_fl.jobs.job import Job, sign
-from voxelvault_fl.jobs.policy import Approved
+from voxelvault_fl.jobs.policy import Approved, Decision
 from voxelvault_fl.jobs.strict import made
-from voxelvault_fl.jobs.task import Weights
+from voxelvault_fl.jobs.task import Task, Weights
+from voxelvault_fl.rounds.asking import Parties
 from voxelvault_fl.rounds.messages import SERVER
-from voxelvault_fl.rounds.run import Parties, Run
+from voxelvault_fl.rounds.run import Run
 from voxelvault_fl.rounds.run_state import RunState
 from voxelvault_fl.rounds.site import Hands, Keys, SiteSide, Standing
+from voxelvault_fl.rounds.site_state import SiteState
 from voxelvault_fl.simulation.baselines import trained
 from voxelvault_fl.simulation.grid import LocalSites
 from voxelvault_fl.simulation.simulate import key_of, permissive
@@ -106,21 +109,27 @@ def federated(job: Job, sites: Sequence[Site], folder: Path) -> Weights:
     keys = {name: key_of(job, name) for name in (*names, "lead", SERVER)}
     sides = {}
     for site, name in zip(sites, names, strict=True):
-        task, count = task_on(job, [site]), site.hospital.train
         hands = Hands(
-            decide=lambda job, state, count=count: Approved(count, "c" * 64),
-            task=lambda job, task=task: task,
+            decide=partial(_approved, site.hospital.train),
+            task=partial(_given, task_on(job, [site])),
             compression=compression,
             now=lambda: datetime.now(UTC),
             log=_fail,
         )
         own = Keys(keys[name], keys[SERVER].public_key(), keys["lead"].public_key())
-        standing = Standing(own, permissive(job))
-        sides[name] = SiteSide(name, folder / name, lambda standing=standing: standing, hands)
+        sides[name] = SiteSide(name, folder / name, partial(Standing, own, permissive(job)), hands)
     parties = Parties(keys[SERVER], lambda name: keys[name].public_key(), LocalSites(sides))
     first = first_weights(job.model, job.seed)
     state = RunState(folder / "server", job.digest)
     return Run(sign(job, keys["lead"]), first, parties, state, broadcasting(job, first), _say).go().weights
+
+
+def _approved(count: int, job: Job, state: SiteState) -> Decision:
+    return Approved(count, "c" * 64)
+
+
+def _given(task: Task, job: Job) -> Task:
+    return task
 
 
 def _fail(error: BaseException) -> None:
@@ -141,14 +150,14 @@ def arms(
     for strategy in options.strategies:
         job = job_of(options, strategy, seed)
         place = options.cache / "runs" / job.digest[:12]
-        yield strategy, "", lambda sites, job=job, place=place: federated(job, sites, place)
+        yield strategy, "", partial(federated, job, folder=place)
     for at, hospital in enumerate(HOSPITALS):
-        yield (
-            ALONE,
-            hospital.name,
-            lambda sites, at=at, name=hospital.name: trained(plain, task_on(plain, [sites[at]]), name),
-        )
+        yield ALONE, hospital.name, partial(_alone, plain, at)
     yield POOLED, "", lambda sites: trained(plain, task_on(plain, sites), POOLED, len(sites))
+
+
+def _alone(job: Job, at: int, sites: Sequence[Site]) -> Weights:
+    return trained(job, task_on(job, [sites[at]]), sites[at].hospital.name)
 
 
 def measured(options: argparse.Namespace, sites: Sequence[Site]) -> dict[str, dict[str, list[Scores]]]:
@@ -168,7 +177,8 @@ def measured(options: argparse.Namespace, sites: Sequence[Site]) -> dict[str, di
 def _place(options: argparse.Namespace, arm: str, own: str, seed: int) -> Path:
     job = job_of(options, arm if arm in STRATEGIES else "fedavg", seed)
     about = f"{job.rounds}x{options.steps}x{options.planes}-{options.rate:g}-{options.features[0]}"
-    return options.cache / "scores" / about / f"{arm}{'-' * bool(own)}{own}-{seed}-{options.set}.json"
+    cache: Path = options.cache
+    return cache / "scores" / about / f"{arm}{'-' * bool(own)}{own}-{seed}-{options.set}.json"
 
 
 def _test(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,7 @@ def studies(hospital: Hospital, part: str, count: int, folder: Path, number: int
     for index, bleeding in enumerate(bleeds(hospital.prevalence, count)):
         seed = hospital.first + 100_000 * PARTS.index(part) + 1000 * (number - 1) + index
         path = folder / f"{hospital.name}-{part}" / f"{seed}.npz"
-        yield kept(path, lambda seed=seed, bleeding=bleeding: _made(hospital, atlas, seed, bleeding))
+        yield kept(path, partial(_made, hospital, atlas, seed, bleeding))
 
 
 def _made(hospital: Hospital, atlas: Atlas, seed: int, bleeding: bool) -> Sample:

@@ -88,7 +88,7 @@ def ours(folder: Path) -> Iterator[Ours]:
             site = [sys.executable, "-m", "benchmarks.federated_site", "join"]
             processes.append(start(folder, name, [*site, str(kits / name), str(states / name)]))
         for name in ("server", *SITES):
-            until(lambda name=name: (states / name / "status.json").exists())
+            until((states / name / "status.json").exists)
         yield Ours(folder)
     finally:
         for one in reversed(processes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -32,8 +33,8 @@ def measure(place: Place) -> list[Measured]:
         for turn, index in enumerate(picks):
             # The encoder has no choices: this is the chunk as it is stored.
             chunk = codec.encode(handle.frame(index, units="stored"))
-            bare.append(seconds(lambda c=chunk: codec.decode_into(c, out)))
-            warm.append(seconds(lambda i=index: handle.frame(i, units="stored", out=out)))
+            bare.append(seconds(partial(codec.decode_into, chunk, out)))
+            warm.append(seconds(partial(handle.frame, index, units="stored", out=out)))
             if turn % 4 == 0:
                 taken = _cold(vault, uid, index, out)
                 opening.append(taken[0])

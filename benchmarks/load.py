@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
@@ -39,7 +40,7 @@ def _measure(place: Place, vault: Any, codec: str, goal: float, files: list[Path
     found = []
     for what, out, units in (("stored values", stored, "stored"), ("float32 HU", values, None)):
         with _Peers(files, out, place.cores) as peers:
-            pair = compare(lambda o=out, u=units: series.load(units=u, out=o), peers.ways, place.repeats)
+            pair = compare(partial(series.load, units=units, out=out), peers.ways, place.repeats)
         found.append(
             Measured(
                 f"load, {codec}, {what} / pydicom",

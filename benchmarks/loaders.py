@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from statistics import median
@@ -102,8 +103,8 @@ def _patches(place: Place, material: Material, workers: int) -> list[Measured]:
         own = _rates(ours, place.repeats)
         found = []
         for name, goal, peer in (
-            ("TorchIO queue on .nii.gz", 20.0, lambda: _torchio(material, workers)),
-            ("MONAI CacheDataset on .nii.gz, all in memory", 0.7, lambda: _monai(material, workers)),
+            ("TorchIO queue on .nii.gz", 20.0, partial(_torchio, material, workers)),
+            ("MONAI CacheDataset on .nii.gz, all in memory", 0.7, partial(_monai, material, workers)),
         ):
             theirs = _rates(peer(), place.repeats if goal < 1 else 1)
             own = _rates(ours, place.repeats, own)
@@ -146,13 +147,18 @@ def _torchio(material: Material, workers: int) -> Iterable[Any]:
         num_workers=workers,
         verbose=False,
     )
-    return torchio.SubjectsLoader(queue, batch_size=BATCH, num_workers=0)
+    batches: Iterable[Any] = torchio.SubjectsLoader(queue, batch_size=BATCH, num_workers=0)
+    return batches
 
 
 def _monai(material: Material, workers: int) -> Iterable[Any]:
     """Return what crops from volumes that were decoded once into memory."""
-    from monai.data import CacheDataset, DataLoader
-    from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandSpatialCropd
+    from monai.data.dataloader import DataLoader
+    from monai.data.dataset import CacheDataset
+    from monai.transforms.compose import Compose
+    from monai.transforms.croppad.dictionary import RandSpatialCropd
+    from monai.transforms.io.dictionary import LoadImaged
+    from monai.transforms.utility.dictionary import EnsureChannelFirstd
 
     crop = RandSpatialCropd("image", (PATCH,) * 3, random_size=False)
     transform = Compose([LoadImaged("image", image_only=True), EnsureChannelFirstd("image"), crop])
@@ -171,7 +177,7 @@ def _small(place: Place, material: Material) -> Measured:
     ) as samples:
         for index in range(20):
             samples[index]
-        times = [seconds(lambda i=index: samples[i]) for index in range(20, 20 + 30 * place.repeats)]
+        times = [seconds(partial(samples.__getitem__, index)) for index in range(20, 20 + 30 * place.repeats)]
     own = 1e3 * median(times)
     return Measured(
         f"one {SMALL}³ patch, float32, warm, milliseconds", own, SMALL_MILLISECONDS, f"{own:.2f} ms", "", True
@@ -234,7 +240,8 @@ def _volume_rate(
 ) -> Measured:
     def theirs() -> None:
         for path in material.original:
-            nibabel.load(path).get_fdata(dtype=np.float32)
+            image: Any = nibabel.load(path)
+            image.get_fdata(dtype=np.float32)
 
     pairs = [(seconds(ours), seconds(theirs)) for _ in range(place.repeats + 1)][1:]
     own, other = median(a for a, _ in pairs), median(b for _, b in pairs)

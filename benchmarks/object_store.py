@@ -82,11 +82,12 @@ def _busy() -> float:
 
 
 def _rows(taken: dict[tuple[str, str], list[Cost]], what: str, unit: str, amount: float) -> list[Measured]:
-    remote, local = (taken[what, side] for side in SIDES)
-    rates = [f"{amount / median(cost.wall for cost in side):.0f}{unit}" for side in (remote, local)]
+    sides = [taken[what, side] for side in SIDES]
+    remote, local = (f"{amount / median(cost.wall for cost in side):.0f}{unit}" for side in sides)
+    remote_seconds, local_seconds = map(_told, sides)
     return [
-        Measured(f"{what}, object store : folder", 0.0, None, *rates),
-        Measured(f"{what}, seconds", 0.0, None, *map(_told, (remote, local))),
+        Measured(f"{what}, object store : folder", 0.0, None, remote, local),
+        Measured(f"{what}, seconds", 0.0, None, remote_seconds, local_seconds),
     ]
 
 

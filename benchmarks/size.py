@@ -13,8 +13,9 @@ GOAL = 1 / 3
 def measure(place: Place) -> list[Measured]:
     """Everything under the vault's folder."""
     with vault_of(place.folder, place.heads.folder, "htj2k", place.cores) as vault:
-        whole = size_of(vault.path)
-        beside = whole - size_of(vault.path / "objects")
+        folder = Path(vault.path)
+        whole = size_of(folder)
+        beside = whole - size_of(folder / "objects")
     size = place.heads.size
     return [
         Measured(

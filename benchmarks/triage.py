@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from importlib.resources import files
 from itertools import count
 from pathlib import Path
@@ -58,7 +59,7 @@ def measure(place: Place) -> list[Measured]:
     with hands_of(place.cores) as (hands, processes):
         for turn in range(1 + place.repeats):
             with vault_with(place.folder, folders) as vault:
-                ours = spent(lambda vault=vault: analyse_all(vault, hands, STUDIES), processes)
+                ours = spent(partial(analyse_all, vault, hands, STUDIES), processes)
             bare = spent(lambda: bare_model(inputs, sessions))
             script = spent(lambda: [script_score(folder, network) for folder in folders])
             if turn:  # the first one loads libraries
@@ -83,15 +84,15 @@ def _rows(taken: dict[str, list[Taken]], cores: int) -> list[Measured]:
     over = median(a / b for a, b in zip(wall["ours"], wall["bare"], strict=True))
     more = median(b / a for a, b in zip(wall["ours"], wall["script"], strict=True))
     ours, bare, script = (median(wall[name]) for name in ("ours", "bare", "script"))
-    rates = [f"{60 * STUDIES / each:.0f}/min" for each in (ours, script)]
+    own, other = (f"{60 * STUDIES / each:.0f}/min" for each in (ours, script))
     parts = [_cpu(taken[name]) for name in ("ours", "bare", "script")]
     several = "vault's process + scheduler + workers" if cores > 1 else "the vault's process"
     claim = "triage, studies a minute / plain script"
     return [
         Measured("triage, time / bare network", over, OVERHEAD, _each(ours), _each(bare), at_most=True),
-        Measured(claim, more, THROUGHPUT, *rates)
+        Measured(claim, more, THROUGHPUT, own, other)
         if cores > 1
-        else Measured(f"{claim}, 1 core", more, None, f"{more:.2f} ({' : '.join(rates)})", ""),
+        else Measured(f"{claim}, 1 core", more, None, f"{more:.2f} ({own} : {other})", ""),
         Measured(f"CPU seconds a study: {several}; bare network; script", 0, None, "; ".join(parts), ""),
     ]
 
@@ -191,7 +192,8 @@ def read(folder: Path) -> tuple[Values, Planes]:
     hu = hu * np.float32(first.RescaleSlope) + np.float32(first.RescaleIntercept)
     along = np.asarray(first.ImageOrientationPatient, float)
     places = np.array([one.ImagePositionPatient for one in found], float)
-    return hu, Planes(places, along[:3], along[3:], tuple(map(float, first.PixelSpacing)))
+    rows, columns = map(float, first.PixelSpacing)
+    return hu, Planes(places, along[:3], along[3:], (rows, columns))
 
 
 def script_score(folder: Path, run: Run) -> float:

@@ -30,7 +30,7 @@ LONGEST = 120.0
 def measure(place: Place) -> list[Measured]:
     """Let studies come in one by one; the first one loads libraries."""
     first, *others = make_studies(place, 1 + STUDIES)
-    with vault_with(place.folder, [first]) as vault, watched(vault.path):
+    with vault_with(place.folder, [first]) as vault, watched(Path(vault.path)):
         _listed(vault, 1)
         for number, folder in enumerate(others, 2):
             vault.ingest(folder, progress=False)

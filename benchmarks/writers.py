@@ -39,17 +39,19 @@ with vv.open(sys.argv[1]) as vault:
 
 def measure(place: Place) -> list[Measured]:
     """One row a commit, each waited for."""
+    catalogs = {"embedded": "embedded"}
     url = os.environ.get("VOXELVAULT_BENCH_POSTGRES")
     if url is None:
         print("VOXELVAULT_BENCH_POSTGRES is not set: its commits are left out", file=sys.stderr)
-    return [_measured(place, name, url) for name in GOALS if name == "embedded" or url is not None]
+    else:
+        catalogs["PostgreSQL"] = url
+    return [_measured(place, name, catalog) for name, catalog in catalogs.items()]
 
 
-def _measured(place: Place, name: str, url: str | None) -> Measured:
+def _measured(place: Place, name: str, catalog: str) -> Measured:
     folder = Path(mkdtemp(dir=place.folder))
     try:
-        chosen = {} if name == "embedded" else {"catalog": url}
-        vv.create(folder / "vault", **chosen).close()
+        vv.create(folder / "vault", catalog=catalog).close()
         line = [sys.executable, "-c", _WRITER, str(folder / "vault"), str(EACH[name])]
         with ExitStack() as running:
             writers = [
