@@ -55,9 +55,9 @@ def command(
         watcher = Watcher(vault, pipeline, version, runner.digest, patience, every, listed=runner.ranks)
         if once:
             watcher.stop = lambda: watcher.idle and not unfinished(vault, pipeline)
-        say(f"watching for {pipeline}; {runner.notice}")
+        told = f"watching for {pipeline}; {runner.notice}"
         try:
-            work_through(vault, runner, hands, watcher.tick)
+            work_through(vault, runner, hands, watcher.tick, lambda: say(told))
         except KeyboardInterrupt:
             say("stopped: what was in hand is done by the next watcher")
     emit(runner.report.document(), str(runner.report), as_json)

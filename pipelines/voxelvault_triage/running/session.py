@@ -90,7 +90,11 @@ def _there(crew: Crew | None) -> Crew:
 
 
 def work_through(
-    vault: Vault, runner: Runner, hands: Hands, tick: Callable[[], bool] | None = None
+    vault: Vault,
+    runner: Runner,
+    hands: Hands,
+    tick: Callable[[], bool] | None = None,
+    begun: Callable[[], object] = lambda: None,
 ) -> Report:
     """Work on what is scheduled under the runner's lock; outlives workers and schedulers.
 
@@ -105,6 +109,8 @@ def work_through(
     tick : callable, optional
         Called about once a second, at work and idle: it may schedule, and tells whether to stop. Without
         it, this ends when nothing is scheduled any more.
+    begun : callable, optional
+        Called once the queue is ours, before there are workers.
 
     Raises
     ------
@@ -118,6 +124,7 @@ def work_through(
         # Whoever met the lock while it was about to be given back counts on what it scheduled being done.
         try:
             with runner.lock():
+                begun()
                 _under_lock(vault, runner, hands, tick)
         except AtWorkElsewhere:
             if not done:

@@ -14,6 +14,7 @@ from runner_support import ct, rows, runner, take
 import voxelvault as vv
 from voxelvault.tasks import now
 from voxelvault_triage.ready import Patience
+from voxelvault_triage.running.queue_lock import queue_of
 from voxelvault_triage.running.session import HERE, Hands, work_through
 from voxelvault_triage.watching import Watcher
 
@@ -107,6 +108,10 @@ def test_the_commands(vault: vv.Vault, tmp_path: Path, run: Callable[..., Any]) 
     assert run(*words, "run", "--study", uids[0], *same).json["scheduled"] == 0
     assert run(*words, "run", "--cohort", "Modality = 'CT'", *same).json["analysed"] == 1
     assert run(*words, "run", "--new", *same).json["scheduled"] == 0
+    with queue_of(vault, "mean-hu"):
+        second = run(*words, "watch", "--once", *same)
+    assert second.code == 1
+    assert second.err.startswith("voxelvault: another process works on this pipeline")
     take(vault, tmp_path / "more", *ct(3))
     seen = run(*words, "watch", "--quiet", "0", "--every", "0.1", "--once", *same)
     assert seen.json["priorities"] == {"HIGH": 1}
