@@ -6,6 +6,7 @@ least: Flower's shortest heartbeat is 10 s and it waits for two), `superlink` or
 Version 1.41 has no options for two numbers of a SuperNode, so they are set in its modules: how often it says
 that it is alive, and how long it rests where no message was waiting (3 s, which every round would pay). And
 it forgets a message whose run ended on the way, which leaves the site silent for two hours: see `_whole`.
+What a SuperLink takes from a site is bounded in `voxelvault_fl.processes.intake`.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ def main(arguments: list[str]) -> None:
     if program == "superlink":
         from flwr.superlink.cli.flower_superlink import flower_superlink
 
+        from voxelvault_fl.processes.intake import stand_before
+
+        # The file of refused calls is in `log/` of the server's state folder.
+        stand_before(Path(record).parent.parent)
         flower_superlink()
     else:
         from flwr.supernode.cli.flower_supernode import flower_supernode

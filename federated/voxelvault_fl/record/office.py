@@ -270,4 +270,7 @@ def answers_both(rounds: Answers, office: Office, attest: Callable[[str], str | 
     return lambda data: mail(data) if data.startswith(MAGIC) else rounds(data)
 
 
-__all__ = ["MAGIC", "Letter", "Office", "answers_both", "pack_letters", "unpack_letters", "witness_key"]
+__all__ = [
+    "MAGIC", "MOST_BYTES",
+    "Letter", "Office", "answers_both", "pack_letters", "unpack_letters", "witness_key",
+]  # fmt: skip

@@ -20,6 +20,10 @@ from voxelvault_fl.rounds.transport import Fault, Sites
 _ECHOED = ("kind", "job", "round", "site", "turn")
 HEADROOM = 1 << 16
 """Bytes that a container of weights may have beside the weights."""
+LARGEST_HEAD = 1 << 13
+"""Bytes of an answer without its weights: that stands in the record, at the server and at every site."""
+PAGE = 4 << 20
+"""Bytes of the record in one message: what a site lacks beyond that comes before, in messages of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +161,8 @@ class Asking:
     def _reply(self, asked: Message, request: bytes, answer: bytes) -> Message:
         name = asked.site
         reply = unpack(answer, self._parties.key_of(name), self._most)
+        if len(signed_head(answer)) > LARGEST_HEAD:
+            raise MessageRefused("size", "the answer says more than an answer has to")
         # All of it stands in the record: what names another round there would spoil everybody's proof.
         same = all(getattr(asked, key) == getattr(reply, key) for key in _ECHOED)
         if not same or reply.sender != name or reply.answers != message_digest(request):
@@ -169,4 +175,14 @@ def _model_of(kind: str, number: int) -> int:
     return number - 1 if kind == "train" else number
 
 
-__all__ = ["HEADROOM", "Asking", "Given", "Parties"]
+def largest_answer(model: Weights) -> int:
+    """Return the bytes that an answer of a site may have in a run of a model."""
+    return most_weights(model) + LARGEST_HEAD
+
+
+def most_weights(model: Weights) -> int:
+    """Return the bytes of weights that an answer may have."""
+    return sum(one.nbytes for one in model.values()) + HEADROOM
+
+
+__all__ = ["LARGEST_HEAD", "Asking", "Given", "Parties", "largest_answer", "most_weights"]

@@ -11,7 +11,7 @@ from voxelvault_fl.errors import JobRefused, SetAside, fixed_word
 from voxelvault_fl.jobs.job import SignedJob
 from voxelvault_fl.jobs.task import Weights, weights_digest
 from voxelvault_fl.jobs.terms import LEAST_POOLED
-from voxelvault_fl.rounds.asking import HEADROOM, Asking, Given, Parties
+from voxelvault_fl.rounds.asking import Asking, Given, Parties, most_weights
 from voxelvault_fl.rounds.bounds import counted, figures, joined, require_alike, require_norm, spent
 from voxelvault_fl.rounds.broadcast import Broadcast
 from voxelvault_fl.rounds.messages import Message
@@ -102,9 +102,8 @@ class Run:
         self._counts: dict[str, int] = {}
         self._decisions: dict[str, str] = {}
         self._joining: dict[str, dict[str, Any]] = {}
-        most = sum(one.nbytes for one in first.values()) + HEADROOM
         self._broadcast = Broadcast(compression)
-        self._asking = Asking(self._job.digest, parties, state, self._broadcast, most)
+        self._asking = Asking(self._job.digest, parties, state, self._broadcast, most_weights(first))
 
     def go(self) -> Outcome:
         """Run to the end, or until too few sites answer."""

@@ -25,6 +25,7 @@ from voxelvault_fl.jobs.app import app_digest
 from voxelvault_fl.jobs.job import SignedJob
 from voxelvault_fl.jobs.task import Weights
 from voxelvault_fl.jobs.terms import require_within
+from voxelvault_fl.processes.intake import ALLOWANCE
 from voxelvault_fl.processes.outgoing import stay_here
 from voxelvault_fl.processes.tasks import Runtime
 from voxelvault_fl.provisioning.files import write
@@ -32,7 +33,8 @@ from voxelvault_fl.provisioning.kit import Kit, read_kit
 from voxelvault_fl.provisioning.newest import NewestKit
 from voxelvault_fl.provisioning.roster import Roster
 from voxelvault_fl.record.desk import Desk, desk
-from voxelvault_fl.rounds.asking import Parties
+from voxelvault_fl.record.office import MOST_BYTES
+from voxelvault_fl.rounds.asking import Parties, largest_answer
 from voxelvault_fl.rounds.run import Outcome, Run
 from voxelvault_fl.rounds.run_state import RunState
 from voxelvault_fl.server.flower_sites import FlowerSites
@@ -45,6 +47,8 @@ _PAUSE = 0.5
 _TRIES = 4
 _REST, _LONG_REST = 30.0, 300.0
 """Seconds until a job is tried again: where too few sites answered, and where this machine failed."""
+_WRAPPING = 1 << 18
+"""Bytes, more than enough, that Flower puts around an answer."""
 
 
 @dataclass
@@ -166,6 +170,7 @@ class Runner:
     def _rounds(self, signed: SignedJob, job: Path) -> tuple[Outcome, bool]:
         """Run a job, and at its end make the bundle that proves it; tell whether there is one."""
         first = self._first(job)
+        write(self.folder.path / ALLOWANCE, str(_allowance(first)).encode())
         with self.superlink.run() as grid:
             sites = FlowerSites(grid, self.superlink.nodes, self._roster, self.patience)
             parties = Parties(self.kit().keys.signing, self._key_of, sites)
@@ -199,6 +204,11 @@ class Runner:
         }
         self.folder.settle(job, said)
         _log.info("job %s: %s in round %d", job[:12], outcome.status, outcome.round)
+
+
+def _allowance(model: Weights) -> int:
+    """Return the bytes that a site may have at rest here in a run: an answer or a bag of letters."""
+    return max(largest_answer(model), MOST_BYTES) + _WRAPPING
 
 
 def fault(error: Exception) -> str:

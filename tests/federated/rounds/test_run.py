@@ -16,6 +16,7 @@ from voxelvault_fl.errors import KitRefused
 from voxelvault_fl.jobs.job import Strategy
 from voxelvault_fl.jobs.policy import Refused, Waiting
 from voxelvault_fl.jobs.task import Turn, weights_digest
+from voxelvault_fl.rounds.asking import LARGEST_HEAD
 from voxelvault_fl.rounds.messages import Message, pack, unpack
 from voxelvault_fl.rounds.records import aggregate_of
 from voxelvault_fl.rounds.run import Outcome
@@ -84,6 +85,7 @@ FAULTS: list[tuple[Callable[[Message], Message], str]] = [
     (_said(spent={"epsilon": "much"}), "spent"),
     (_said(spent={"epsilon": 1.0, "delta": 1e-5, "unit": "x" * 5000, "accountant": "a"}), "spent"),
     (_said(spent={"note": {"deep": "x" * 100}}), "spent"),
+    (_said(note="x" * LARGEST_HEAD), "size"),
 ]
 
 
