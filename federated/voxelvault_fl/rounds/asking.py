@@ -14,6 +14,7 @@ from voxelvault_fl.jobs.strict import plain
 from voxelvault_fl.jobs.task import Weights
 from voxelvault_fl.rounds.broadcast import LACKS, Broadcast
 from voxelvault_fl.rounds.messages import SERVER, Message, body_of, message_digest, pack, signed_head, unpack
+from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.run_state import RunState
 from voxelvault_fl.rounds.transport import Fault, Sites
 
@@ -94,13 +95,50 @@ class Asking:
             What is said beside the record.
         """
         given = Given()
+        if kind != "offer":
+            names = self._followed(given, number, names)
         self._send(given, kind, number, names, weights or {}, said or {})
         if lacking := [name for name, rule in given.aside.items() if rule == LACKS]:
             # They started anew since they were asked last; now they get the whole model.
             for name in lacking:
                 del given.aside[name]
+            lacking = self._followed(given, number, lacking)
             self._send(given, kind, number, lacking, weights or {}, said or {})
         return given
+
+    def _followed(self, given: Given, number: int, names: Sequence[str]) -> list[str]:
+        """Send those that lack more of the record than a message holds a page after the other.
+
+        Returns
+        -------
+        list of str
+            Who lacks a page at most now; why the others don't is in `given`.
+        """
+        left = list(names)
+        while behind := [name for name in left if self._heard(name) + len(self._page(name)) < self._size]:
+            pages = Given()
+            self._send(pages, "follow", number, behind, {}, {})
+            given.sent, given.received = given.sent + pages.sent, given.received + pages.received
+            given.aside |= pages.aside
+            left = [name for name in left if name not in pages.aside]
+        return left
+
+    def _heard(self, name: str) -> int:
+        return self._told.get(name, 0)
+
+    @property
+    def _size(self) -> int:
+        return len(self._state.chain)
+
+    def _page(self, name: str) -> list[Record]:
+        """Return what a site lacks of the record, or as much of it as a message brings."""
+        page, size = list[Record](), 0
+        for one in self._state.chain[self._heard(name) :]:
+            size += len(one.document)
+            if page and size > PAGE:
+                break
+            page.append(one)
+        return page
 
     def _send(
         self,
@@ -114,7 +152,7 @@ class Asking:
         requests, asked = {}, {}
         turn = self._state.next_turn() if names else 0
         for name in sorted(names):
-            records = [] if kind == "offer" else self._state.chain[self._told.get(name, 0) :]
+            records = [] if kind == "offer" else self._page(name)
             more = {"records": list(map(plain, records))} if records else {}
             of, carried = self._broadcast.parcel(name, _model_of(kind, number), weights)
             one = Message(kind, self._job, number, name, turn, SERVER, {**said, **more, **of}, carried)
@@ -149,12 +187,19 @@ class Asking:
         given.signed[name] = b64encode(head).decode()
         given.body[name] = body_of(head)
         if reply.kind != "offer":
-            self._told[name] = len(self._state.chain)
-        if reply.kind not in ("offer", "finish"):
+            self._told[name] = self._heard(name) + len(asked.said.get("records", ()))
+        if reply.kind == "follow":
+            # It may know more than it was told since this server started.
+            self._told[name] = max(self._told[name], self._known(reply))
+        if reply.kind not in ("offer", "follow", "finish"):
             self._broadcast.arrived(name, _model_of(reply.kind, reply.round))
 
+    def _known(self, reply: Message) -> int:
+        told = reply.said.get("entries")
+        return min(told, self._size) if isinstance(told, int) else 0
+
     def _forget(self, name: str) -> None:
-        """Count on nothing that a site may have lost: record and model are sent whole the next time."""
+        """Count on nothing that a site may have lost: the record starts anew, the model goes whole."""
         self._told[name] = 0
         self._broadcast.forget(name)
 

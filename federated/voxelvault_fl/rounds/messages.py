@@ -28,7 +28,7 @@ from voxelvault_fl.jobs.task import Weights
 
 SERVER = "server"
 """The sender's name where the server speaks; no site has it."""
-KINDS = ("offer", "train", "evaluate", "test", "personalise", "finish")
+KINDS = ("offer", "follow", "train", "evaluate", "test", "personalise", "finish")
 HEAD_BYTES = 16 << 20
 """No head is larger."""
 

@@ -144,7 +144,7 @@ class SiteSide:
             if came.kind == "offer":
                 return self._offered(came, state), {}
             job, _ = self._let_in(state)
-            self._follow(came, state, job)
+            self._continue(came, state, job)
             said, weights = getattr(self, f"_{came.kind}")(came, state, job)
             # Who stopped it while it was computed, or made the policy stricter, is heeded: the result stays.
             _, count = self._let_in(state)
@@ -198,7 +198,7 @@ class SiteSide:
             raise JobRefused("not-approved", "nobody here has approved the job yet")
         return job, decision.count
 
-    def _follow(self, came: Message, state: SiteState, job: Job) -> None:
+    def _continue(self, came: Message, state: SiteState, job: Job) -> None:
         records = came.said.get("records", [])
         if not isinstance(records, list):
             raise MessageRefused("record", "the message brings no record")
@@ -307,6 +307,9 @@ class SiteSide:
         measured = task.evaluate(own, "test")
         told = measured.metrics if self._standing().site_metrics else {}
         return {"metrics": self._told(told, measured.examples, job)}, {}
+
+    def _follow(self, came: Message, state: SiteState, job: Job) -> tuple[dict[str, Any], Weights]:
+        return {"entries": len(state.chain)}, {}
 
     def _finish(self, came: Message, state: SiteState, job: Job) -> tuple[dict[str, Any], Weights]:
         return {"seen": state.chain[-1].digest if state.chain else ""}, {}

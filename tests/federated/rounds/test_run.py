@@ -257,6 +257,34 @@ def test_a_site_that_lost_its_disk_gets_the_record_again(tmp_path: Path) -> None
     assert [dict(one.aside) for one in toy.noted if one.kind == "round"] == [{}, {"north": "forked"}, {}, {}]
 
 
+def test_a_record_longer_than_a_message_comes_in_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voxelvault_fl.rounds.messages.HEAD_BYTES", 16_000)
+    monkeypatch.setattr("voxelvault_fl.rounds.asking.PAGE", 8_000)
+    toy = Toy(tmp_path, make_job(rounds=10))
+    toy.decisions["west"] = Waiting()
+
+    def killed(round: int, name: str, data: bytes) -> bytes:
+        if round == 8:
+            raise KeyboardInterrupt
+        return data
+
+    toy.to_site = killed
+    with pytest.raises(KeyboardInterrupt):
+        toy.run().go()
+    # All of the record is news to who comes late; the others say how much of it they have.
+    toy.to_site = lambda round, name, data: data
+    toy.decisions, toy.asked = {}, []
+    out = toy.run().go()
+    assert (out.status, out.round) == ("finished", 10)
+    assert [len(one.sites) for one in toy.noted if one.kind == "round"] == [2] * 7 + [3] * 3
+    assert all(not one.aside for one in toy.noted)
+    keys = toy.server.public_key()
+    pages = [name for _, name, sent, _ in toy.asked if unpack(sent, keys, 1 << 20).kind == "follow"]
+    assert pages.count("west") > pages.count("east") == pages.count("north") == 1
+
+
 def test_a_refusal_names_the_rule_and_others_train(tmp_path: Path) -> None:
     toy = Toy(tmp_path)
     toy.decisions["west"] = Refused("purpose")
