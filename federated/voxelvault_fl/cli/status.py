@@ -13,6 +13,7 @@ from voxelvault.interfaces.cli.command import verb
 from voxelvault.interfaces.cli.output import emit, table
 
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+_DAMAGED = {"status": "damaged", "rule": "job.json"}
 
 
 @verb("status", "voxelvault federated status --state /var/lib/heads")
@@ -32,6 +33,7 @@ def read_status(state: Path) -> dict[str, Any]:
         Nothing was ever started from this folder.
     """
     from voxelvault_fl.processes.lifetime import holder
+    from voxelvault_fl.rounds.site_state import damaged
     from voxelvault_fl.server.folder import ServerFolder, read_json
 
     about = state / "status.json"
@@ -43,7 +45,8 @@ def read_status(state: Path) -> dict[str, Any]:
     folder = ServerFolder(state)
     resting = {job: {"status": "rests", "rule": why} for job, why in read_json(folder.resting).items()}
     ended = {one.parent.name: read_json(one) for one in sorted(folder.runs.glob("*/outcome.json"))}
-    said["jobs"] = {**resting, **{job: how for job, how in ended.items() if how}}
+    broken = {one.name: _DAMAGED for one in sorted(folder.jobs.glob("*")) if damaged(one)}
+    said["jobs"] = {**broken, **resting, **{job: how for job, how in ended.items() if how}}
     return said
 
 

@@ -114,10 +114,18 @@ def _since(folder: Path) -> int:
     return (folder / "job.json").stat().st_mtime_ns
 
 
+def damaged(folder: Path) -> bool:
+    """Tell whether what was offered in a job's folder can't be read any more: it holds up that job alone."""
+    return (folder / "job.json").exists() and not _id(folder)
+
+
 def _id(folder: Path) -> str:
-    data = shelf.get(folder / "job.json") if folder.is_dir() else None
-    job = json.loads(data)["job"] if data else {}
-    return f"{job['consortium']}/{job['id']}" if job else ""
+    """Return consortium and id of a job; empty where none was offered, or the file is damaged."""
+    try:
+        job = json.loads((folder / "job.json").read_bytes())["job"]
+        return f"{job['consortium']}/{job['id']}"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
 
 
-__all__ = ["SiteState"]
+__all__ = ["SiteState", "damaged"]

@@ -18,6 +18,7 @@ from voxelvault_fl.jobs.strict import plain
 from voxelvault_fl.jobs.task import Trained, Turn, Weights, weights_digest
 from voxelvault_fl.rounds.messages import Message, pack, unpack
 from voxelvault_fl.rounds.records import record_of
+from voxelvault_fl.rounds.shelf import put
 from voxelvault_fl.rounds.site_state import SiteState
 from voxelvault_fl.rounds.transport import Fault
 
@@ -326,3 +327,12 @@ def test_a_private_round_that_is_asked_for_again_is_answered_with_what_it_gave(t
     first, second = (one for one in sent if "spent" in one.said and one.round == 2)
     assert first.said == second.said
     assert weights_digest(first.weights) == weights_digest(second.weights)
+
+
+@pytest.mark.parametrize("said", [b"", b"[]", b'{"job": {}}', b"\xff"])
+def test_a_damaged_job_holds_up_no_decision_on_others(tmp_path: Path, said: bytes) -> None:
+    for name, content in (("a", said), ("b", b'{"job": {"consortium": "heads", "id": "heads-1"}}')):
+        put(tmp_path / (name * 64) / "job.json", content)
+    assert not SiteState(tmp_path / ("b" * 64), "b" * 64).other_job
+    put(tmp_path / ("c" * 64) / "job.json", b'{"job": {"consortium": "heads", "id": "heads-1"}}')
+    assert SiteState(tmp_path / ("c" * 64), "c" * 64).other_job
