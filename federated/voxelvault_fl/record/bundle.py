@@ -25,6 +25,7 @@ from voxelvault_triage.models.bundle import INFERENCE, METADATA, Bundle
 from voxelvault_triage.models.reading import read_bundle
 
 WEIGHTS, PROVENANCE, NETWORK = "models/weights.safetensors", "docs/provenance.json", "models/model.onnx"
+VERSIONS = frozenset({"monai_version", "pytorch_version", "numpy_version", "required_packages_version"})
 NOTICE = "Trained across institutions for research; not a medical device."
 
 
@@ -100,7 +101,7 @@ def place_signed(place: Path, bundle: Bundle, key: Ed25519PrivateKey) -> None:
 
 
 def verify_bundle(place: Path, authority: bytes | None = None) -> Proved:
-    """Check a bundle's provenance, its weights, and that its network is made of them.
+    """Check a bundle's provenance, its weights, and that all else in it is what a run makes of them.
 
     Parameters
     ----------
@@ -122,10 +123,29 @@ def verify_bundle(place: Path, authority: bytes | None = None) -> Proved:
     except (SafetensorError, ValueError, KeyError, TypeError):
         raise IntegrityError("the model's weights can't be read; ask its maker for another copy") from None
     proved = verify(bundle.files[PROVENANCE], weights, authority)
-    if bundle.files.get(NETWORK) != network_of(proved.job, weights):
+    made = bundle_of(proved.job, proved.round, weights, bundle.files[PROVENANCE])
+    if bundle.files.get(NETWORK) != made.files[NETWORK]:
         _same_maker(bundle, proved.job)
         raise IntegrityError("the bundle's network isn't made of the weights that its provenance names")
+    _require_made(bundle, made)
     return proved
+
+
+def _require_made(bundle: Bundle, made: Bundle) -> None:
+    """Require the files that a run makes: a name, a threshold or a card that differ are nobody's."""
+    if bundle.files.keys() - made.files.keys():
+        raise IntegrityError("the bundle has files that no federated run writes; ask its maker for it anew")
+    for name, data in made.files.items():
+        same = bundle.files.get(name) == data
+        if name == METADATA and not same:
+            same = _unversioned(bundle) == _unversioned(made)
+        if not same:
+            raise IntegrityError(f"the bundle's {name} isn't what its run made; ask its maker for it anew")
+
+
+def _unversioned(bundle: Bundle) -> dict[str, Any]:
+    """Return what metadata says but for the packages that wrote it, which may be others than are here."""
+    return {name: said for name, said in bundle.metadata.items() if name not in VERSIONS}
 
 
 def _same_maker(bundle: Bundle, job: Job) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from voxelvault.errors import IntegrityError, UsageError
 from voxelvault.interfaces.cli import main
 from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.job import Model
-from voxelvault_fl.record.bundle import NETWORK, WEIGHTS, bundle_of, verify_bundle, write_signed
+from voxelvault_fl.record.bundle import METADATA, NETWORK, WEIGHTS, bundle_of, verify_bundle, write_signed
 from voxelvault_fl.record.exporting import network_of
 
 
@@ -53,6 +54,39 @@ def test_a_network_of_another_round_is_found_out(placed: Path, tmp_path: Path, w
     (tmp_path / "bundle" / NETWORK).write_bytes(network_of(whole.job, whole.weights(3)))
     with pytest.raises(IntegrityError, match="made of"):
         verify_bundle(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda said: said | {"name": "another model"}, "metadata"),
+        (lambda said: said | {"intended_use": "Diagnosis."}, "metadata"),
+        (lambda said: said | {"voxelvault": said["voxelvault"] | {"threshold": 0.01}}, "metadata"),
+        (lambda said: said | {"more": 1}, "metadata"),
+        ("configs/inference.json", "inference"),
+        ("docs/README.md", "README"),
+        ("configs/calibration.json", "no federated run writes"),
+    ],
+)
+def test_what_a_run_did_not_say_of_its_model_is_found_out(
+    placed: Path, tmp_path: Path, change: Any, what: str
+) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(placed / "bundle", bundle)
+    if isinstance(change, str):
+        (bundle / change).write_text("{}")
+    else:
+        said = json.loads((bundle / METADATA).read_text())
+        (bundle / METADATA).write_text(json.dumps(change(said)))
+    with pytest.raises(IntegrityError, match=what):
+        verify_bundle(bundle)
+
+
+def test_other_packages_may_have_written_a_bundle(placed: Path, tmp_path: Path) -> None:
+    shutil.copytree(placed / "bundle", tmp_path / "bundle")
+    said = json.loads((tmp_path / "bundle" / METADATA).read_text())
+    (tmp_path / "bundle" / METADATA).write_text(json.dumps(said | {"numpy_version": "99.0.0"}))
+    verify_bundle(tmp_path / "bundle")
 
 
 def test_a_model_from_elsewhere_has_no_provenance(placed: Path, tmp_path: Path) -> None:
