@@ -37,7 +37,13 @@ class NewestKit:
         self._kit, self._seen, self._say = kit, state / SEEN, say
         self._content, self._signature = kit.file("roster.json"), kit.file("roster.sig")
         self._version: object = None
+        self._doubt = ""
         self._take(kit.roster)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """A line to warn with for as long as the kit's files hold a roster that isn't taken."""
+        return (self._doubt,) if self._doubt else ()
 
     def __call__(self) -> Kit:
         """Return the kit as it is now."""
@@ -46,9 +52,12 @@ class NewestKit:
             self._version = found
             try:
                 self._take(self._read())
+                self._doubt = ""
             except (FederatedError, OSError) as refused:
                 # Roster and signature are two files: between the two writes the pair is not believed.
                 self._say(f"the roster is not believed for now: {refused}")
+                counts = self._kit.roster.serial
+                self._doubt = f"the roster in the kit is not believed, number {counts} counts on: {refused}"
         return self._kit
 
     def _read(self) -> Roster:

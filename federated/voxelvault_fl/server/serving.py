@@ -23,7 +23,7 @@ from voxelvault_fl.processes.local_tls import LocalTls, make_local_tls
 from voxelvault_fl.processes.ports import LOOPBACK, free_port, listens
 from voxelvault_fl.processes.supervisor import Program, Supervisor
 from voxelvault_fl.provisioning.files import write
-from voxelvault_fl.provisioning.kit import Kit, read_kit
+from voxelvault_fl.provisioning.kit import read_kit
 from voxelvault_fl.provisioning.newest import NewestKit
 from voxelvault_fl.provisioning.roster import Roster
 from voxelvault_fl.server.admission import Admitted, Change, admitted, change, doors
@@ -98,7 +98,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
 @dataclass
 class _Served:
     settings: Settings
-    newest: Callable[[], Kit]
+    newest: NewestKit
     sockets: Path
     _inside: Admitted = field(default_factory=dict)
     _doors: dict[str, str] = field(default_factory=dict)
@@ -196,7 +196,7 @@ class _Served:
             "sites": sites,
             "waiting": [one.name for one in self.folder.waiting()],
             "calls_elsewhere": lines(self.folder.calls),
-            "warnings": list(kit.warnings(datetime.now(UTC))),
+            "warnings": [*kit.warnings(datetime.now(UTC)), *self.newest.doubts],
         }
         tell(self.folder.about, said)
 

@@ -109,7 +109,7 @@ def take_part(settings: Settings, say: Callable[[str], None]) -> None:
 class _Part:
     settings: Settings
     kit: Kit
-    newest: Callable[[], Kit]
+    newest: NewestKit
     _kept: Supervisor | None = None
     _tell: Callable[[], None] = field(default=lambda: None)
 
@@ -166,7 +166,7 @@ class _Part:
             "site": self.kit.party,
             "server": f"{self.kit.consortium.server.host}:{self.kit.consortium.server.port}",
             "calls_elsewhere": lines(self.folder.calls),
-            "warnings": list(self.kit.warnings(datetime.now(UTC))),
+            "warnings": [*self.kit.warnings(datetime.now(UTC)), *self.newest.doubts],
         }
         tell(self.folder.about, said)
 

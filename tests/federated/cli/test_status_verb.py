@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from voxelvault_fl.cli import federated
+from voxelvault_fl.consortium import consortium_of
 from voxelvault_fl.provisioning.files import write
+from voxelvault_fl.provisioning.kit import read_kit
+from voxelvault_fl.provisioning.newest import NewestKit
+from voxelvault_fl.provisioning.trial import provision
+from voxelvault_fl.site.running import Settings, SiteFolder, _Part
 
 
 def _shown(state: Path) -> str:
@@ -28,3 +34,17 @@ def test_a_damaged_job_of_a_site_is_named(tmp_path: Path, said: bytes) -> None:
     shown = _shown(tmp_path).split()
     assert shown[shown.index("a" * 12) :][:3] == ["a" * 12, "damaged", "job.json"]
     assert "b" * 12 not in shown
+
+
+def test_a_roster_that_is_not_believed_is_warned_of_until_it_is(tmp_path: Path) -> None:
+    heads = {"id": "heads", "name": "H", "server": {"host": "localhost"}, "sites": ["east", "north"]}
+    provision(consortium_of(heads), tmp_path / "kits", datetime.now(UTC))
+    kit, state = tmp_path / "kits" / "east", tmp_path / "state"
+    newest = NewestKit(read_kit(kit), state, lambda why: None)
+    part = _Part(Settings(kit, state, lambda port: []), read_kit(kit), newest)
+    part.folder = SiteFolder(state)
+    whole = (kit / "roster.json").read_bytes()
+    for content, warned in ((whole, False), (whole + b" ", True), (whole, False)):
+        write(kit / "roster.json", content)
+        part._about()
+        assert ("the roster in the kit is not believed" in _shown(state)) is warned

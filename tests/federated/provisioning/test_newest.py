@@ -52,10 +52,14 @@ def test_between_its_two_files_the_roster_stays_what_it_was(
     newest = NewestKit(read_kit(kit), tmp_path, said.append)
     revoke(authority, "north", NOW)
     (kit / "roster.sig").write_bytes((authority.path / "roster.sig").read_bytes())
+    assert newest.doubts == ()
     assert _names(newest) == {"east", "north", "west"}
     assert len(said) == 1
+    assert _names(newest) == {"east", "north", "west"}
+    assert "not believed, number" in newest.doubts[0]
     deliver(authority, kit)
     assert _names(newest) == {"east", "west"}
+    assert newest.doubts == ()
 
 
 def _older(authority: Authority, kit: Path) -> Callable[[], None]:
