@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from voxelvault_fl.consortium import Consortium
-from voxelvault_fl.errors import KitRefused
+from voxelvault_fl.errors import KitRefused, RosterForged
 from voxelvault_fl.provisioning import certificates as certs
 from voxelvault_fl.provisioning.files import private_folder, write
 from voxelvault_fl.provisioning.keys import tls_key_of
@@ -20,6 +20,8 @@ from voxelvault_fl.provisioning.roster import Party, Roster, open_roster, sign_r
 
 AUTHORITY_DAYS = 3650
 CERTIFICATE_DAYS = 365
+_WHOLE = "roster.whole"
+"""Roster and signature in one file: written before the two that are given out."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -31,9 +33,30 @@ class Authority:
     key: ec.EllipticCurvePrivateKey
 
     def roster(self) -> Roster:
-        """Return the newest roster."""
-        content, signature = ((self.path / name).read_bytes() for name in ("roster.json", "roster.sig"))
-        return open_roster(content, signature, self.certificate)
+        """Return the newest roster; what a crash left half published is published first.
+
+        Raises
+        ------
+        RosterForged
+            It isn't what this authority signed.
+        """
+        try:
+            content, signature = ((self.path / name).read_bytes() for name in ("roster.json", "roster.sig"))
+            return open_roster(content, signature, self.certificate)
+        except (RosterForged, OSError):
+            content, signature = self._whole()
+            found = open_roster(content, signature, self.certificate)
+        _lay_out(self.path, content, signature)
+        return found
+
+    def _whole(self) -> tuple[bytes, bytes]:
+        try:
+            content, _, signature = (self.path / _WHOLE).read_bytes().partition(b"\n")
+        except OSError:
+            raise RosterForged(
+                "the authority's roster is not what it signed; restore roster.json and roster.sig"
+            ) from None
+        return content, signature
 
     def revocation_list(self) -> bytes:
         """Return the newest list of revoked certificates, PEM."""
@@ -135,6 +158,7 @@ def revoke(authority: Authority, name: str, now: datetime) -> Roster:
 
 def deliver(authority: Authority, kit: Path) -> None:
     """Write the newest roster and list of the revoked into a kit's folder."""
+    authority.roster()
     for name in ("crl.pem", "roster.sig", "roster.json"):
         write(kit / name, (authority.path / name).read_bytes())
 
@@ -172,8 +196,14 @@ def _publish(authority: Authority, roster: Roster, now: datetime) -> None:
     listed = certs.revocation_list(revoked, authority.certificate, authority.key, now)
     # The list first: whoever sees the new roster finds the list that goes with it.
     write(authority.path / "crl.pem", listed)
-    write(authority.path / "roster.sig", sign_roster(roster, authority.key))
-    write(authority.path / "roster.json", roster.to_bytes())
+    content, signature = roster.to_bytes(), sign_roster(roster, authority.key)
+    write(authority.path / _WHOLE, content + b"\n" + signature)
+    _lay_out(authority.path, content, signature)
+
+
+def _lay_out(place: Path, content: bytes, signature: bytes) -> None:
+    write(place / "roster.sig", signature)
+    write(place / "roster.json", content)
 
 
 def _reply(authority: Authority, roster: Roster, request: Request, made: x509.Certificate) -> Reply:

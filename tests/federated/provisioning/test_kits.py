@@ -20,8 +20,10 @@ from voxelvault_fl.provisioning.authority import (
     revoke,
 )
 from voxelvault_fl.provisioning.certificates import digest
+from voxelvault_fl.provisioning.files import write
 from voxelvault_fl.provisioning.kit import read_kit
 from voxelvault_fl.provisioning.requests import Reply, accept, ask, reply_of, request_of
+from voxelvault_fl.provisioning.roster import open_roster
 from voxelvault_fl.provisioning.trial import provision
 
 
@@ -146,6 +148,30 @@ def test_a_roster_that_the_authority_did_not_sign_is_not_believed(
     deliver(found(consortium, tmp_path / "other", now), kit)
     with pytest.raises(RosterForged):
         read_kit(kit)
+
+
+@pytest.mark.parametrize("at", ["roster.whole", "roster.sig", "roster.json"])
+def test_an_authority_that_was_killed_while_it_published_goes_on(
+    authority: Authority, tmp_path: Path, now: datetime, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    request = ask("heads", "north", "site", tmp_path / "north")
+    before = authority.roster().serial
+
+    def killed(path: Path, content: bytes, **more: bool) -> None:
+        if path.name == at:
+            raise KeyboardInterrupt
+        write(path, content, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("voxelvault_fl.provisioning.authority.write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            admit(authority, request, now)
+    again = read_authority(authority.path)
+    # Until one of the two files that are given out is new, the roster of before counts.
+    assert again.roster().serial == before + (at == "roster.json")
+    deliver(again, tmp_path / "server")
+    files = ((tmp_path / "server" / name).read_bytes() for name in ("roster.json", "roster.sig"))
+    assert open_roster(*files, again.certificate) == again.roster()
 
 
 def test_a_kit_that_others_can_read_is_refused(authority: Authority, tmp_path: Path, now: datetime) -> None:
