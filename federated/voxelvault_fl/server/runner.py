@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -20,7 +21,7 @@ from voxelvault.errors import AuditError, IntegrityError, NoSpace, StorageError
 from voxelvault.files import disk_error
 from voxelvault_fl.consortium import Terms
 from voxelvault_fl.errors import JobRefused, KitRefused, StrangeSuperLink
-from voxelvault_fl.hospital import broadcasting
+from voxelvault_fl.hospital import broadcasting, now
 from voxelvault_fl.jobs.app import app_digest
 from voxelvault_fl.jobs.job import SignedJob
 from voxelvault_fl.jobs.task import Weights
@@ -67,6 +68,8 @@ class Runner:
         Of the server's log and letters.
     patience : float
         Seconds that a site has for an answer.
+    now : callable
+        The time, UTC.
     """
 
     folder: ServerFolder
@@ -74,6 +77,7 @@ class Runner:
     superlink: SuperLink
     desk: Desk
     patience: float
+    now: Callable[[], datetime] = now
     _resting: dict[str, float] = field(default_factory=dict)
     _why: dict[str, str] = field(default_factory=dict)
     _registered: int = -1
@@ -122,7 +126,8 @@ class Runner:
         except JobRefused as refused:
             # What is wrong with the job itself is wrong for good.
             _log.error("job %s: %s", job.name[:12], refused)
-            self.folder.settle(job.name, {"status": "refused", "rule": refused.rule})
+            status = "expired" if refused.rule == "expired" else "refused"
+            self.folder.settle(job.name, {"status": status, "rule": refused.rule})
             return ""
         if outcome.status == "stalled":
             # Sites may still approve it or come back; other jobs don't wait for that.
@@ -146,13 +151,15 @@ class Runner:
             write(self.folder.resting, json.dumps(self._why, indent=1).encode())
 
     def _signed(self, job: Path) -> SignedJob:
-        """Return a job that the lead of now signed, within the terms of now."""
+        """Return a job that the lead of now signed, within the terms of now, and not expired."""
         kit = self.kit()
         lead = kit.roster.party(kit.consortium.lead).verifying_key()
         signed = SignedJob.loads((job / "job.json").read_bytes(), lead)
         if signed.job.digest != job.name:
             raise JobRefused("malformed", "the job's folder isn't named by its digest; submit it again")
         require_within(signed.job, kit.consortium)
+        if signed.job.expires <= self.now():
+            raise JobRefused("expired", "no site answers it any more; submit another with a later expiry")
         return signed
 
     def _terms(self, job: Path) -> Terms:

@@ -5,7 +5,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from safetensors.numpy import save
-from toy_consortium import Pull, make_job
+from toy_consortium import NOW, Pull, make_job
 
 from voxelvault_fl.cli import federated
 from voxelvault_fl.cli.status import read_status
@@ -73,7 +73,7 @@ def _runner(place: Path) -> tuple[Runner, NoSites]:
     folder = ServerFolder(place / "state")
     newest = NewestKit(kit, folder.path, print)
     with desk(folder.record, kit, "a" * 64) as own:
-        return Runner(folder, newest, link, own, 1.0), link  # type: ignore[arg-type]
+        return Runner(folder, newest, link, own, 1.0, lambda: NOW), link  # type: ignore[arg-type]
 
 
 def _turns(count: int) -> Any:
@@ -108,6 +108,19 @@ def test_a_job_that_nobody_answers_rests_and_lets_others_pass(place: Path) -> No
     assert runner.folder.outcome(first.digest) == {}
     assert runner.folder.outcome(second.digest) == {"status": "refused", "rule": "initial-weights"}
     assert read_json(runner.folder.resting) == {first.digest: "too-few-sites"}
+
+
+def test_a_job_that_nobody_answers_any_more_is_concluded_as_expired(place: Path) -> None:
+    runner, _ = _runner(place)
+    job = _submitted(runner, place, expires=NOW + timedelta(hours=1))
+    runner.serve(_turns(2))
+    assert read_json(runner.folder.resting) == {job: "too-few-sites"}
+    runner._resting.clear()
+    runner.now = lambda: NOW + timedelta(hours=2)
+    runner.serve(_turns(2))
+    assert runner.folder.outcome(job) == {"status": "expired", "rule": "expired"}
+    assert runner.folder.waiting() == []
+    assert read_json(runner.folder.resting) == {}
 
 
 def _submitted(runner: Runner, place: Path, first: bytes = b"", **more: Any) -> str:
