@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,9 @@ from typing import Any
 
 from voxelvault_fl.errors import ProcessFailed
 from voxelvault_fl.provisioning.files import private_folder, write
+
+LONG = 8 * 1024 * 1024
+"""Bytes of a log: of each there are two such files at most, but for what a second brings."""
 
 
 @contextmanager
@@ -91,8 +95,24 @@ def note(state: Path, event: str, **about: str | int) -> None:
     # A full disk must not end what runs.
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
+        set_aside(path)
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(said) + "\n")
+
+
+def set_aside(log: Path, most: int = LONG) -> None:
+    """Move a log that has grown long to `<name>.1`, in the place of what was there."""
+    with suppress(FileNotFoundError):
+        if log.stat().st_size > most:
+            log.replace(log.with_name(f"{log.name}.1"))
+
+
+def cut(log: Path, most: int = LONG) -> None:
+    """Copy a log that has grown long to `<name>.1` and empty it: a process goes on appending to it."""
+    with suppress(FileNotFoundError):
+        if log.stat().st_size > most:
+            shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+            os.truncate(log, 0)
 
 
 def tell(path: Path, said: Mapping[str, Any]) -> None:
@@ -119,4 +139,6 @@ def every(seconds: float, do: Callable[[], None]) -> Callable[[], None]:
     return maybe
 
 
-__all__ = ["Ending", "alone", "ask_to_end", "every", "holder", "lines", "note", "tell"]
+__all__ = [
+    "LONG", "Ending", "alone", "ask_to_end", "cut", "every", "holder", "lines", "note", "set_aside", "tell",
+]  # fmt: skip

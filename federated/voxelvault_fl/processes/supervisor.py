@@ -9,15 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from voxelvault_fl.errors import ProcessFailed
-from voxelvault_fl.processes.lifetime import tell
+from voxelvault_fl.processes.lifetime import cut, set_aside, tell
 
 _GRACE = 8.0
 _STEADY = 120.0
-_LONG = 8 * 1024 * 1024
+_BETWEEN = 5.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Supervisor:
     state: Path
     environment: Mapping[str, str]
     _children: list[_Child] = field(default_factory=list)
+    _cut_due: float = 0.0
 
     def start(self, patience: float = 180.0) -> None:
         """Start all, each once the one before it is ready.
@@ -94,8 +96,11 @@ class Supervisor:
         self._tell()
 
     def look_after(self) -> None:
-        """Restart what has ended and whose wait is over; call it often."""
+        """Restart what has ended and whose wait is over, and keep logs short; call it often."""
         now = time.monotonic()
+        if now >= self._cut_due:
+            self._cut_due = now + _BETWEEN
+            self._cut_logs()
         for child in self._children:
             if child.process is not None and child.process.poll() is not None:
                 self._note_end(child, now)
@@ -121,11 +126,19 @@ class Supervisor:
         self._children.clear()
         self._tell()
 
+    def _log(self, child: _Child) -> Path:
+        return self.state / "log" / f"{child.program.name}.log"
+
+    def _cut_logs(self) -> None:
+        # What others write fills them: the gate's has a line for each connection.
+        for child in self._children:
+            with suppress(OSError):
+                cut(self._log(child))
+
     def _launch(self, child: _Child) -> None:
-        log = self.state / "log" / f"{child.program.name}.log"
+        log = self._log(child)
         log.parent.mkdir(parents=True, exist_ok=True)
-        if log.exists() and log.stat().st_size > _LONG:
-            log.replace(log.with_suffix(".log.1"))
+        set_aside(log)
         with log.open("ab") as out:
             child.process = subprocess.Popen(  # noqa: S603 - our own command lines
                 child.program.command,

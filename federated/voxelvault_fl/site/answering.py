@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from voxelvault_fl.jobs.app import app_digest
 from voxelvault_fl.jobs.policy import PolicyFile, SitePolicy
 from voxelvault_fl.jobs.terms import bounded
 from voxelvault_fl.processes.bundle import bundle
+from voxelvault_fl.processes.lifetime import set_aside
 from voxelvault_fl.processes.outgoing import stay_here
 from voxelvault_fl.processes.tasks import Runtime
 from voxelvault_fl.protection import Protection, ledger_in
@@ -142,16 +144,24 @@ def answers(
 
 
 def detail(state: Path) -> Log:
-    """Return what writes an exception, with all it says, into a file that only the site's account reads."""
+    """Return what writes an exception, with all it says, into a file that only the site's account reads.
+
+    The file and the one before it have `LONG` bytes at most, and an exception more.
+    """
     path = state / "log" / "detail.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(0o600)
 
     def log(error: BaseException) -> None:
-        with path.open("a", encoding="utf-8") as file:
+        set_aside(path)
+        with open(path, "a", encoding="utf-8", opener=_own) as file:
             file.write("".join(traceback.format_exception(error)))
 
     return log
+
+
+def _own(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _fields(session: Session) -> list[tuple[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from voxelvault_fl.processes.lifetime import note, tell
+from voxelvault_fl.processes.lifetime import LONG, note, set_aside, tell
 
 
 def test_a_full_disk_ends_nothing_that_tells_how_it_is(
@@ -27,3 +27,15 @@ def test_a_full_disk_ends_nothing_that_tells_how_it_is(
     monkeypatch.setattr(Path, "open", full)
     note(tmp_path, "started")
     assert not (tmp_path / "log" / "events.jsonl").exists()
+
+
+def test_a_long_log_of_events_is_set_aside_and_the_one_before_goes(tmp_path: Path) -> None:
+    log = tmp_path / "log" / "events.jsonl"
+    note(tmp_path, "first")
+    set_aside(log)
+    for turn in ("a", "b"):
+        log.write_text(turn * (LONG + 1))
+        note(tmp_path, turn)
+        assert len(log.read_text().splitlines()) == 1
+    assert sorted(one.name for one in log.parent.iterdir()) == ["events.jsonl", "events.jsonl.1"]
+    assert (log.parent / "events.jsonl.1").read_text(encoding="utf-8")[0] == "b"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from voxelvault_fl.errors import ProcessFailed
+from voxelvault_fl.processes.lifetime import LONG
 from voxelvault_fl.processes.supervisor import Program, Supervisor, wait_before
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -94,3 +95,20 @@ def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     os.kill(pid, signal.SIGKILL)
     _until(lambda: not _alive(child))
     outer.stop()
+
+
+def test_the_log_of_a_process_that_runs_on_stays_short(tmp_path: Path) -> None:
+    code = "import time\nwhile True: print('x' * 1_000_000, flush=True); time.sleep(0.01)"
+    kept = Supervisor([Program("loud", [sys.executable, "-c", code])], tmp_path, dict(os.environ))
+    kept.start()
+    log = tmp_path / "log" / "loud.log"
+    try:
+        _until(lambda: log.stat().st_size > LONG)
+        kept.look_after()
+        assert log.with_name("loud.log.1").stat().st_size > LONG
+        assert log.stat().st_size < LONG
+        # It goes on where the file ends now.
+        _until(lambda: log.stat().st_size > 0)
+        assert b"\0" not in log.read_bytes()
+    finally:
+        kept.stop()

@@ -17,6 +17,7 @@ from voxelvault_fl.jobs.app import app_digest
 from voxelvault_fl.jobs.job import Job, Labels, Model, sign
 from voxelvault_fl.jobs.policy import PolicyFile
 from voxelvault_fl.jobs.task import weights_digest
+from voxelvault_fl.processes.lifetime import LONG
 from voxelvault_fl.provisioning.authority import Authority, amend, deliver, revoke
 from voxelvault_fl.provisioning.files import write
 from voxelvault_fl.provisioning.kit import read_kit
@@ -24,7 +25,7 @@ from voxelvault_fl.provisioning.newest import NewestKit
 from voxelvault_fl.provisioning.trial import provision
 from voxelvault_fl.record.desk import Desk, desk
 from voxelvault_fl.rounds.messages import SERVER, Message, pack, unpack
-from voxelvault_fl.site.answering import answers
+from voxelvault_fl.site.answering import answers, detail
 from voxelvault_fl.site.clock import LATEST
 from voxelvault_fl.site.running import SiteFolder
 from voxelvault_fl.training.examples import SiteData
@@ -157,3 +158,16 @@ def test_letters_go_to_those_of_the_newest_roster(east: East) -> None:
     deliver(east.authority, east.kit)
     east.ask(job)
     assert set(east.desk.office.peers) == {"server"}
+
+
+def test_what_may_name_patients_is_kept_short_and_its_owners_alone(tmp_path: Path) -> None:
+    log = detail(tmp_path)
+    place = tmp_path / "log" / "detail.log"
+    for _ in range(3):
+        log(ValueError("x" * (LONG + 1)))
+    log(ValueError("the last"))
+    files = sorted(place.parent.iterdir())
+    assert [one.name for one in files] == ["detail.log", "detail.log.1"]
+    assert "the last" in place.read_text()
+    assert place.stat().st_size < 1000
+    assert {one.stat().st_mode & 0o777 for one in files} == {0o600}
