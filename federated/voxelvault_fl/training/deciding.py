@@ -75,12 +75,14 @@ class Decider:
         self._cohorts: dict[str, _Cohort] = {}
 
     def __call__(self, job: Job, by_hand: ByHand) -> Decision:
-        """Decide; no cohort is counted for a job that the policy refuses anyway."""
+        """Decide; no cohort is counted for a job that the policy refuses, or that nobody has approved yet."""
         policy = self._policy()
         if rule := unmet(job, policy, self._now()) or self._ledger(job):
             return Refused(rule)
+        # Until then no label is read, and no answer made of the data: each tells something, and costs.
+        waits = policy.approval == "by-hand" and not by_hand.approved
         try:
-            cohort = self._cohort(job, policy)
+            cohort = _Cohort(policy.min_cohort, 0, "") if waits else self._cohort(job, policy)
         except JobRefused as refused:
             return Refused(refused.rule)
         seen = Seen(

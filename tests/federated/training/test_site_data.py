@@ -16,7 +16,7 @@ from voxelvault_fl.cohorts.members import cohort_digest, members
 from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.app import app_digest
 from voxelvault_fl.jobs.job import Labels, Privacy
-from voxelvault_fl.jobs.policy import Approved, Refused, SitePolicy
+from voxelvault_fl.jobs.policy import Approved, Refused, SitePolicy, Waiting
 from voxelvault_fl.jobs.task import Turn
 from voxelvault_fl.training.deciding import Decider
 from voxelvault_fl.training.examples import SiteData, balance, examples
@@ -100,6 +100,20 @@ def test_a_job_is_approved_with_a_rounded_count(three_scanners: SiteData, tmp_pa
     assert isinstance(found, Approved)
     assert found.count == 30
     assert decider(three_scanners, tmp_path)(job, Hands(stopped=True)) == Refused("stopped")
+
+
+def test_before_somebody_approved_a_job_no_label_is_read_and_nothing_is_counted(
+    three_scanners: SiteData, tmp_path: Path
+) -> None:
+    job = make_job(app_digest=app_digest())
+    unlabelled = decider(replace(three_scanners, table=None), tmp_path, approval="by-hand")
+    small = decider(three_scanners, tmp_path, approval="by-hand", min_cohort=1000)
+    for asked in (unlabelled, small):
+        assert asked(job, Hands()) == Waiting()
+        assert asked(job, Hands(other_job=True)) == Refused("job-id")
+    assert not (tmp_path / "counted.json").exists()
+    assert unlabelled(job, Hands(approved=True)) == Refused("labels")
+    assert small(job, Hands(approved=True)) == Refused("cohort-size")
 
 
 def test_a_cohort_one_person_away_is_refused_also_after_a_restart(
