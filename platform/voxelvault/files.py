@@ -28,7 +28,7 @@ def write_new(path: Path, parts: Iterable[Buffer], *, private: bool = False) -> 
         The disk refused.
     """
     try:
-        with _part(path, parts, 0o600 if private else 0o666) as (part, length):
+        with part_of(path, parts, 0o600 if private else 0o666) as (part, length):
             if path.exists():
                 raise FileExistsError
             _name_once(part, path)
@@ -60,7 +60,7 @@ def replace_file(path: Path, parts: Iterable[Buffer]) -> str:
             yield data
 
     try:
-        with _part(path, counted()) as (part, _):
+        with part_of(path, counted()) as (part, _):
             os.replace(part, path)
     except OSError as error:
         raise disk_error(error) from None
@@ -68,8 +68,14 @@ def replace_file(path: Path, parts: Iterable[Buffer]) -> str:
 
 
 @contextmanager
-def _part(path: Path, parts: Iterable[Buffer], mode: int = 0o666) -> Iterator[tuple[Path, int]]:
-    """Write a durable file beside `path`, which is gone afterwards unless it was renamed."""
+def part_of(path: Path, parts: Iterable[Buffer], mode: int = 0o666) -> Iterator[tuple[Path, int]]:
+    """Write a durable file beside `path`, which is gone afterwards unless it was renamed.
+
+    Raises
+    ------
+    OSError
+        The disk refused.
+    """
     # Short, and without the name: that one may be as long as names can be.
     part = path.with_name(f".{secrets.token_hex(8)}.part")
     length = 0

@@ -1,4 +1,4 @@
-"""Files of a kit: private ones for their owner only, each written whole or not at all."""
+"""Files of kits and of state folders: each written whole or not at all, private ones for their owner only."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from voxelvault.files import part_of
+
 
 def canonical(value: Any) -> bytes:
     """Return JSON with sorted keys and no spaces: the bytes that are signed."""
@@ -14,20 +16,37 @@ def canonical(value: Any) -> bytes:
 
 
 def write(path: Path, content: bytes, *, private: bool = False) -> None:
-    """Write a file whole or not at all, readable by its owner only where it is private."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.unlink(missing_ok=True)
+    """Write a file whole or not at all, readable by its owner only where it is private.
+
+    After a crash it is the old one or the new one, and folders that had to be made are there.
+
+    Raises
+    ------
+    OSError
+        The disk refused.
+    """
+    make_folder(path.parent, 0o700 if private else 0o777)
+    # What a full disk left behind would keep it full: `part_of` takes it away.
+    with part_of(path, [content], 0o600 if private else 0o644) as (part, _):
+        part.replace(path)
+    sync(path.parent)
+
+
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder, and those above it, so that a crash forgets none of them."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True, mode=mode)
+    for one in missing:
+        sync(one.parent)
+
+
+def sync(folder: Path) -> None:
+    """Have the names in a folder reach the disk."""
+    opened = os.open(folder, os.O_RDONLY)
     try:
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o644)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        os.fsync(opened)
     finally:
-        # What a full disk left behind would keep it full.
-        beside.unlink(missing_ok=True)
+        os.close(opened)
 
 
 def version(*paths: Path) -> tuple[tuple[int, int, int], ...]:
@@ -50,4 +69,4 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-__all__ = ["canonical", "private_folder", "version", "write"]
+__all__ = ["canonical", "make_folder", "private_folder", "sync", "version", "write"]

@@ -6,20 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from voxelvault_fl.provisioning.files import make_folder, sync, write
+
 
 def put(path: Path, data: bytes) -> None:
     """Write a file that only this user can read; after a crash it is the old one or the new one."""
-    _make(path.parent)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    _sync(path.parent)
+    write(path, data, private=True)
 
 
 def get(path: Path) -> bytes | None:
@@ -32,7 +24,7 @@ def get(path: Path) -> bytes | None:
 
 def append(path: Path, lines: Sequence[bytes]) -> None:
     """Add lines to a journal; they are on the disk when this returns."""
-    _make(path.parent)
+    make_folder(path.parent, 0o700)
     new = not path.exists()
     opened = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     with open(opened, "r+b") as file:
@@ -43,7 +35,7 @@ def append(path: Path, lines: Sequence[bytes]) -> None:
         file.flush()
         os.fsync(file.fileno())
     if new:
-        _sync(path.parent)
+        sync(path.parent)
 
 
 def lines(path: Path) -> list[bytes]:
@@ -54,22 +46,6 @@ def lines(path: Path) -> list[bytes]:
 
 def _finished(data: bytes) -> int:
     return data.rfind(b"\n") + 1
-
-
-def _make(folder: Path) -> None:
-    """Make a folder, and those above it, so that a crash forgets none of them."""
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for one in missing:
-        _sync(one.parent)
-
-
-def _sync(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 __all__ = ["append", "get", "lines", "put"]

@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from voxelvault_fl.provisioning import files
 from voxelvault_fl.rounds import shelf
 
 
 @pytest.mark.parametrize(
-    "write", [lambda path: shelf.append(path, [b"line"]), lambda path: shelf.put(path, b"data")]
+    "write",
+    [
+        lambda path: shelf.append(path, [b"line"]),
+        lambda path: shelf.put(path, b"data"),
+        lambda path: files.write(path, b"data"),
+    ],
 )
 def test_a_new_file_and_its_new_folders_reach_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None]
