@@ -9,6 +9,7 @@ allowance is refused with all that came of it; and an answer is shown once it is
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Set
@@ -19,10 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import HTTPException
+from flwr.app import Array
+from flwr.common.constant import FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE as LARGEST_PIECE
 from flwr.proto.fleet_pb2 import PushMessagesRequest, PushMessagesResponse
 from flwr.proto.message_pb2 import PushObjectRequest, PushObjectResponse
 from flwr.supercore.constant import OBJECT_PUSH_SESSION_TTL_SECONDS
-from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+from flwr.supercore.inflatable.inflatable_object import (
+    get_object_body,
+    get_object_head_values_from_object_content,
+    iterate_object_tree,
+)
 
 from voxelvault_fl.processes.lifetime import note
 
@@ -34,13 +41,14 @@ _SPARE, _PIECE, _LINE = 32, 1 << 20, 256
 
 @dataclass
 class _Answer:
-    """An answer on its way: to which message, its root, which objects are to come, how much has."""
+    """An answer on its way: to which message, its root, what is to come of it, bytes of what came."""
 
     to: str
     root: str
     left: set[str]
     since: float
     size: int = 0
+    unpacked: int = 0
 
 
 class Intake:
@@ -100,8 +108,14 @@ class Intake:
             self._swap(node, before)
             return response
         coming.left = set(response.objects_to_push)
-        if before is not None and before.root != coming.root:
+        known = {one.object_id for one in iterate_object_tree(tree)} - coming.left
+        if before is not None and before.root == coming.root:
+            return response
+        if before is not None:
             state.object_store.delete(before.root)
+        # An array holds what was signed for one answer; only its pieces may be those of another.
+        if any(_unpacked(state.object_store.get(one) or b"") for one in known):
+            self._withdraw(state, node, coming, "over-allowance")
         return response
 
     def push_object(self, request: PushObjectRequest, state: Any) -> PushObjectResponse:
@@ -118,15 +132,11 @@ class Intake:
             if answer is None or request.object_id not in answer.left:
                 return PushObjectResponse(stored=False)
             answer.size += len(request.object_content)
+            answer.unpacked += _unpacked(request.object_content)
             answer.since = self._clock()
-            if answer.size <= self._allowance():
-                answer = None
-            else:
-                del self._answers[node]
-        if answer is not None:
-            state.delete_messages(message_ins_ids={answer.to})
-            state.object_store.delete(answer.root)
-            self._refuse(state, node, "over-allowance")
+            over = max(answer.size, answer.unpacked - LARGEST_PIECE) > self._allowance()
+        if over:
+            self._withdraw(state, node, answer, "over-allowance")
         response = self._push_object(request=request, state=state)
         if response.stored:
             self._arrived(node, request.object_id)
@@ -150,6 +160,13 @@ class Intake:
             if node in self._answers:
                 self._answers[node].left.discard(name)
 
+    def _withdraw(self, state: Any, node: int, answer: _Answer, word: str) -> None:
+        """Take all of an answer away, so that whoever waits for it is told that there is none."""
+        self._swap(node, None)
+        state.delete_messages(message_ins_ids={answer.to})
+        state.object_store.delete(answer.root)
+        self._refuse(state, node, word)
+
     def _refuse(self, state: Any, node: int, word: str) -> None:
         if (node, word) not in self._told:
             # Once: whoever can fill a log needs no disk.
@@ -164,6 +181,17 @@ def _one_answer(request: PushMessagesRequest) -> bool:
         return False
     said = request.messages_list[0].metadata
     return bool(said.src_node_id == request.node.node_id and said.reply_to_message_id)
+
+
+def _unpacked(content: bytes) -> int:
+    """Return the bytes that an array becomes, with its last piece whole: it may name one piece many times."""
+    try:
+        kind, _, _ = get_object_head_values_from_object_content(content)
+        pieces = json.loads(get_object_body(content, Array))["arraychunk_ids"] if kind == "Array" else ()
+        return len(pieces) * LARGEST_PIECE
+    except (ValueError, KeyError, TypeError, RecursionError):
+        # Flower can't read it either.
+        return 0
 
 
 def stand_before(state: Path) -> Intake:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
+import httpx
 from flwr.app import Message
 from flwr.superlink.grid.http_grid import HttpGrid
 
@@ -60,13 +61,25 @@ class FlowerSites:
         }
         until, pace = time.monotonic() + self._patience, Pace(self._pause)
         while waiting and time.monotonic() < until:
-            for reply in self._grid.pull_messages(list(waiting)):
-                given[waiting.pop(reply.metadata.reply_to_message_id)] = _said(reply)
+            for message, said in self._come(list(waiting)):
+                given[waiting.pop(message)] = said
             for message in self._gone(waiting):
                 given[waiting.pop(message)] = Fault("revoked")
             if waiting:
                 pace.rest()
         return {**given, **{name: Fault("timeout") for name in waiting.values()}}
+
+    def _come(self, messages: list[str]) -> Iterator[tuple[str, bytes | Fault]]:
+        """Give the answers that are there, each taken by itself: one that can't be read spoils no other."""
+        for message in messages:
+            try:
+                for reply in self._grid.pull_messages([message]):
+                    yield message, _said(reply)
+            except httpx.HTTPError:
+                raise
+            except Exception:
+                # What a site sent is put together by Flower, which fails in as many ways as there are.
+                yield message, Fault("malformed")
 
     def _sent(self, round: int, requests: Mapping[str, bytes]) -> dict[str, str]:
         nodes, roster = self._nodes(), self._roster()

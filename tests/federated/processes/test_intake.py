@@ -162,6 +162,25 @@ def test_what_is_over_the_allowance_is_refused_whole_and_others_go_on(link: Link
     assert link.events() == [("refused", "north", "over-allowance")]
 
 
+def test_a_small_answer_that_unpacks_to_a_large_one_is_over_the_allowance(link: Link) -> None:
+    (link.path / ALLOWANCE).write_text(str(8 << 20))
+    said = link.reply("north", link.ask("north"), bytes(20 << 20))
+    # All of its pieces are one.
+    assert sum(len(one.deflate()) for one in get_all_nested_objects(said).values()) < 6 << 20
+    session = link.announce("north", said).session_id
+    _refused(lambda: link.push("north", said, session), "over-allowance")
+    assert len(link.state.object_store) == 0
+
+
+def test_an_array_counts_in_each_answer_that_has_it(link: Link) -> None:
+    (link.path / ALLOWANCE).write_text(str(8 << 20))
+    array = bytes([7]) * (6 << 20)
+    said = link.reply("north", link.ask("north"), array)
+    assert all(link.push("north", said, link.announce("north", said).session_id))
+    again = link.reply("north", link.ask("north"), array)
+    _refused(lambda: link.announce("north", again), "over-allowance")
+
+
 def test_a_site_has_one_answer_at_rest_whatever_it_was_asked(link: Link) -> None:
     rest = []
     for turn in range(3):
