@@ -6,11 +6,12 @@ slices are how heads are read; within the plane all heads are brought to one gri
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+from scipy import ndimage, sparse
 
 from voxelvault.errors import UsageError
 from voxelvault_triage.planes import Floats, Planes
@@ -81,14 +82,12 @@ def prepare_volume(hu: Values, where: Planes | npt.ArrayLike) -> Prepared:
     centres = centre + (heights - middle)[:, None] * planes.normal
     matrices, offsets = _maps(planes, across, down, centres)
     groups = _groups(heights)
-    smooth = [_smoothed(hu[index], planes.spacing) for index in range(len(hu))]
     made = np.empty((len(groups), ROWS, COLUMNS), np.float32)
     plane_of = np.empty(len(hu), np.int64)
+    resampled = _resampling(hu, planes.spacing, matrices, offsets)
     for number, members in enumerate(groups):
         plane_of[members] = number
-        made[number] = np.mean(
-            [_resampled(smooth[int(k)], matrices[k], offsets[k]) for k in members], axis=0, dtype=np.float32
-        )
+        made[number] = np.mean([resampled(int(k)) for k in members], axis=0, dtype=np.float32)
     steps = planes.steps
     plane_ml = np.array([steps[members].sum() / 1000 for members in groups])
     return Prepared(made, plane_of, matrices, offsets, hu.shape, planes.voxel_ml(), plane_ml)
@@ -116,11 +115,25 @@ def restore(values: Values, prepared: Prepared) -> Values:
             continue
         first = np.array([part.start for part in window])
         back = np.linalg.inv(prepared.matrices[index])
-        found = out[index][window]
-        ndimage.affine_transform(
-            values[number], back, back @ (first - prepared.offsets[index]), found.shape, found, order=1
-        )
+        _fill(out[index][window], values[number], back, back @ (first - prepared.offsets[index]))
     return out
+
+
+def _fill(found: Values, plane: Values, matrix: Floats, offset: Floats) -> None:
+    """Interpolate a plane where it isn't 0, at what a matrix and offset make of row and column."""
+    rows, columns = (
+        one[0] * np.arange(found.shape[0])[:, None] + (one[1] * np.arange(found.shape[1]) + at)
+        for one, at in zip(matrix, offset, strict=True)
+    )
+    # Most of a window lies between voxels that are all 0: telling so is cheaper than interpolating.
+    filled = np.pad(plane != 0, ((0, 1), (0, 1)))
+    near = filled[:-1, :-1] | filled[1:, :-1] | filled[:-1, 1:] | filled[1:, 1:]
+    low_row, low_column = (
+        np.clip(np.floor(each), 0, size - 1).astype(np.intp)
+        for each, size in zip((rows, columns), plane.shape, strict=True)
+    )
+    chosen = near.ravel().take(low_row * plane.shape[1] + low_column)
+    found[chosen] = ndimage.map_coordinates(plane, (rows[chosen], columns[chosen]), order=1)
 
 
 def _window(plane: Values, prepared: Prepared, index: int) -> tuple[slice, slice] | None:
@@ -185,12 +198,15 @@ def _pose(hu: Values, planes: Planes) -> tuple[Floats, Floats, Floats]:
 
 def _heads(hu: Values) -> npt.NDArray[np.bool_]:
     """Return the largest thing that isn't air in each slice, filled, without what is thin (the table)."""
+    # All slices in one call each: pixels touch within their slice alone.
+    beside = ndimage.generate_binary_structure(2, 1)[None]
+    filled = ndimage.binary_fill_holes(hu > -250, beside)
+    solid = ndimage.binary_opening(filled, beside, iterations=2)
+    labels, _ = ndimage.label(solid, np.pad(beside, ((1, 1), (0, 0), (0, 0))))
     masks = np.zeros(hu.shape, np.bool_)
-    for index, plane in enumerate(hu):
-        solid = ndimage.binary_opening(ndimage.binary_fill_holes(plane > -250), iterations=2)
-        labels, count = ndimage.label(solid)
-        if count:
-            masks[index] = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+    for index, plane in enumerate(labels):
+        if plane.any():
+            masks[index] = plane == 1 + int(np.argmax(np.bincount(plane.ravel())[1:]))
     return masks
 
 
@@ -214,15 +230,86 @@ def _groups(heights: Floats) -> list[npt.NDArray[np.int64]]:
     return [order[k : k + together] for k in range(0, len(order), together)]
 
 
+def _resampling(
+    hu: Values, spacing: tuple[float, float], matrices: Floats, offsets: Floats
+) -> Callable[[int], Values]:
+    """Return what brings a slice to the grid by its number."""
+    known: list[tuple[Floats, _Sampling]] = []
+
+    def resampled(index: int) -> Values:
+        # Slices of an upright stack lie on one another but for rounding: one table does for all of them.
+        if not known or np.abs(known[0][0] - offsets[index]).max() > 1e-9:
+            sampling = _sampling(matrices[index], offsets[index], hu.shape[1:], _reach(spacing))
+            known[:] = [(offsets[index], sampling)]
+        return known[0][1].of(hu[index], spacing)
+
+    return resampled
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sampling:
+    """Linear interpolation at the grid's voxels, as a table: a fifth of what computing it anew takes.
+
+    Parameters
+    ----------
+    window : (slice, slice)
+        Rows and columns of a slice that are looked at; the others aren't smoothed.
+    weights : (voxel, pixel) sparse array
+        Of the window's pixels in each voxel; none for a voxel outside of the slice.
+    outside : (voxel,) float64
+        `AIR` there, 0 elsewhere.
+    """
+
+    window: tuple[slice, slice]
+    weights: sparse.csr_array
+    outside: Floats
+
+    def of(self, plane: Values, spacing: tuple[float, float]) -> Values:
+        """Return a slice on the grid, (row, column) float32."""
+        seen = _smoothed(plane[self.window], spacing).ravel()
+        values: Values = (self.weights @ seen + self.outside).astype(np.float32)
+        return values.reshape(ROWS, COLUMNS)
+
+
+def _sampling(matrix: Floats, offset: Floats, shape: tuple[int, ...], reach: int) -> _Sampling:
+    """Return the table of a slice; smoothing looks so many pixels around each."""
+    places = (matrix @ np.indices((ROWS, COLUMNS), float).reshape(2, -1)).T + offset
+    last = np.array(shape) - 1
+    inside = ((places >= 0) & (places <= last)).all(axis=1)
+    low = np.clip(np.floor(places).astype(np.intp), 0, last)
+    high = np.minimum(low + 1, last)
+    first, stop = np.maximum(low.min(axis=0) - reach, 0), np.minimum(high.max(axis=0) + reach, last) + 1
+    share = places - low
+    rows, columns = (np.stack([part[:, k] - first[k] for part in (low, high)]) for k in (0, 1))
+    row_shares, column_shares = (np.stack([1 - share[:, k], share[:, k]]) * inside for k in (0, 1))
+    width = int(stop[1] - first[1])
+    pixels = (rows[:, None] * width + columns).reshape(4, -1).T.ravel()
+    weights = (row_shares[:, None] * column_shares).reshape(4, -1).T.ravel()
+    table = sparse.csr_array(
+        (weights, pixels, np.arange(0, weights.size + 1, 4)),
+        shape=(len(places), int(stop[0] - first[0]) * width),
+    )
+    window = slice(int(first[0]), int(stop[0])), slice(int(first[1]), int(stop[1]))
+    return _Sampling(window, table, np.where(inside, 0.0, AIR))
+
+
+_TRUNCATE = 2.5
+"""Standard deviations after which smoothing looks no further."""
+
+
+def _sigmas(spacing: tuple[float, float]) -> list[float]:
+    """Return what smoothing takes, in pixels; nothing where pixels are as large as what 1 mm can show."""
+    return [] if min(spacing) > 0.75 else [0.4 / step for step in spacing]
+
+
+def _reach(spacing: tuple[float, float]) -> int:
+    return max((int(_TRUNCATE * sigma + 0.5) for sigma in _sigmas(spacing)), default=0)
+
+
 def _smoothed(plane: Values, spacing: tuple[float, float]) -> Values:
     """Take away what 1 mm can't show."""
-    clipped = np.maximum(plane, np.float32(AIR))
-    if min(spacing) > 0.75:
+    clipped, sigmas = np.maximum(plane, np.float32(AIR)), _sigmas(spacing)
+    if not sigmas:
         return clipped
-    out: Values = ndimage.gaussian_filter(clipped, [0.4 / s for s in spacing], truncate=2.5)
-    return out
-
-
-def _resampled(plane: Values, matrix: Floats, offset: Floats) -> Values:
-    out: Values = ndimage.affine_transform(plane, matrix, offset, (ROWS, COLUMNS), order=1, cval=AIR)
+    out: Values = ndimage.gaussian_filter(clipped, sigmas, truncate=_TRUNCATE)
     return out

@@ -77,7 +77,7 @@ def evidence(maps: Values, plane_ml: npt.NDArray[np.float64], pixels: int = TOP)
         blood is thin or small, few where small bleeds matter most.
     """
     flat = maps.reshape(*maps.shape[:2], -1)
-    top = np.partition(flat, -pixels, axis=-1)[..., -pixels:].mean(axis=-1, dtype=float)
+    top = _top_means(flat, pixels)
     # What is real goes on in the next plane, unless it is small: the neighbour counts for a quarter.
     beside = np.pad(top, ((1, 1), (0, 0)), constant_values=-np.inf)
     joined = 0.75 * top + 0.25 * np.maximum(beside[:-2], beside[2:])
@@ -85,15 +85,29 @@ def evidence(maps: Values, plane_ml: npt.NDArray[np.float64], pixels: int = TOP)
     return Evidence(float(joined[:, 0].max()), joined[:, 1:].max(axis=0), joined[:, 0], volume)
 
 
+def _top_means(flat: Values, pixels: int) -> npt.NDArray[np.float64]:
+    """Return the mean of the largest values along the last axis, (plane, output) float64."""
+    # Values as large as so many of the maxima of parts are few, and all that count are among them.
+    parts = max(1, flat.shape[-1] // (4 * pixels))
+    whole = flat.shape[-1] // parts * parts
+    maxima = flat[..., :whole].reshape(*flat.shape[:-1], parts, -1).max(axis=-2)
+    bounds = np.partition(maxima, -pixels, axis=-1)[..., -pixels]
+    means = np.empty(flat.shape[:-1])
+    for at in np.ndindex(means.shape):
+        largest = flat[at][flat[at] >= bounds[at]]
+        means[at] = np.partition(largest, -pixels)[-pixels:].mean(dtype=float)
+    return means
+
+
 def _marked(maps: Values, prepared: Prepared) -> npt.NDArray[np.bool_]:
     """Return where any blood is more likely than not, on the source's grid."""
-    shares = np.zeros((len(maps), *maps.shape[2:]), np.float32)
-    for number, logit in enumerate(maps[:, 0]):
-        rows, columns = (np.flatnonzero((logit > 0).any(axis=axis)) for axis in (1, 0))
-        if rows.size:
-            # Between pixels there is no more than at them: those around what is marked decide its edge.
-            near = np.s_[max(rows[0] - 1, 0) : rows[-1] + 2, max(columns[0] - 1, 0) : columns[-1] + 2]
-            shares[number][near] = sigmoid(logit[near])
+    logit = maps[:, 0]
+    # Between pixels there is no more than at them: those beside what is marked decide its edge.
+    marked = np.pad(logit > 0, ((0, 0), (1, 1), (1, 1)))
+    rows = marked[:, :-2] | marked[:, 1:-1] | marked[:, 2:]
+    near = rows[..., :-2] | rows[..., 1:-1] | rows[..., 2:]
+    shares = np.zeros(logit.shape, np.float32)
+    shares[near] = sigmoid(logit[near])
     return restore(shares, prepared) > 0.5
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from small_heads import study
 
 from voxelvault.errors import UsageError
 from voxelvault_triage.hemorrhage.preprocess import (
+    AIR,
     CHANNELS,
     COLUMNS,
     HIGH_VALUE,
     LOW_VALUE,
     ROWS,
+    Prepared,
     channels,
     prepare_labels,
     prepare_volume,
@@ -108,3 +111,52 @@ def test_what_is_no_head_is_refused() -> None:
         prepare_volume(np.full_like(made.hu, -1000), made.planes)
     with pytest.raises(UsageError, match="three slices"):
         prepare_volume(made.hu[:2], made.planes)
+
+
+def by_the_book(made: SimpleNamespace, prepared: Prepared) -> np.ndarray:
+    """Smooth and resample whole slices, one by one, with nothing left out."""
+    spacing = made.planes.spacing
+    found = np.empty(prepared.hu.shape, np.float32)
+    for index, plane in enumerate(made.hu):
+        plane = np.maximum(plane, np.float32(AIR))
+        if min(spacing) <= 0.75:
+            plane = ndimage.gaussian_filter(plane, [0.4 / step for step in spacing], truncate=2.5)
+        matrix, offset = prepared.matrices[index], prepared.offsets[index]
+        found[prepared.plane_of[index]] = ndimage.affine_transform(
+            plane, matrix, offset, (ROWS, COLUMNS), order=1, cval=AIR
+        )
+    return found
+
+
+@pytest.mark.parametrize("margin", [0, 30, -40])
+@pytest.mark.parametrize("step", [0.44, 0.8])
+@pytest.mark.parametrize("upright", [False, True])
+def test_what_the_grid_does_not_cover_is_left_out_and_changes_nothing(
+    margin: int, step: float, upright: bool
+) -> None:
+    drawn, draw = study(12), np.random.default_rng(4)
+    hu = ndimage.zoom(drawn.hu, (1, *(mm / step for mm in drawn.planes.spacing)), order=1)
+    # Wider than it is, or cut, so that part of the grid has no slice below it; and every pixel of its own.
+    hu = np.pad(hu, ((0, 0), (max(margin, 0),) * 2, (max(margin, 0),) * 2), constant_values=-1100)
+    hu = hu[:, -min(margin, 0) :] + draw.normal(0, 20, hu[:, -min(margin, 0) :].shape).astype(np.float32)
+    positions = drawn.planes.positions
+    if upright:
+        heights = positions @ drawn.planes.normal
+        positions = positions[0] + (heights - heights[0])[:, None] * drawn.planes.normal
+    made = SimpleNamespace(hu=hu, planes=replace(drawn.planes, positions=positions, spacing=(step, step)))
+    prepared = prepare_volume(made.hu, made.planes)
+    np.testing.assert_array_max_ulp(prepared.hu, by_the_book(made, prepared), maxulp=1)
+
+
+def test_values_come_back_as_by_interpolating_all_of_them() -> None:
+    made = study(11, Kind.INTRAPARENCHYMAL)
+    prepared = prepare_volume(made.hu, made.planes)
+    draw = np.random.default_rng(2)
+    values = np.where(draw.random(prepared.hu.shape) < 0.05, draw.random(prepared.hu.shape), 0)
+    values = values.astype(np.float32)
+    found = restore(values, prepared)
+    for index, number in enumerate(prepared.plane_of):
+        back = np.linalg.inv(prepared.matrices[index])
+        offset = -back @ prepared.offsets[index]
+        whole = ndimage.affine_transform(values[number], back, offset, made.hu.shape[1:], order=1)
+        np.testing.assert_allclose(found[index], whole, rtol=0, atol=1e-6)

@@ -43,6 +43,18 @@ def test_evidence_of_more_pixels_takes_more_than_a_thin_rim() -> None:
     assert (few, many) == (pytest.approx(5), pytest.approx(-0.5))
 
 
+@pytest.mark.parametrize("pixels", [1, 40, 160, 6000, 20000])
+def test_evidence_is_the_mean_of_the_largest_of_all(pixels: int) -> None:
+    draw = np.random.default_rng(pixels)
+    maps = ndimage.gaussian_filter(draw.normal(0, 9, (4, 6, ROWS, COLUMNS)), (0, 0, 3, 3)).astype(np.float32)
+    maps[1, 2] = -3
+    every = np.sort(maps.reshape(4, 6, -1), axis=-1)[..., -pixels:].mean(axis=-1, dtype=float)
+    plane = 0.75 * every[1] + 0.25 * np.maximum(every[0], every[2])
+    found = evidence(maps, np.ones(4), pixels)
+    assert found.planes[1] == pytest.approx(plane[0], abs=1e-12)
+    assert (found.types >= plane[1:] - 1e-12).all()
+
+
 def test_a_network_is_run_in_small_batches() -> None:
     sizes = []
 
