@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -86,9 +87,11 @@ def coarse(
     """
     rows, columns = (max(1, round(PIXEL_MM / step)) for step in spacing)
     height, width = (plane.shape[0] // rows * rows, plane.shape[1] // columns * columns)
-    whole = np.nan_to_num(plane[:height, :width].astype(np.float32), nan=-1000.0)
-    blocks = whole.reshape(height // rows, rows, width // columns, columns)
-    return blocks.mean(axis=(1, 3), dtype=np.float32), (rows * spacing[0], columns * spacing[1])
+    whole = np.nan_to_num(plane[:height, :width].astype(np.float32), copy=False, nan=-1000.0)
+    # Added up stride by stride: a mean over blocks of a few pixels takes NumPy ten times as long.
+    lines: Plane = reduce(np.add, (whole[k::rows] for k in range(rows)))
+    total: Plane = reduce(np.add, (lines[:, k::columns] for k in range(columns)))
+    return total / np.float32(rows * columns), (rows * spacing[0], columns * spacing[1])
 
 
 def body_of(plane: Plane, spacing: tuple[float, float]) -> Mask:
