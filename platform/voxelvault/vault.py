@@ -111,9 +111,10 @@ class Vault(IntakeFace, AbstractContextManager["Vault"]):
             Nothing was stored; there is no quarantine for what is made here.
         """
         from voxelvault.intake.memory import store
-        from voxelvault.reading.packs import issuer_of_study
+        from voxelvault.reading.packs import issuers_of_studies
 
-        stored = store(self.resources, files, study_id, origin, issuer_of_study(self.resources, study_id))
+        issuer = issuers_of_studies(self.resources, [study_id])[study_id]
+        stored = store(self.resources, files, study_id, origin, issuer)
         self._sessions.drop()
         return stored
 

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from voxelvault import Vault
 from voxelvault.errors import GeometryError, MissingExtra, NoPixels, UnknownUID, UsageError
 from voxelvault.intake.memory import Parcel, store_each
-from voxelvault.reading.packs import issuer_of_study
+from voxelvault.reading.packs import issuers_of_studies
 from voxelvault.series import Series
 from voxelvault_triage.model import Analysis, Finding
 from voxelvault_triage.notice import notice
@@ -167,9 +167,8 @@ def write_first(vault: Vault, made: Mapping[str, Made], pipeline: str) -> None:
         As `write_results`; nothing was written.
     """
     resources = vault.resources
-    parcels = [
-        Parcel(one.files, study_id, issuer_of_study(resources, study_id)) for study_id, one in made.items()
-    ]
+    issuers = issuers_of_studies(resources, list(made))
+    parcels = [Parcel(one.files, study_id, issuers[study_id]) for study_id, one in made.items()]
     store_each(resources, parcels, pipeline)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from voxelvault.errors import IntegrityError, UnknownUID
@@ -149,10 +149,10 @@ def manifest_ref(row: Mapping[str, Any]) -> SealedRef:
     )
 
 
-def issuer_of_study(resources: Resources, study_id: str) -> str:
-    """Return the issuer of the patient id that a study came in with, empty where there was none.
+def issuers_of_studies(resources: Resources, study_ids: Sequence[str]) -> dict[str, str]:
+    """Return the issuer of the patient id that each study came in with, empty where there was none.
 
-    The study may belong to another subject by now: its packs remember.
+    A study may belong to another subject by now: its packs remember.
 
     Raises
     ------
@@ -160,8 +160,10 @@ def issuer_of_study(resources: Resources, study_id: str) -> str:
         There is no such study.
     """
     rows = resources.catalog.query(
-        "select * from packs where study_id = $id order by created, pack_id limit 1", {"id": study_id}
+        "select distinct on (study_id) * from packs where study_id in (select unnest($ids))"
+        " order by study_id, created, pack_id",
+        {"ids": list(study_ids)},
     ).to_pylist()
-    if not rows:
+    if {row["study_id"] for row in rows} != set(study_ids):
         raise UnknownUID("no such study in this vault; a query on the table `studies` lists them")
-    return open_manifest(resources, manifest_ref(rows[0])).identity.issuer
+    return {row["study_id"]: open_manifest(resources, manifest_ref(row)).identity.issuer for row in rows}
