@@ -139,11 +139,18 @@ class Item:
 
 _RANKED = "(select p.pipeline from reading_items r join tasks p on p.task_id = r.task_id)"
 """Pipelines that give studies a place on the list."""
+_AGAIN = (
+    "(select any_value(n.state) from tasks n where t.superseded and not n.superseded"
+    " and n.study_id = t.study_id and n.content = t.content and n.pipeline = t.pipeline"
+    " and n.model is not distinct from t.model)"
+)
+"""State of the attempt that follows one which failed or whose runner ended; null where none does."""
 _ITEMS = (
     "select i.item_id, i.study_id, i.task_id, coalesce(s.StudyInstanceUID, '') as StudyInstanceUID,"  # noqa: S608
     " coalesce(s.StudyDescription, '') as StudyDescription, t.pipeline, coalesce(t.model, '') as model,"
-    " i.state, t.state as task_state, i.priority, i.overridden, i.claimed_by, i.arrived, t.verdict, t.score,"
-    " t.threshold, t.volume_ml, coalesce(i.reason, t.reason, '') as reason, t.series_id,"
+    f" i.state, coalesce({_AGAIN}, t.state) as task_state, i.priority, i.overridden, i.claimed_by, i.arrived,"
+    " t.verdict, t.score, t.threshold, t.volume_ml, t.series_id,"
+    f" coalesce(i.reason, if({_AGAIN} is null, t.reason, null), '') as reason,"
     " (select list(distinct c.pipeline order by c.pipeline) from tasks c where c.study_id = i.study_id"
     f" and not c.superseded and c.verdict = 'positive' and c.pipeline not in {_RANKED}) as checks"
     " from reading_items i join tasks t using (task_id) join studies s on s.study_id = i.study_id"

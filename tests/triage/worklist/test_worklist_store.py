@@ -171,6 +171,8 @@ def test_attempts_end_and_a_reader_decides(vault: vv.Vault) -> None:
     why = Reason("time-out", "It took longer than it may.")
     second = store.give_up(vault, started(vault, one), why, again=True)
     assert second is not None
+    (item,) = shown(vault)
+    assert (item.task_state, item.reason) == ("SCHEDULED", "")
     (task,) = store.start(vault, [second])
     assert (task.attempt, store.give_up(vault, task, why, again=False)) == (2, None)
     (item,) = shown(vault)
