@@ -27,5 +27,7 @@ def command(consortium: str, party: str, role: str, kit: Path, as_json: bool) ->
     """
     from voxelvault_fl.provisioning.requests import ask
 
-    ask(consortium, party, role, kit)
-    emit({"request": str(kit / "request.json")}, f"send {kit / 'request.json'} to the lead", as_json)
+    asked = ask(consortium, party, role, kit)
+    made = {"request": str(kit / "request.json"), "fingerprint": asked.fingerprint}
+    text = [f"send {made['request']} to the lead, and read the fingerprint out when they call:"]
+    emit(made, [*text, asked.fingerprint], as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from base64 import b64decode, b64encode
 from dataclasses import asdict, dataclass, replace
@@ -93,6 +94,31 @@ class Request:
     def _signed(self) -> bytes:
         rest = {key: value for key, value in asdict(self).items() if not key.endswith("_proof")}
         return _LABEL + canonical(rest)
+
+    @property
+    def fingerprint(self) -> str:
+        """What both sides compare by telephone: of the SHA-256 of `request.json` the first 32 digits."""
+        digest = hashlib.sha256(self.to_bytes()).hexdigest()
+        return "-".join(digest[start : start + 4] for start in range(0, 32, 4))
+
+    def require(self, fingerprint: str) -> None:
+        """Require the request whose fingerprint the party read out.
+
+        Parameters
+        ----------
+        fingerprint : str
+            Blanks, hyphens and capitals mean nothing.
+
+        Raises
+        ------
+        KitRefused
+            It is another one.
+        """
+        said = "".join(fingerprint.replace("-", "").split()).lower()
+        if said != self.fingerprint.replace("-", ""):
+            raise KitRefused(
+                "the request has another fingerprint; admit nobody before the party's own one matches"
+            )
 
     def to_bytes(self) -> bytes:
         """Return it as JSON."""

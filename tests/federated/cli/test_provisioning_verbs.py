@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,17 @@ def test_keys_made_at_the_site_become_a_kit_with_the_authoritys_reply(
 ) -> None:
     out, kit, reply = tmp_path / "heads", tmp_path / "kit", tmp_path / "reply.json"
     assert run("federated", "provision", consortium, "--out", out).code == 0
-    assert run("federated", "request", "heads", "north", "--kit", kit).code == 0
-    admitted = (
-        "federated",
-        "admit",
-        kit / "request.json",
-        "--authority",
-        out / "authority",
-        "--reply",
-        reply,
-    )
-    assert "nothing in it is secret" in run(*admitted).out
+    asked = json.loads(run("federated", "request", "heads", "north", "--kit", kit, "--json").out)
+    digest = hashlib.sha256((kit / "request.json").read_bytes()).hexdigest()
+    assert asked["fingerprint"].replace("-", "") == digest[:32]
+    place = ("--authority", out / "authority", "--reply", reply)
+    admitted = ("federated", "admit", kit / "request.json", *place)
+    assert run(*admitted).code == 2
+    another = run(*admitted, "--fingerprint", "0000-1111")
+    assert "another fingerprint" in another.err
+    assert not reply.exists()
+    told = asked["fingerprint"].upper().replace("-", " ")
+    assert "nothing in it is secret" in run(*admitted, "--fingerprint", told).out
     assert "complete" in run("federated", "accept", reply, "--kit", kit).out
     server = tmp_path / "server"
     server.mkdir()
@@ -55,9 +56,8 @@ def test_whole_kits_for_a_trial(consortium: Path, tmp_path: Path, run: Any) -> N
 
 def test_a_refusal_is_one_line(tmp_path: Path, run: Any) -> None:
     (tmp_path / "request.json").write_text("{}")
-    refused = run(
-        "federated", "admit", tmp_path / "request.json", "--authority", tmp_path, "--reply", tmp_path / "r"
-    )
+    place = ("--authority", tmp_path, "--reply", tmp_path / "r", "--fingerprint", "0")
+    refused = run("federated", "admit", tmp_path / "request.json", *place)
     assert refused.code != 0
     assert len(refused.err.strip().splitlines()) == 1
 
