@@ -17,6 +17,7 @@ from voxelvault_fl.cli import federated
 from voxelvault_fl.consortium import consortium_of
 from voxelvault_fl.jobs.app import app_digest
 from voxelvault_fl.jobs.job import sign
+from voxelvault_fl.jobs.policy import read_policy
 from voxelvault_fl.provisioning.kit import read_kit
 from voxelvault_fl.provisioning.trial import provision
 from voxelvault_fl.rounds.shelf import put
@@ -87,6 +88,14 @@ def test_a_job_is_submitted_looked_at_approved_and_stopped(place: Path) -> None:
     assert "one update of the model a round" in str(seen["leaves"])
     assert approve(place, state, job[:8], "--yes")["approved"] is True
     assert approve(place, state, job[:8], "--stop")["stopped"] is True
+
+
+def test_a_policy_to_begin_with_lets_in_what_the_terms_allow(place: Path) -> None:
+    made = CliRunner().invoke(federated, ["policy", "--kit", str(place / "north")], catch_exceptions=False)
+    (place / "policy.toml").write_text(made.output)
+    policy = read_policy(place / "policy.toml")
+    assert (policy.app_digests, policy.purposes, policy.min_cohort) == ((app_digest(),), ("IRB-1",), 30)
+    assert policy.privacy == ("dp-sgd",)
 
 
 def test_only_the_lead_signs(place: Path) -> None:
