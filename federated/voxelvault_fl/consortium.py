@@ -86,8 +86,12 @@ def read_consortium(path: Path) -> Consortium:
 
     try:
         said = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise ConsortiumRefused("the consortium's file is not YAML; check its indentation") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" at line {mark.line + 1}" if mark else ""
+        raise ConsortiumRefused(
+            f"the consortium's file is not YAML{line}; check brackets, quotes and indentation up to there"
+        ) from None
     return consortium_of(said)
 
 
@@ -117,7 +121,7 @@ def consortium_of(said: Any) -> Consortium:
 
 
 def _site(said: Any) -> Site:
-    if isinstance(said, str):
+    if not isinstance(said, Mapping):
         return Site(_name(said, "a site"))
     return Site(_name(_mapping(said, "a site", {"name"}).get("name"), "a site's name"))
 
@@ -129,8 +133,10 @@ def _terms(said: Any) -> Terms:
     if not isinstance(site_metrics, bool):
         raise ConsortiumRefused("site_metrics is true or false")
     return Terms(
-        purposes=tuple(_text(one, "a purpose") for one in given.get("purposes", ())),
-        lawful_bases=tuple(_text(one, "a lawful basis") for one in given.get("lawful_bases", ())),
+        purposes=tuple(_text(one, "a purpose") for one in _several(given.get("purposes", []), "purposes")),
+        lawful_bases=tuple(
+            _text(one, "a lawful basis") for one in _several(given.get("lawful_bases", []), "lawful_bases")
+        ),
         minimum_sites=_whole(given.get("minimum_sites", default.minimum_sites), "minimum_sites", 1, 1000),
         minimum_cohort=_whole(
             given.get("minimum_cohort", default.minimum_cohort), "minimum_cohort", 1, 10**9
@@ -158,24 +164,34 @@ def _mapping(said: Any, what: str, known: set[str]) -> Mapping[str, Any]:
     unknown = sorted(str(key) for key in said if key not in known)
     if unknown:
         raise ConsortiumRefused(
-            f"{what} has keys that mean nothing here; known are {', '.join(sorted(known))}"
+            f"{what} has the key {unknown[0][:40]!r}, which means nothing here; "
+            f"known are {', '.join(sorted(known))}"
         )
     return said
 
 
 def _several(said: Any, what: str) -> list[Any]:
     if not isinstance(said, list):
-        raise ConsortiumRefused(f"{what} is a list")
+        raise ConsortiumRefused(f"{what} is a list: put it in brackets, [one, another]")
     return said
 
 
 def _text(said: Any, what: str) -> str:
+    _not_read_otherwise(said, what)
     if not isinstance(said, str) or not said.strip() or not said.isprintable():
         raise ConsortiumRefused(f"{what} is a line of text")
     return said.strip()
 
 
+def _not_read_otherwise(said: Any, what: str) -> None:
+    if isinstance(said, bool | int | float):
+        raise ConsortiumRefused(
+            f"{what} has to stand in quotes: YAML reads yes, no, on, off as true or false, digits as a number"
+        )
+
+
 def _name(said: Any, what: str) -> str:
+    _not_read_otherwise(said, what)
     if not isinstance(said, str) or not _NAME.fullmatch(said):
         raise ConsortiumRefused(f"{what} is made of small letters, digits and hyphens, 40 at most")
     return said

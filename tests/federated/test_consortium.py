@@ -45,9 +45,14 @@ def test_a_file_becomes_a_value_and_its_plain_form_the_same_value(tmp_path: Path
         ({"server": {"host": "localhost", "port": 0}}, "from 1 to 65535"),
         ({"terms": {"minimum_sites": 9}}, "more than there are sites"),
         ({"terms": {"minimum_cohort": True}}, "whole number"),
-        ({"terms": {"unknown": 1}}, "mean nothing"),
+        ({"terms": {"unknown": 1}}, "means nothing"),
         ({"terms": {"site_metrics": "yes"}}, "true or false"),
-        ({"surprise": 1}, "mean nothing"),
+        ({"surprise": 1}, "the key 'surprise', which means nothing"),
+        ({"terms": {"purposes": "IRB-1"}}, "purposes is a list: put it in brackets"),
+        ({"terms": {"lawful_bases": None}}, "is a list"),
+        ({"terms": {"purposes": [1]}}, "a purpose has to stand in quotes"),
+        ({"id": False}, "id has to stand in quotes"),
+        ({"sites": ["north", False]}, "a site has to stand in quotes"),
         ({"name": "two\nlines"}, "line of text"),
     ],
 )
@@ -63,3 +68,4 @@ def test_what_is_not_yaml_is_refused_without_its_text(tmp_path: Path) -> None:
     with pytest.raises(ConsortiumRefused) as caught:
         read_consortium(tmp_path / "c.yaml")
     assert "secret" not in str(caught.value)
+    assert "at line 1" in str(caught.value)
