@@ -121,8 +121,22 @@ def test_a_job_outside_of_the_terms_is_not_signed(place: Path, was: str, now: st
 
 def test_a_job_that_the_policy_refuses_is_not_approved_by_hand(place: Path) -> None:
     (place / "job.toml").write_text(JOB.replace("consent", "contract"))
-    seen = approve(place, place, str(submit(place)["job"]), "--yes")
+    job = str(submit(place)["job"])
+    with pytest.raises(VoxelVaultError, match=r"not approved.*\[lawful-basis\]"):
+        approve(place, place, job, "--yes")
+    seen = approve(place, place, job)
     assert (seen["rule"], seen["approved"]) == ("lawful-basis", False)
+
+
+def test_a_job_that_the_policy_approves_is_approved_until_it_is_stopped(place: Path) -> None:
+    with (place / "policy.toml").open("a") as policy:
+        policy.write('approval = "by-policy"\n')
+    job = str(submit(place)["job"])
+    seen = approve(place, place, job)
+    assert (seen["approval"], seen["approved"]) == ("by-policy", True)
+    approve(place, place, job, "--stop")
+    with pytest.raises(VoxelVaultError, match="stopped here for good"):
+        approve(place, place, job, "--yes")
 
 
 def test_what_was_signed_by_other_code_is_shown_without_what_a_terminal_obeys(place: Path) -> None:
@@ -140,7 +154,9 @@ def test_a_policy_that_lets_more_in_than_the_terms_does_not(place: Path) -> None
     job = make_job(purpose="marketing", app_digest=app_digest())
     signed = sign(job, read_kit(place / "lead").keys.signing).dumps()
     put(place / "jobs" / job.digest / "job.json", signed)
-    seen = approve(place, place, job.digest, "--yes")
+    with pytest.raises(VoxelVaultError, match="not approved"):
+        approve(place, place, job.digest, "--yes")
+    seen = approve(place, place, job.digest)
     assert (seen["rule"], seen["approved"]) == ("purpose", False)
     assert "purposes: IRB-1" in str(seen["terms"])
     assert "metrics are recorded pooled only" in str(seen["terms"])

@@ -12,6 +12,7 @@ from voxelvault.errors import UsageError
 from voxelvault.interfaces.cli.command import Session, pass_session, verb
 from voxelvault.interfaces.cli.output import emit, say
 from voxelvault.interfaces.cli.output import shown as harmless
+from voxelvault_fl.errors import JobRefused
 
 if TYPE_CHECKING:
     from voxelvault_fl.consortium import Consortium
@@ -68,13 +69,27 @@ def command(
     roster = NewestKit(read_kit(kit), state, say)().roster
     lead = roster.party(roster.consortium.lead).verifying_key()
     signed = SignedJob.loads((chosen[0] / "job.json").read_bytes(), lead).job
-    shown = _shown(session, signed, read_policy(policy), roster.consortium, Forward(state)())
+    own = read_policy(policy)
+    shown = _shown(session, signed, own, roster.consortium, Forward(state)())
     if stop:
         mine.stop()
-    elif yes and not shown["rule"]:
+    elif yes:
+        _require_open(shown["rule"], mine.stopped)
         mine.approve()
-    shown |= {"approved": mine.approved, "stopped": mine.stopped}
+    approved = not shown["rule"] and (mine.approved or own.approval == "by-policy")
+    shown |= {"approval": own.approval, "approved": approved, "stopped": mine.stopped}
     emit(shown, _lines(shown), as_json)
+
+
+def _require_open(rule: str, stopped: bool) -> None:
+    if rule:
+        raise JobRefused(
+            rule, "not approved: the job breaks a rule of the policy, or of the consortium's terms"
+        )
+    if stopped:
+        raise JobRefused(
+            "stopped", "not approved: the job was stopped here for good; the lead submits another"
+        )
 
 
 def _shown(
