@@ -41,7 +41,8 @@ class Outcome:
     weights : mapping of str to array
         The result.
     decisions : mapping of str to str
-        Site to ``approved``, ``waiting`` or the rule for which it refused.
+        Site to ``approved``, ``waiting`` or the rule for which it refused; of one that approved and gives
+        nothing any more the reason for that, ``stopped`` or ``no-answer`` for example.
     tested : mapping
         Site to ``examples`` and ``metrics`` of the result on its test part, and ``personal`` after
         fine-tuning there.
@@ -102,6 +103,7 @@ class Run:
         self._counts: dict[str, int] = {}
         self._decisions: dict[str, str] = {}
         self._joining: dict[str, dict[str, Any]] = {}
+        self._aside: dict[str, str] = {}
         self._broadcast = Broadcast(compression)
         self._asking = Asking(self._job.digest, parties, state, self._broadcast, most_weights(first))
 
@@ -185,6 +187,7 @@ class Run:
             self._offer()
             given = self._asking.ask("train", number, self._joined(), weights)
             good = self._checked(given, weights)
+            self._aside = given.aside
             if len(good) >= self._least:
                 break
             self._tried(number - 1, given)
@@ -326,7 +329,14 @@ class Run:
         weights = self._state.weights(self.best) if self._state.last >= 0 else self._first
         ends = self._state.of("end")
         tested = ends[-1].sites if ends else {}
-        return Outcome(status, max(self._state.last, 0), self.best, weights, self._decisions, tested)
+        return Outcome(status, max(self._state.last, 0), self.best, weights, self.decisions, tested)
+
+    @property
+    def decisions(self) -> dict[str, str]:
+        """What each site said last: its decision, or why it gave nothing to the last round."""
+        ready = self._parties.sites.ready()
+        gone = {name: OPEN[0] for name in self._counts if name not in ready}
+        return {**self._decisions, **self._aside, **gone}
 
     def _note(
         self,

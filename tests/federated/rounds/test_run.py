@@ -317,8 +317,23 @@ def test_a_site_stops_a_job_at_any_time(tmp_path: Path) -> None:
         return data
 
     toy.to_site = stop
-    toy.run().go()
+    out = toy.run().go()
     assert [dict(one.aside) for one in toy.noted if one.kind == "round"] == [{}] + [{"west": "stopped"}] * 2
+    assert out.decisions == {"east": "approved", "north": "approved", "west": "stopped"}
+
+
+def test_who_left_a_run_that_rests_is_told(tmp_path: Path) -> None:
+    toy = Toy(tmp_path)
+
+    def leave(round: int, name: str, data: bytes) -> bytes:
+        if round == 2:
+            toy.decisions["west"], toy.up = Refused("stopped"), ["north", "west"]
+        return data
+
+    toy.to_site = leave
+    out = toy.run().go()
+    assert out.status == "stalled"
+    assert out.decisions == {"east": "no-answer", "north": "approved", "west": "stopped"}
 
 
 def test_who_leaves_the_roster_while_it_answers_is_set_aside(tmp_path: Path) -> None:
