@@ -79,6 +79,7 @@ def test_a_job_is_submitted_looked_at_approved_and_stopped(place: Path) -> None:
     assert told["code"] == app_digest()
     assert "reveal images" in str(told["warning"])
     job = str(told["job"])
+    assert told["folder"] == str(place / "jobs" / job)
     assert (place / "jobs" / job / "first.safetensors").exists()
     # The site keeps a job as it was offered.
     state = place / "st"
@@ -117,6 +118,29 @@ def test_a_job_outside_of_the_terms_is_not_signed(place: Path, was: str, now: st
     with pytest.raises(VoxelVaultError, match=rf"consortium's terms, which .*\[{rule}\]$"):
         submit(place)
     assert not (place / "jobs").exists()
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "rule"),
+    [
+        ('column = "Modality"', 'column = "PatientName"', "filter-column"),
+        ('op = "="', 'op = "like"', "filter"),
+        ("rounds = 2", "rounds = 2\nexpires = 2020-01-01T00:00:00Z", "expired"),
+        ("rounds = 2", 'rounds = 2\nmetric = "accuracy"', "metric"),
+    ],
+)
+def test_a_job_that_no_site_could_run_is_not_signed(place: Path, was: str, now: str, rule: str) -> None:
+    (place / "job.toml").write_text(JOB.replace(was, now))
+    with pytest.raises(VoxelVaultError, match=rf"\[{rule}\]$"):
+        submit(place)
+    assert not (place / "jobs").exists()
+
+
+def test_a_folder_that_is_not_there_gets_no_job(place: Path) -> None:
+    where = ["--kit", str(place / "lead"), "--state", str(place / "typo")]
+    with pytest.raises(AssertionError, match="typo' does not exist"):
+        call(Session(), "submit", str(place / "job.toml"), *where)
+    assert not (place / "typo").exists()
 
 
 def test_a_job_that_the_policy_refuses_is_not_approved_by_hand(place: Path) -> None:

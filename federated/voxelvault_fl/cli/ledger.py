@@ -14,7 +14,7 @@ from voxelvault.interfaces.cli.output import emit
 if TYPE_CHECKING:
     from voxelvault_fl.privacy.ledger import Book
 
-_FOLDER = click.Path(path_type=Path, file_okay=False)
+_FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
 @verb(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
+from voxelvault_fl.cohorts.filter import parsed
 from voxelvault_fl.consortium import Consortium, Terms
 from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.job import Job
 from voxelvault_fl.jobs.policy import SitePolicy
 
+METRICS = ("loss", "auc")
+"""What tasks measure."""
 LEAST_POOLED = 2
 """A mean over fewer sites is a figure of a single one."""
 
@@ -39,6 +43,21 @@ def require_within(job: Job, consortium: Consortium) -> None:
     for rule, holds, said in rules:
         if not holds:
             raise JobRefused(rule, f"the job is outside of the consortium's terms, which {said}")
+
+
+def require_runnable(job: Job, now: datetime) -> None:
+    """Require a job that a site could run, whatever its policy: it is refused before the lead signs it.
+
+    Raises
+    ------
+    JobRefused
+        The rule is ``expired``, ``metric``, ``filter`` or ``filter-column``.
+    """
+    parsed(job.cohort)
+    if job.expires <= now:
+        raise JobRefused("expired", "the job has expired before it is signed; give a later `expires`")
+    if job.evaluate_every and job.metric not in METRICS:
+        raise JobRefused("metric", f"the best round is chosen by one of {', '.join(METRICS)}")
 
 
 def bounded(policy: SitePolicy, terms: Terms) -> SitePolicy:
@@ -76,4 +95,4 @@ def _list(allowed: tuple[str, ...]) -> str:
     return ", ".join(allowed) or "any"
 
 
-__all__ = ["LEAST_POOLED", "bounded", "lines", "require_within"]
+__all__ = ["LEAST_POOLED", "METRICS", "bounded", "lines", "require_runnable", "require_within"]

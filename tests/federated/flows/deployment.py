@@ -80,6 +80,7 @@ def _hospital(place: Path, scanner: Scanner) -> Iterator[SiteData]:
 
 def _joined(path: Path) -> Callable[[Federation, str], None]:
     def join(running: Federation, name: str) -> None:
+        running.state(name).mkdir(parents=True, exist_ok=True)
         assert main(["federated", "ledger", "--state", str(running.state(name)), *BUDGET]) == 0
         place = path / name
         running.verb(
