@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from voxelvault.errors import IntegrityError
+from voxelvault.errors import IntegrityError, UsageError
 from voxelvault_fl.errors import FederatedError
 from voxelvault_fl.jobs.job import Job, SignedJob
 from voxelvault_fl.jobs.strict import canonical, plain
@@ -162,19 +162,24 @@ def verify(data: bytes, weights: Weights, authority: bytes | None = None) -> Pro
     Raises
     ------
     IntegrityError
-        Something is not what was signed, or the model is another one.
+        Something is not what was signed, the model is another one, or of another authority.
+    UsageError
+        `authority` is no certificate.
     """
     try:
         said = dict(json.loads(data))
         if said["format"] != FORMAT:
             raise ValueError
         told = x509.load_pem_x509_certificate(str(said["authority"]).encode())
-        known = told if authority is None else x509.load_pem_x509_certificate(authority)
-        signed = Signed(b64decode(said["roster"]), b64decode(said["roster_signature"]), known)
+        signed = Signed(b64decode(said["roster"]), b64decode(said["roster_signature"]), told)
         number, letters = int(said["round"]), {str(k): str(v) for k, v in said["attestations"].items()}
         records = [record_of(one) for one in said["chain"]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FederatedError):
         raise IntegrityError("the model's provenance can't be read; ask its maker for another copy") from None
+    if authority is not None and _certificate(authority) != told:
+        raise IntegrityError(
+            "the authority given is not the one of this model; take ca.pem of a kit of its consortium"
+        )
     roster = signed.open()
     job, chain = _job(str(said["job"]), roster, records)
     made = [one.aggregate for one in chain if one.kind in ("start", "round") and one.round == number]
@@ -189,8 +194,15 @@ def verify(data: bytes, weights: Weights, authority: bytes | None = None) -> Pro
         weights=weights_digest(weights),
         sites={name: replace(one, attested=parties.get(name)) for name, one in sites.items()},
         server=parties.get(SERVER),
-        authority=known.fingerprint(hashes.SHA256()).hex(),
+        authority=told.fingerprint(hashes.SHA256()).hex(),
     )
+
+
+def _certificate(authority: bytes) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(authority)
+    except ValueError:
+        raise UsageError("the authority is no certificate; give ca.pem of your own kit") from None
 
 
 def _job(text: str, roster: Roster, records: Sequence[Record]) -> tuple[Job, tuple[Record, ...]]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from whole_consortium import NOW, SITES, Whole
 
-from voxelvault.errors import IntegrityError, RollbackDetected
+from voxelvault.errors import IntegrityError, RollbackDetected, UsageError
 from voxelvault.storage.objects import LocalObjects
 from voxelvault_fl.consortium import consortium_of
 from voxelvault_fl.errors import MessageRefused
@@ -101,8 +101,11 @@ def test_another_model_is_found_out(whole: Whole) -> None:
 def test_another_authority_is_found_out(whole: Whole, tmp_path: Path) -> None:
     said = {"id": "heads", "name": "Heads", "server": {"host": "localhost"}, "sites": list(SITES)}
     provision(consortium_of(said), tmp_path / "kits", NOW)
-    with pytest.raises(IntegrityError):
-        verify(whole.provenance(2), whole.weights(2), (tmp_path / "kits/server/ca.pem").read_bytes())
+    kit = tmp_path / "kits/server"
+    with pytest.raises(IntegrityError, match="not the one of this model"):
+        verify(whole.provenance(2), whole.weights(2), (kit / "ca.pem").read_bytes())
+    with pytest.raises(UsageError, match="no certificate"):
+        verify(whole.provenance(2), whole.weights(2), (kit / "roster.json").read_bytes())
 
 
 def test_an_attestation_that_proves_nothing_is_left_out_for_all_others(whole: Whole) -> None:
