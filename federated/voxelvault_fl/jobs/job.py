@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tomllib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from voxelvault_fl.errors import JobRefused
-from voxelvault_fl.jobs.strict import canonical, made, plain
+from voxelvault_fl.jobs.strict import canonical, made, plain, toml_of
 
 Plain = Mapping[str, Any]
 
@@ -291,9 +290,9 @@ def read_job(path: Path, fill: Callable[[Plain], Plain] = dict) -> Job:
         It is no TOML, or no job.
     """
     try:
-        said = tomllib.loads(path.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        raise JobRefused("malformed", "the job file is no TOML; see docs/reference/federated.md") from None
+        said = toml_of(path.read_text("utf-8"), "malformed", "the job file")
+    except UnicodeDecodeError:
+        raise JobRefused("malformed", "the job file is no text in UTF-8; name the right file") from None
     return made(Job, {**fill(said), **said}, "job")
 
 

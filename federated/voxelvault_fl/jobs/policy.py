@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,7 +10,7 @@ from voxelvault_fl.cohorts.filter import columns_in, parsed
 from voxelvault_fl.cohorts.view import COLUMNS
 from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.job import COMPRESSION, PRIVACY, STRATEGIES, Job, Plain
-from voxelvault_fl.jobs.strict import made
+from voxelvault_fl.jobs.strict import made, toml_of
 from voxelvault_fl.provisioning.files import version
 
 
@@ -87,6 +86,11 @@ class SitePolicy:
             raise JobRefused("policy", "approval is by-hand or by-policy")
         if min(self.min_cohort, self.min_sites, self.count_step, self.count_queries) < 1:
             raise JobRefused("policy", "the least numbers of the policy are 1")
+        for name, known in (("privacy", PRIVACY), ("strategies", STRATEGIES), ("compression", COMPRESSION)):
+            if strange := set(getattr(self, name)) - set(known):
+                raise JobRefused(
+                    "policy", f"{name} knows no {min(strange)[:40]!r}; it knows {', '.join(known)}"
+                )
         if unknown := set(self.columns) - set(COLUMNS):
             raise JobRefused("policy", f"no filter can use the column {min(unknown)!r}")
 
@@ -153,11 +157,9 @@ def read_policy(path: Path) -> SitePolicy:
         ``policy``.
     """
     try:
-        said = tomllib.loads(path.read_text("utf-8"))
-    except OSError:
+        said = toml_of(path.read_text("utf-8"), "policy", "the policy")
+    except (OSError, UnicodeDecodeError):
         raise JobRefused("policy", "the policy can't be read; nothing is let in without it") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        raise JobRefused("policy", "the policy is no TOML; see docs/reference/federated.md") from None
     return made(SitePolicy, said, "policy")
 
 

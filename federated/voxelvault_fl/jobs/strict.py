@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from datetime import UTC, datetime
@@ -76,6 +78,24 @@ def made(kind: type[T], data: Any, where: str) -> T:
     return kind(**values)
 
 
+def toml_of(text: str, rule: str, where: str) -> dict[str, Any]:
+    """Return what a TOML file says.
+
+    Raises
+    ------
+    JobRefused
+        It is no TOML: the error names the place, and nothing of the text.
+    """
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"at (line \d+, column \d+|end of document)", str(error))
+        raise JobRefused(
+            rule,
+            f"{where} is no TOML{' ' + place[0] if place else ''}; see docs/reference/federated-jobs.md",
+        ) from None
+
+
 def _value(hint: Any, value: Any, where: str) -> Any:
     if isinstance(hint, UnionType):
         return None if value is None else _value(get_args(hint)[0], value, where)
@@ -115,4 +135,4 @@ def _malformed(message: str) -> JobRefused:
     return JobRefused("malformed", message)
 
 
-__all__ = ["canonical", "made", "plain"]
+__all__ = ["canonical", "made", "plain", "toml_of"]

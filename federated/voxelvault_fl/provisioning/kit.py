@@ -59,7 +59,8 @@ class Kit:
             if left <= timedelta(0):
                 raise Expired(f"the certificate of {what} has expired; `voxelvault federated request` renews")
             if left <= SOON:
-                said.append(f"the certificate of {what} expires in {left.days} days: renew it now")
+                until = certificate.not_valid_after_utc
+                said.append(f"the certificate of {what} expires on {until:%Y-%m-%d %H:%M} UTC: renew it now")
         return tuple(said)
 
 

@@ -151,10 +151,12 @@ def ask(consortium: str, party: str, role: str, kit: Path) -> Request:
     Raises
     ------
     KitRefused
-        The role is none, or the keys that are there can't be read.
+        The role is none, the folder is another party's, or the keys that are there can't be read.
     """
     if role not in ROLES:
         raise KitRefused(f"a role is one of {', '.join(ROLES)}")
+    if (kit / "kit.toml").exists() and about(kit) != {"consortium": consortium, "party": party, "role": role}:
+        raise KitRefused("the folder is another party's kit; ask from a fresh one")
     private_folder(kit)
     if (kit / "signing.key").exists():
         keys = Keys(make_keys().tls, (old := read_keys(kit)).node, old.signing)

@@ -90,7 +90,8 @@ class Roster:
         """
         found = next((one for one in self.parties if one.name == name), None)
         if found is None:
-            raise KitRefused("no party of this name has been admitted; see `voxelvault federated status`")
+            names = ", ".join(one.name for one in self.parties) or "nobody yet"
+            raise KitRefused(f"no party of this name has been admitted; admitted are: {names}")
         return found
 
     def of_role(self, role: str) -> tuple[Party, ...]:

@@ -129,8 +129,13 @@ def test_a_policy_is_a_strict_file(tmp_path: Path) -> None:
         'min_cohort = "3"\n',
         "min_cohort = 0\n",
         'columns = ["PatientName"]\n',
+        'privacy = ["none", "dpsgd"]\n',
+        'strategies = ["fedavrg"]\n',
+        'compression = ["int4"]\n',
         "==",
     ):
         path.write_text(text + wrong)
-        with pytest.raises(JobRefused):
+        with pytest.raises(JobRefused) as refused:
             read_policy(path)
+    # The last one is no TOML, and where is said.
+    assert "no TOML at line 6, column 1; see docs/reference/federated-jobs.md" in str(refused.value)

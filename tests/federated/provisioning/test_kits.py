@@ -123,7 +123,7 @@ def test_the_revoked_is_out_of_the_roster_and_on_the_list(
     listed = x509.load_pem_x509_crl(authority.revocation_list())
     serial = x509.load_pem_x509_certificate((tmp_path / "north" / "tls.pem").read_bytes()).serial_number
     assert listed.get_revoked_certificate_by_serial_number(serial) is not None
-    with pytest.raises(KitRefused, match="no party of this name"):
+    with pytest.raises(KitRefused, match=r"no party of this name.* admitted are: south"):
         revoke(authority, "north", now)
 
 
@@ -131,7 +131,7 @@ def test_expiry_is_told_before_and_refused_after(authority: Authority, tmp_path:
     _join(authority, "north", "site", tmp_path / "north", now, days=60)
     kit = read_kit(tmp_path / "north")
     assert kit.warnings(now) == ()
-    assert "expires in 10 days" in kit.warnings(now + timedelta(days=50))[0]
+    assert "expires on 2027-01-29 00:00 UTC" in kit.warnings(now + timedelta(days=50))[0]
     with pytest.raises(Expired, match="has expired"):
         kit.warnings(now + timedelta(days=61))
 
@@ -187,6 +187,14 @@ def test_keys_of_another_kit_are_noticed(authority: Authority, tmp_path: Path, n
     (tmp_path / "north" / "signing.key").write_bytes((tmp_path / "south" / "signing.key").read_bytes())
     with pytest.raises(KitRefused, match="other keys"):
         read_kit(tmp_path / "north")
+
+
+def test_a_kit_is_not_asked_for_under_another_name(tmp_path: Path) -> None:
+    ask("heads", "south", "site", tmp_path / "south")
+    before = {one.name: one.read_bytes() for one in (tmp_path / "south").iterdir()}
+    with pytest.raises(KitRefused, match="another party's"):
+        ask("heads", "north", "site", tmp_path / "south")
+    assert {one.name: one.read_bytes() for one in (tmp_path / "south").iterdir()} == before
 
 
 def test_a_reply_goes_only_into_the_kit_that_asked(
