@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,12 +17,16 @@ from voxelvault.interfaces.cli.command import Session
 from voxelvault_fl.cli import federated
 from voxelvault_fl.consortium import consortium_of
 from voxelvault_fl.jobs.app import app_digest
-from voxelvault_fl.jobs.job import sign
+from voxelvault_fl.jobs.filling import filling
+from voxelvault_fl.jobs.job import read_job, sign
 from voxelvault_fl.jobs.policy import read_policy
+from voxelvault_fl.jobs.terms import require_runnable
+from voxelvault_fl.privacy.accounting import terms_of
 from voxelvault_fl.provisioning.kit import read_kit
 from voxelvault_fl.provisioning.trial import provision
 from voxelvault_fl.rounds.shelf import put
 from voxelvault_fl.training.examples import SiteData
+from voxelvault_fl.training.tasks import first_weights
 
 JOB = """
 consortium = "heads"
@@ -118,6 +123,23 @@ def test_a_job_outside_of_the_terms_is_not_signed(place: Path, was: str, now: st
     with pytest.raises(VoxelVaultError, match=rf"consortium's terms, which .*\[{rule}\]$"):
         submit(place)
     assert not (place / "jobs").exists()
+
+
+def test_the_job_of_the_guide_is_one_also_with_the_privacy_of_its_page(tmp_path: Path) -> None:
+    guide = Path(__file__).parents[2] / "docs" / "guide"
+    job = re.findall(r"```toml\n(# job.toml.*?)```", (guide / "federated-jobs.md").read_text("utf-8"), re.S)[
+        0
+    ]
+    private = re.findall(
+        r"```toml\n(evaluate.*?)```", (guide / "federated-privacy.md").read_text("utf-8"), re.S
+    )
+    quiet, terms = private[0].split("\n[privacy]\n")
+    now = datetime.now(UTC)
+    for text in (job, f"{quiet}\n{job}\n[privacy]\n{terms}"):
+        (tmp_path / "job.toml").write_text(text)
+        found = read_job(tmp_path / "job.toml", filling(first_weights, now))
+        require_runnable(found, now)
+    assert terms_of(found.privacy.numbers, found.rounds).epsilon == 3
 
 
 @pytest.mark.parametrize(

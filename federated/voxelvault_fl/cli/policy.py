@@ -41,7 +41,7 @@ def command(kit: Path, as_json: bool) -> None:
 _SAID = {
     "consortium": "",
     "app_digests": "  # of the version installed here; no other code may run",
-    "purposes": "  # none named: no job is let in",
+    "purposes": "  # a job gives one of them; none named lets no job in",
     "lawful_bases": "  # likewise",
     "min_cohort": "  # people with labels",
     "privacy": '  # with "none" also jobs whose updates may reveal images',
