@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
@@ -197,7 +197,8 @@ def test_a_policy_that_lets_more_in_than_the_terms_does_not(place: Path) -> None
     """The lead's own hand signed it all the same; the site has the terms from its roster."""
     policy = (place / "policy.toml").read_text().replace('["IRB-1"]', '["IRB-1", "marketing"]')
     (place / "policy.toml").write_text(policy)
-    job = make_job(purpose="marketing", app_digest=app_digest())
+    soon = datetime.now(UTC) + timedelta(days=1)
+    job = make_job(purpose="marketing", app_digest=app_digest(), expires=soon)
     signed = sign(job, read_kit(place / "lead").keys.signing).dumps()
     put(place / "jobs" / job.digest / "job.json", signed)
     with pytest.raises(VoxelVaultError, match="not approved"):

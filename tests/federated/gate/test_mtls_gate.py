@@ -131,10 +131,15 @@ def test_a_gate_that_does_not_do_what_it_is_told_says_so(running: Running) -> No
 
 def test_one_address_takes_only_so_many_connections(own_gate: Running) -> None:
     with ExitStack() as opened:
-        taken = [opened.enter_context(_plain(own_gate)) for _ in range(FROM_ONE_ADDRESS + 1)]
-        # Threads of the gate take them in any order: which of the last ones is closed isn't known.
-        closed, _, _ = select.select(taken, [], [], 30)
-        assert 1 <= len(closed) < 8
+        taken, reset = [], 0
+        for _ in range(FROM_ONE_ADDRESS + 1):
+            # Threads of the gate take them in any order: which of the last ones is closed isn't known.
+            try:
+                taken.append(opened.enter_context(_plain(own_gate)))
+            except ConnectionResetError:
+                reset += 1
+        closed, _, _ = select.select(taken, [], [], 0 if reset else 30)
+        assert 1 <= reset + len(closed) < 8
 
 
 def test_a_connector_believes_no_revoked_server(own_gate: Running, tmp_path: Path) -> None:
