@@ -10,10 +10,11 @@ from voxelvault.interfaces.cli.command import verb
 from voxelvault.interfaces.cli.output import say
 
 _FOLDER = click.Path(path_type=Path, file_okay=False)
+_KIT = click.Path(path_type=Path, exists=True, file_okay=False)
 
 
 @verb("serve", "voxelvault federated serve --kit server --state /var/lib/heads")
-@click.option("--kit", required=True, type=_FOLDER, metavar="DIR")
+@click.option("--kit", required=True, type=_KIT, metavar="DIR")
 @click.option("--state", required=True, type=_FOLDER, metavar="DIR", help="Made if need be.")
 @click.option("--listen", default="0.0.0.0", show_default=True, help="Address of the gate.")  # noqa: S104
 @click.option(

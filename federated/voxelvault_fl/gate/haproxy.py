@@ -45,7 +45,7 @@ def command(configuration: Path) -> list[str]:
             "HAProxy refuses its configuration; is the kit complete, the port free, and does the server's "
             "name resolve?"
         )
-    return [program, "-db", "-q", "-f", str(configuration)]
+    return [program, "-db", "-f", str(configuration)]
 
 
 def tell(control: Path, said: str, timeout: float = 5.0) -> str:

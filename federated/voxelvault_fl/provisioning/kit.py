@@ -52,9 +52,13 @@ class Kit:
         ------
         Expired
             The certificate or the authority's is no longer valid.
+        KitRefused
+            It isn't valid yet, by this machine's clock.
         """
         said = []
         for what, certificate in (("this kit", self.certificate), ("the authority", self.authority)):
+            if now < certificate.not_valid_before_utc:
+                raise KitRefused(f"the certificate of {what} isn't valid yet: set this machine's clock right")
             left = certificate.not_valid_after_utc - now
             if left <= timedelta(0):
                 raise Expired(f"the certificate of {what} has expired; `voxelvault federated request` renews")
@@ -97,6 +101,8 @@ def about(path: Path) -> dict[str, str]:
     KitRefused
         It is missing, or doesn't say all three.
     """
+    if not (path / "kit.toml").exists():
+        raise KitRefused("there is no kit in this folder; `voxelvault federated request` begins one")
     try:
         said = tomllib.loads(_bytes(path, "kit.toml").decode())
         return {key: str(said[key]) for key in ("consortium", "party", "role")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from voxelvault_fl.errors import FederatedError, KitRefused
@@ -11,6 +12,8 @@ from voxelvault_fl.provisioning.files import version, write
 from voxelvault_fl.provisioning.kit import Kit
 from voxelvault_fl.provisioning.roster import Roster, open_roster
 
+ROSTER_FILES = "crl.pem, roster.sig and roster.json"
+"""A roster as it is sent, in the order in which it is put into a kit."""
 SEEN = "roster-seen"
 """File of a state folder that holds the highest serial which any process of it has seen."""
 
@@ -44,6 +47,22 @@ class NewestKit:
     def doubts(self) -> tuple[str, ...]:
         """A line to warn with for as long as the kit's files hold a roster that isn't taken."""
         return (self._doubt,) if self._doubt else ()
+
+    def warnings(self, now: datetime) -> tuple[str, ...]:
+        """Return what to warn of, a line each: what expires, a roster that isn't taken, whom it lacks.
+
+        Raises
+        ------
+        KitRefused
+            A certificate is no longer valid, or not yet.
+        """
+        kit = self()
+        missing = ", ".join(kit.roster.lacking())
+        lacks = (
+            f"the roster here, number {kit.roster.serial}, lacks {missing}: not admitted yet, or revoked; "
+            f"after the last admission everybody needs the authority's newest {ROSTER_FILES} in the kit"
+        )
+        return (*kit.warnings(now), *self.doubts, *((lacks,) if missing else ()))
 
     def __call__(self) -> Kit:
         """Return the kit as it is now."""
@@ -85,4 +104,4 @@ class NewestKit:
             return -1
 
 
-__all__ = ["SEEN", "NewestKit"]
+__all__ = ["ROSTER_FILES", "SEEN", "NewestKit"]

@@ -102,6 +102,12 @@ class Roster:
         """Return the admitted sites."""
         return self.of_role("site")
 
+    def lacking(self, *names: str) -> tuple[str, ...]:
+        """Return who of these, by default of all that the consortium names, isn't admitted (any more)."""
+        consortium, have = self.consortium, {one.name for one in self.parties}
+        wanted = names or ("server", consortium.lead, *(site.name for site in consortium.sites))
+        return tuple(one for one in wanted if one not in have)
+
     def with_party(self, party: Party) -> Roster:
         """Return the next roster, in which this party replaces the one of its name."""
         others = tuple(one for one in self.parties if one.name != party.name)

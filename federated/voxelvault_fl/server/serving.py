@@ -20,7 +20,7 @@ from voxelvault_fl.processes import flower
 from voxelvault_fl.processes.environment import quiet
 from voxelvault_fl.processes.lifetime import Ending, alone, every, lines, note, tell
 from voxelvault_fl.processes.local_tls import LocalTls, make_local_tls
-from voxelvault_fl.processes.ports import LOOPBACK, free_port, listens
+from voxelvault_fl.processes.ports import LOOPBACK, free_port, listens, require_free
 from voxelvault_fl.processes.supervisor import Program, Supervisor
 from voxelvault_fl.provisioning.files import write
 from voxelvault_fl.provisioning.kit import read_kit
@@ -74,16 +74,17 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     ------
     KitRefused, ProcessFailed
         The kit is not a server's, or its roster older than one that was seen; another process has the
-        folder, or a program does not start.
+        folder, the port is taken, or a program does not start.
     """
     kit = read_kit(settings.kit)
     if kit.role != "server":
         raise KitRefused("this kit is not the server's; `federated site` takes a site's")
-    for warning in kit.warnings(datetime.now(UTC)):
-        say(warning)
     ending = Ending()
     with alone(settings.state), tempfile.TemporaryDirectory(prefix="vv-") as sockets:
         newest = NewestKit(kit, settings.state, lambda why: note(settings.state, "roster-not-taken", why=why))
+        for warning in newest.warnings(datetime.now(UTC)):
+            say(warning)
+        require_free(settings.listen, kit.consortium.server.port)
         served = _Served(settings, newest, Path(sockets))
         try:
             served.start()
@@ -135,7 +136,8 @@ class _Served:
         if hasattr(self, "_kept"):
             self._kept.stop()
             note(self.settings.state, "stopped")
-            tell(self.folder.about, {"role": "server", "running": False})
+            consortium = self.newest().consortium.id
+            tell(self.folder.about, {"role": "server", "running": False, "consortium": consortium})
 
     def _programs(self, port: int, local: LocalTls, kit: Path) -> list[Program]:
         options = superlink_options(port, local, self.folder)
@@ -196,7 +198,7 @@ class _Served:
             "sites": sites,
             "waiting": [one.name for one in self.folder.waiting()],
             "calls_elsewhere": lines(self.folder.calls),
-            "warnings": [*kit.warnings(datetime.now(UTC)), *self.newest.doubts],
+            "warnings": list(self.newest.warnings(datetime.now(UTC))),
         }
         tell(self.folder.about, said)
 

@@ -23,7 +23,7 @@ from voxelvault_fl.processes.tasks import Runtime
 from voxelvault_fl.protection import Protection, ledger_in
 from voxelvault_fl.provisioning.files import write
 from voxelvault_fl.provisioning.kit import Kit, read_kit
-from voxelvault_fl.provisioning.newest import NewestKit
+from voxelvault_fl.provisioning.newest import ROSTER_FILES, NewestKit
 from voxelvault_fl.record.desk import Desk, desk
 from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.site import Keys, Standing
@@ -68,14 +68,16 @@ def keys_of(kit: Kit) -> Keys:
     Raises
     ------
     JobRefused
-        The rule is ``revoked``: one of them is not in the roster any more, so nothing is let in.
+        The rule is ``not-in-roster``: it lacks one of them, so nothing is let in.
     """
-    try:
-        _, server, lead = (kit.roster.party(one) for one in (kit.party, "server", kit.consortium.lead))
-    except KitRefused:
+    roster, needed = kit.roster, (kit.party, "server", kit.consortium.lead)
+    if missing := ", ".join(roster.lacking(*needed)):
         raise JobRefused(
-            "revoked", "this site, the server or the lead was revoked; ask for a roster"
-        ) from None
+            "not-in-roster",
+            f"the roster here, number {roster.serial}, lacks {missing}: not admitted yet, or revoked; "
+            f"ask the lead for the newest {ROSTER_FILES}",
+        )
+    _, server, lead = map(roster.party, needed)
     return Keys(kit.keys.signing, server.verifying_key(), lead.verifying_key())
 
 

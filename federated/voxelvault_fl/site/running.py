@@ -88,11 +88,11 @@ def take_part(settings: Settings, say: Callable[[str], None]) -> None:
     kit = read_kit(settings.kit)
     if kit.role != "site":
         raise KitRefused("this kit is not a site's; `federated serve` takes the server's")
-    for warning in kit.warnings(datetime.now(UTC)):
-        say(warning)
     ending = Ending()
     with alone(settings.state):
         newest = NewestKit(kit, settings.state, lambda why: note(settings.state, "roster-not-taken", why=why))
+        for warning in newest.warnings(datetime.now(UTC)):
+            say(warning)
         part = _Part(settings, kit, newest)
         try:
             part.start()
@@ -166,7 +166,7 @@ class _Part:
             "site": self.kit.party,
             "server": f"{self.kit.consortium.server.host}:{self.kit.consortium.server.port}",
             "calls_elsewhere": lines(self.folder.calls),
-            "warnings": [*self.kit.warnings(datetime.now(UTC)), *self.newest.doubts],
+            "warnings": list(self.newest.warnings(datetime.now(UTC))),
         }
         tell(self.folder.about, said)
 

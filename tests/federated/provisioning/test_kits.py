@@ -134,6 +134,8 @@ def test_expiry_is_told_before_and_refused_after(authority: Authority, tmp_path:
     assert "expires on 2027-01-29 00:00 UTC" in kit.warnings(now + timedelta(days=50))[0]
     with pytest.raises(Expired, match="has expired"):
         kit.warnings(now + timedelta(days=61))
+    with pytest.raises(KitRefused, match="set this machine's clock right"):
+        kit.warnings(now - timedelta(days=3))
 
 
 def test_a_roster_that_the_authority_did_not_sign_is_not_believed(

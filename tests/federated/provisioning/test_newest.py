@@ -114,3 +114,13 @@ def test_a_roster_of_another_authority_is_not_taken(kit: Path, tmp_path: Path) -
     deliver(provision(consortium_of(other), tmp_path / "other", NOW), kit)
     assert _names(newest) == {"east", "north", "west"}
     assert "not believed" in said[0]
+
+
+def test_whom_the_roster_lacks_is_warned_of(authority: Authority, kit: Path, tmp_path: Path) -> None:
+    newest = NewestKit(read_kit(kit), tmp_path, pytest.fail)
+    assert newest.warnings(NOW) == ()
+    for party in ("lead", "north"):
+        revoke(authority, party, NOW)
+    deliver(authority, kit)
+    (warned,) = newest.warnings(NOW)
+    assert "lacks lead, north: not admitted yet, or revoked" in warned

@@ -123,7 +123,8 @@ def test_a_revoked_leads_job_is_refused_with_the_next_message(east: East) -> Non
     deliver(east.authority, east.kit)
     with pytest.raises(JobRefused) as refused:
         east.ask(job)
-    assert refused.value.rule == "revoked"
+    assert refused.value.rule == "not-in-roster"
+    assert "lacks lead:" in str(refused.value)
 
 
 def test_amended_terms_count_with_the_next_message_whatever_the_policy_says(east: East) -> None:
