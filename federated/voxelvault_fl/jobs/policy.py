@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,8 @@ from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.job import COMPRESSION, PRIVACY, STRATEGIES, Job, Plain
 from voxelvault_fl.jobs.strict import made, toml_of
 from voxelvault_fl.provisioning.files import version
+
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,10 @@ class SitePolicy:
                 raise JobRefused(
                     "policy", f"{name} knows no {min(strange)[:40]!r}; it knows {', '.join(known)}"
                 )
+        if not all(_DIGEST.fullmatch(one) for one in self.app_digests):
+            raise JobRefused(
+                "policy", "app_digests are 64 hexadecimal digits each; `federated policy` prints that of here"
+            )
         if unknown := set(self.columns) - set(COLUMNS):
             raise JobRefused("policy", f"no filter can use the column {min(unknown)!r}")
 
