@@ -33,8 +33,6 @@ def read_status(state: Path) -> dict[str, Any]:
         Nothing was ever started from this folder.
     """
     from voxelvault_fl.processes.lifetime import holder
-    from voxelvault_fl.rounds.site_state import damaged
-    from voxelvault_fl.server.folder import ServerFolder, read_json
 
     about = state / "status.json"
     if not about.exists():
@@ -42,12 +40,32 @@ def read_status(state: Path) -> dict[str, Any]:
     said: dict[str, Any] = json.loads(about.read_text())
     said["running"] = holder(state) is not None
     said["processes"] = json.loads((state / "processes.json").read_text())
-    folder = ServerFolder(state)
-    resting = {job: {"status": "rests", "rule": why} for job, why in read_json(folder.resting).items()}
-    ended = {one.parent.name: read_json(one) for one in sorted(folder.runs.glob("*/outcome.json"))}
-    broken = {one.name: _DAMAGED for one in sorted(folder.jobs.glob("*")) if damaged(one)}
-    said["jobs"] = {**broken, **resting, **{job: how for job, how in ended.items() if how}}
+    said["jobs"] = _at_site(state) if said["role"] == "site" else _at_server(state)
     return said
+
+
+def _at_site(state: Path) -> dict[str, Any]:
+    """Return the jobs that were offered at a site, the latest last."""
+    from voxelvault_fl.rounds.site_state import standing
+
+    found = sorted((state / "jobs").glob("*/job.json"), key=lambda one: one.stat().st_mtime)
+    return {one.parent.name: standing(one.parent) for one in found}
+
+
+def _at_server(state: Path) -> dict[str, Any]:
+    """Return the jobs that were submitted to a server, the latest last."""
+    from voxelvault_fl.rounds.site_state import job_id
+    from voxelvault_fl.server.folder import ServerFolder, read_json
+
+    folder = ServerFolder(state)
+    begun = read_json(folder.standing)
+    found = sorted(folder.jobs.glob("*/job.json"), key=lambda one: one.stat().st_mtime)
+    ended = {one.parent.name: read_json(one) for one in sorted(folder.runs.glob("*/outcome.json"))}
+    said = dict[str, Any]()
+    for one in (one.parent for one in found):
+        how = begun.get(one.name, {"status": "submitted"}) if job_id(one) else _DAMAGED
+        said[one.name] = {"id": job_id(one), **how}
+    return said | {job: {**said.get(job, {}), **how} for job, how in ended.items() if how}
 
 
 def _text(said: dict[str, Any]) -> list[str]:
@@ -57,10 +75,21 @@ def _text(said: dict[str, Any]) -> list[str]:
     text += table(("process", "pid", "failures"), rows) if rows else []
     sites = [(name, one["connections"], one["expires"][:10]) for name, one in said.get("sites", {}).items()]
     text += table(("site", "connections", "certificate until"), sites) if sites else []
+    text += [_contact(said["contact"])] if "contact" in said and said["running"] else []
     jobs = [
-        (name[:12], one["status"], one.get("rule", ""), one.get("round", ""))
+        (name[:12], one["status"], one.get("rule", ""), one.get("round", ""), one.get("id", ""), _words(one))
         for name, one in said["jobs"].items()
     ]
-    text += table(("job", "status", "rule", "round"), jobs) if jobs else []
+    text += table(("job", "status", "rule", "round", "id", "sites"), jobs) if jobs else []
     text += [f"calls to elsewhere: {said['calls_elsewhere']}"] if "calls_elsewhere" in said else []
     return [*text, *said.get("warnings", [])]
+
+
+def _contact(said: dict[str, Any]) -> str:
+    return f"{said['text']}; last answer: {said['answered'] or 'none'}"
+
+
+def _words(job: dict[str, Any]) -> str:
+    """Return what sites say of a job at the server."""
+    said = job.get("sites") or job.get("decisions") or {}
+    return ", ".join(f"{site} {word}" for site, word in sorted(said.items()))

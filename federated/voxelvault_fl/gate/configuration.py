@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from voxelvault_fl.processes.contact import CONNECTOR_LOG
 from voxelvault_fl.provisioning.roster import Party
 
 FLEET_CALLS = (
@@ -145,7 +146,7 @@ def connector_configuration(kit: Path, folder: Path, host: str, port: int, local
     return f"""{_COMMON.format(extra="")}
 frontend supernode
     mode tcp
-    option tcplog
+    log-format "{CONNECTOR_LOG}"
     bind 127.0.0.1:{listens} ssl crt {local}
     default_backend gate
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+from voxelvault_fl.processes.contact import Contact
 from voxelvault_fl.processes.outgoing import stay_here
 from voxelvault_fl.processes.pace import Pace
 
@@ -47,6 +48,7 @@ def main(arguments: list[str]) -> None:
         from flwr.supernode.cli.flower_supernode import flower_supernode
 
         _set(max(float(lease), SHORTEST_LEASE) / 2)
+        _note_contact(Contact(Path(record).parent.parent))
         flower_supernode()
 
 
@@ -64,6 +66,13 @@ def _set(interval: float) -> None:
 
     vars(start_client_internal)["time"] = SimpleNamespace(sleep=lambda wish: pace.rest())
     vars(start_client_internal)["pull_objects"] = pulled
+
+
+def _note_contact(contact: Contact) -> None:
+    """Have each call of the server noted, with what came of it."""
+    from flwr.supernode.fleet_http_client import FleetHttpClient
+
+    FleetHttpClient._unary_unary = contact.asked(FleetHttpClient._unary_unary)  # type: ignore[method-assign]
 
 
 def _whole(ids: list[str], *, pull_object_fn: Callable[[str], bytes]) -> dict[str, bytes]:

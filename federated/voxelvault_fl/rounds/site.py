@@ -173,12 +173,20 @@ class SiteSide:
         if found.job.digest != came.job:
             raise JobRefused("signature", "the message names another job than it brings")
         state.offer(signed)
-        decision = self._hands.decide(found.job, state)
+        decision = self._decided(found.job, state)
         if isinstance(decision, Refused):
             return {"decision": "refused", "rule": decision.rule}
         if isinstance(decision, Approved):
             return {"decision": "approved", "count": decision.count, "cohort": decision.cohort}
         return {"decision": "waiting"}
+
+    def _decided(self, job: Job, state: SiteState) -> Decision:
+        decision = self._hands.decide(job, state)
+        if isinstance(decision, Refused):
+            state.decide(decision.rule)
+        else:
+            state.decide("approved" if isinstance(decision, Approved) else "waiting")
+        return decision
 
     def _let_in(self, state: SiteState) -> tuple[Job, int]:
         """Return the job, if it may run here now, and what may be said of how many people it trains on.
@@ -191,7 +199,7 @@ class SiteSide:
         if signed is None:
             raise JobRefused("not-offered", "the job was never offered here")
         job = SignedJob.loads(signed, self._keys.lead).job
-        decision = self._hands.decide(job, state)
+        decision = self._decided(job, state)
         if isinstance(decision, Refused):
             raise JobRefused(decision.rule, "the site's policy refuses the job")
         if not isinstance(decision, Approved):

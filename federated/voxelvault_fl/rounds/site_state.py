@@ -9,6 +9,7 @@ from typing import Any
 
 from safetensors.numpy import load, save
 
+from voxelvault.errors import IntegrityError
 from voxelvault_fl.errors import MessageRefused
 from voxelvault_fl.jobs.strict import canonical
 from voxelvault_fl.jobs.task import Weights
@@ -84,6 +85,16 @@ class SiteState:
         return load(data) if data else None
 
     @property
+    def decided(self) -> str:
+        """What was said last when the job came: ``approved``, ``waiting`` or a rule; empty before."""
+        return (shelf.get(self.folder / "decided") or b"").decode()
+
+    def decide(self, word: str) -> None:
+        """Note what was decided, for those who look after this site."""
+        if word != self.decided:
+            shelf.put(self.folder / "decided", word.encode())
+
+    @property
     def approved(self) -> bool:
         """Whether somebody here approved the job by hand."""
         return (self.folder / "approved").exists()
@@ -119,6 +130,32 @@ def damaged(folder: Path) -> bool:
     return (folder / "job.json").exists() and not _id(folder)
 
 
+def standing(folder: Path) -> dict[str, Any]:
+    """Return how a job stands at a site: `id`, `status`, `rule` where it refuses, and the last `round`."""
+    name = job_id(folder)
+    if not name:
+        return {"status": "damaged", "rule": "job.json"}
+    try:
+        mine = SiteState(folder, folder.name)
+    except IntegrityError:
+        return {"id": name, "status": "damaged", "rule": "journal"}
+    word, chain = mine.decided, mine.chain
+    if mine.stopped:
+        said = {"status": "stopped"}
+    elif chain and chain[-1].kind == "end":
+        said = {"status": "finished"}
+    elif word in ("approved", "waiting", ""):
+        said = {"status": word or "offered"}
+    else:
+        said = {"status": "refused", "rule": word}
+    return {"id": name, **said, **({"round": chain[-1].round} if chain else {})}
+
+
+def job_id(folder: Path) -> str:
+    """Return a job's id; empty where none was offered or submitted, or the file is damaged."""
+    return _id(folder).partition("/")[2]
+
+
 def _id(folder: Path) -> str:
     """Return consortium and id of a job; empty where none was offered, or the file is damaged."""
     try:
@@ -128,4 +165,4 @@ def _id(folder: Path) -> str:
         return ""
 
 
-__all__ = ["SiteState", "damaged"]
+__all__ = ["SiteState", "damaged", "job_id", "standing"]

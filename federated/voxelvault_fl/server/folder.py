@@ -53,9 +53,9 @@ class ServerFolder:
         return self.path / "registered"
 
     @property
-    def resting(self) -> Path:
-        """Jobs that can't go on for now, each with a word that says why."""
-        return self.path / "resting.json"
+    def standing(self) -> Path:
+        """How the jobs stand that have begun and aren't settled, as `status` shows it."""
+        return self.path / "standing.json"
 
     @property
     def about(self) -> Path:

@@ -11,6 +11,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -36,6 +37,7 @@ from voxelvault_fl.provisioning.roster import Roster
 from voxelvault_fl.record.desk import Desk, desk
 from voxelvault_fl.record.office import MOST_BYTES
 from voxelvault_fl.rounds.asking import Parties, largest_answer
+from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.run import Outcome, Run
 from voxelvault_fl.rounds.run_state import RunState
 from voxelvault_fl.server.flower_sites import FlowerSites
@@ -79,13 +81,13 @@ class Runner:
     patience: float
     now: Callable[[], datetime] = now
     _resting: dict[str, float] = field(default_factory=dict)
-    _why: dict[str, str] = field(default_factory=dict)
+    _standing: dict[str, dict[str, Any]] = field(default_factory=dict)
     _registered: int = -1
 
     def serve(self, going_on: Callable[[], bool]) -> None:
         """Register the sites and run what is submitted, for as long as `going_on` says."""
         self.superlink.check()
-        self._tell_resting()
+        self._stands()
         self.superlink.end_runs()
         while going_on():
             self._roster()
@@ -111,6 +113,7 @@ class Runner:
 
     def _run(self, job: Path) -> None:
         """Run a job until it is settled, or rests; whatever goes wrong, the other jobs have their turn."""
+        self._stands(job.name, status="runs", rule="")
         try:
             why = self._worked(job)
         except Exception as error:
@@ -132,6 +135,7 @@ class Runner:
         if outcome.status == "stalled":
             # Sites may still approve it or come back; other jobs don't wait for that.
             _log.info("job %s rests; sites say: %s", job.name[:12], dict(outcome.decisions))
+            self._stands(job.name, sites=dict(outcome.decisions))
             return "too-few-sites"
         self._keep(job.name, outcome, proved)
         return ""
@@ -140,15 +144,18 @@ class Runner:
         """Let a job rest, and say so where `status` reads it; with no reason it is settled."""
         if why:
             self._resting[job] = time.monotonic() + (_REST if why == "too-few-sites" else _LONG_REST)
-            self._why[job] = why
+            self._stands(job, status="rests", rule=why)
         else:
-            self._why.pop(job, None)
-        self._tell_resting()
+            self._standing.pop(job, None)
+            self._stands()
 
-    def _tell_resting(self) -> None:
+    def _stands(self, job: str = "", **said: Any) -> None:
+        """Tell `status` how the jobs stand that have begun, and something more of one of them."""
+        if job:
+            self._standing[job] = {**self._standing.get(job, {}), **said}
         # A full disk is a reason to rest: that it can't be written down ends nothing.
         with suppress(OSError):
-            write(self.folder.resting, json.dumps(self._why, indent=1).encode())
+            write(self.folder.standing, json.dumps(self._standing, indent=1).encode())
 
     def _signed(self, job: Path) -> SignedJob:
         """Return a job that the lead of now signed, within the terms of now, and not expired."""
@@ -184,8 +191,20 @@ class Runner:
             state = RunState(self.folder.runs / job.name, signed.job.digest)
             recording = Recording(self.desk, self.kit, signed, state)
             recording.begin()
+
+            def noted(record: Record) -> None:
+                recording.noted(record)
+                told()
+
+            def pause(tries: int) -> bool:
+                told()
+                return self._pause(tries)
+
+            def told() -> None:
+                self._stands(job.name, sites=run.decisions, round=max(state.last, 0))
+
             run = Run(
-                signed, first, parties, state, broadcasting(signed.job, first), recording.noted, self._pause,
+                signed, first, parties, state, broadcasting(signed.job, first), noted, pause,
                 lambda: self._terms(job),
             )  # fmt: skip
             outcome = run.go()

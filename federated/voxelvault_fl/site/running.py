@@ -14,6 +14,7 @@ from voxelvault_fl.errors import KitRefused
 from voxelvault_fl.gate import haproxy
 from voxelvault_fl.gate.running import write_connector
 from voxelvault_fl.processes import flower
+from voxelvault_fl.processes.contact import Contact
 from voxelvault_fl.processes.environment import quiet
 from voxelvault_fl.processes.lifetime import Ending, alone, every, lines, note, tell
 from voxelvault_fl.processes.local_tls import LocalTls, make_local_tls
@@ -93,7 +94,7 @@ def take_part(settings: Settings, say: Callable[[str], None]) -> None:
         newest = NewestKit(kit, settings.state, lambda why: note(settings.state, "roster-not-taken", why=why))
         for warning in newest.warnings(datetime.now(UTC)):
             say(warning)
-        part = _Part(settings, kit, newest)
+        part = _Part(settings, kit, newest, say=say)
         try:
             part.start()
             server = kit.consortium.server
@@ -111,10 +112,13 @@ class _Part:
     kit: Kit
     newest: NewestKit
     _kept: Supervisor | None = None
+    say: Callable[[str], None] = field(default=lambda text: None)
     _tell: Callable[[], None] = field(default=lambda: None)
+    _last: str = ""
 
     def start(self) -> None:
         state = self.settings.state
+        self.contact.begin()
         self.folder = SiteFolder(state)
         write(self.folder.secret, secrets.token_bytes(32), private=True)
         local = make_local_tls(state / "loopback", datetime.now(UTC))
@@ -122,6 +126,11 @@ class _Part:
         self._kept.start()
         self._tell = every(1.0, self._about)
         note(state, "started")
+
+    @property
+    def contact(self) -> Contact:
+        """What its SuperNode hears of the server."""
+        return Contact(self.settings.state)
 
     def tick(self) -> None:
         """Look after the processes."""
@@ -133,7 +142,7 @@ class _Part:
         if self._kept is not None:
             self._kept.stop()
             note(self.settings.state, "stopped")
-            tell(self.folder.about, {"role": "site", "running": False})
+            tell(self.folder.about, {**self._mine, "running": False})
 
     def _programs(self, local: LocalTls) -> list[Program]:
         inward, runtime = free_port(), free_port()
@@ -157,18 +166,26 @@ class _Part:
             "--host", LOOPBACK, "--port", str(runtime),
         ]  # fmt: skip
 
+    @property
+    def _mine(self) -> dict[str, Any]:
+        return {"role": "site", "consortium": self.kit.consortium.id, "site": self.kit.party}
+
     def _about(self) -> None:
+        contact = self.contact.standing()
         said: dict[str, Any] = {
-            "role": "site",
+            **self._mine,
             "running": True,
-            "consortium": self.kit.consortium.id,
             "roster": self.newest().roster.serial,
-            "site": self.kit.party,
+            "contact": contact,
             "server": f"{self.kit.consortium.server.host}:{self.kit.consortium.server.port}",
             "calls_elsewhere": lines(self.folder.calls),
             "warnings": list(self.newest.warnings(datetime.now(UTC))),
         }
         tell(self.folder.about, said)
+        if contact["text"] != self._last and (contact["answers"] or contact["answered"] or contact["why"]):
+            self._last = str(contact["text"])
+            self.say(self._last)
+            note(self.settings.state, "contact", why=str(contact["why"] or contact["answers"]))
 
 
 __all__ = ["Settings", "SiteFolder", "take_part"]

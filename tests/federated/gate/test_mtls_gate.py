@@ -24,6 +24,7 @@ from voxelvault_fl.gate.configuration import (
     connector_configuration,
 )
 from voxelvault_fl.gate.running import connections, let_in, replace_revoked, shut_out, write_connector
+from voxelvault_fl.processes.contact import Contact
 from voxelvault_fl.processes.local_tls import make_local_tls
 from voxelvault_fl.processes.ports import free_port, listens
 from voxelvault_fl.processes.supervisor import end
@@ -162,6 +163,40 @@ def test_a_connector_believes_no_revoked_server(own_gate: Running, tmp_path: Pat
         if told == "before":
             revoke(own_gate.authority, "server", datetime.now(UTC))
             deliver(own_gate.authority, own_gate.kits["north"].path)
+
+
+@pytest.mark.parametrize(
+    ("party", "somewhere", "why"),
+    [("north", True, "not-reached"), ("lead", False, "not-admitted"), ("north", False, "not-believed")],
+)
+def test_a_connectors_log_tells_why_nothing_came_back(
+    running: Running, tmp_path: Path, party: str, somewhere: bool, why: str
+) -> None:
+    inward, kit = free_port(), running.kits[party]
+    local = make_local_tls(tmp_path / "local", datetime.now(UTC))
+    written = write_connector(kit, tmp_path / "connector", local.both, inward)
+    said = written.read_text()
+    if somewhere:
+        said = said.replace(f"localhost:{running.gate.port}", f"localhost:{free_port()}")
+    if why == "not-believed":
+        said = said.replace(str(kit.file("ca.pem")), str(local.authority)).replace(
+            f"crl-file {kit.file('crl.pem')}", ""
+        )
+    written.write_text(said)
+    (tmp_path / "log").mkdir()
+    with (tmp_path / "log" / "connector.log").open("wb") as log:
+        process = subprocess.Popen(haproxy.command(written), stdout=log, stderr=log, start_new_session=True)
+    try:
+        with _through(inward, local.authority) as way, pytest.raises(httpx.TransportError) as failed:
+            way.post(PULL, content=b"x", headers=running.key("north"))
+        contact = Contact(tmp_path)
+        contact.heard("no-connection")
+        until = time.monotonic() + 5
+        while contact.standing()["why"] != why and time.monotonic() < until:
+            time.sleep(0.02)
+        assert contact.standing()["why"] == why, failed
+    finally:
+        end(process)
 
 
 def test_a_connector_does_not_start_without_its_servers_address(running: Running, tmp_path: Path) -> None:

@@ -76,6 +76,11 @@ def _runner(place: Path) -> tuple[Runner, NoSites]:
         return Runner(folder, newest, link, own, 1.0, lambda: NOW), link  # type: ignore[arg-type]
 
 
+def _resting(runner: Runner) -> dict[str, str]:
+    said = read_json(runner.folder.standing).items()
+    return {job: one["rule"] for job, one in said if one["status"] == "rests"}
+
+
 def _turns(count: int) -> Any:
     turns = itertools.count()
     return lambda: next(turns) < count
@@ -107,20 +112,20 @@ def test_a_job_that_nobody_answers_rests_and_lets_others_pass(place: Path) -> No
     runner.serve(_turns(4))
     assert runner.folder.outcome(first.digest) == {}
     assert runner.folder.outcome(second.digest) == {"status": "refused", "rule": "initial-weights"}
-    assert read_json(runner.folder.resting) == {first.digest: "too-few-sites"}
+    assert _resting(runner) == {first.digest: "too-few-sites"}
 
 
 def test_a_job_that_nobody_answers_any_more_is_concluded_as_expired(place: Path) -> None:
     runner, _ = _runner(place)
     job = _submitted(runner, place, expires=NOW + timedelta(hours=1))
     runner.serve(_turns(2))
-    assert read_json(runner.folder.resting) == {job: "too-few-sites"}
+    assert _resting(runner) == {job: "too-few-sites"}
     runner._resting.clear()
     runner.now = lambda: NOW + timedelta(hours=2)
     runner.serve(_turns(2))
     assert runner.folder.outcome(job) == {"status": "expired", "rule": "expired"}
     assert runner.folder.waiting() == []
-    assert read_json(runner.folder.resting) == {}
+    assert _resting(runner) == {}
 
 
 def _submitted(runner: Runner, place: Path, first: bytes = b"", **more: Any) -> str:
@@ -171,7 +176,7 @@ def test_a_revoked_leads_job_does_not_run(place: Path) -> None:
     deliver(authority, place / "kits" / "server")
     runner._resting.clear()
     runner.serve(_turns(2))
-    assert read_json(runner.folder.resting) == {job: "no-lead"}
+    assert _resting(runner) == {job: "no-lead"}
     with pytest.raises(KitRefused):
         runner._terms(runner.folder.jobs / job)
 
@@ -181,7 +186,7 @@ def test_first_weights_that_are_none_settle_the_job(place: Path) -> None:
     job = _submitted(runner, place, b"no safetensors")
     runner.serve(_turns(2))
     assert runner.folder.outcome(job) == {"status": "refused", "rule": "initial-weights"}
-    assert read_json(runner.folder.resting) == {}
+    assert _resting(runner) == {}
 
 
 def _damaged(runner: Runner, job: str) -> None:
@@ -217,7 +222,7 @@ def test_what_this_machine_fails_at_rests_unsettled_and_is_said(
     breaks(runner, job)
     runner.serve(_turns(3))
     assert runner.folder.outcome(job) == {}
-    assert read_json(runner.folder.resting) == {job: why}
+    assert _resting(runner) == {job: why}
     assert job[:12] in caplog.text
     assert [one.name for one in runner.folder.waiting()] == [job]
 
@@ -231,7 +236,7 @@ def test_a_damaged_run_keeps_no_other_job_from_its_turn_and_goes_on_once_restore
     (runner.folder.runs / first / "journal").unlink()
     runner._resting.clear()
     runner.serve(_turns(2))
-    assert read_json(runner.folder.resting) == {first: "too-few-sites"}
+    assert _resting(runner) == {first: "too-few-sites"}
 
 
 def test_status_says_which_jobs_rest_and_why(place: Path) -> None:
@@ -244,7 +249,7 @@ def test_status_says_which_jobs_rest_and_why(place: Path) -> None:
     write(state / "status.json", b'{"role": "server"}')
     write(state / "processes.json", b"{}")
     jobs = read_status(state)["jobs"]
-    assert jobs[job] == {"status": "rests", "rule": "damaged"}
+    assert jobs[job] == {"id": "heads-1", "status": "rests", "rule": "damaged"}
     assert jobs[refused]["rule"] == "initial-weights"
     out = CliRunner().invoke(federated, ["status", "--state", str(state)], catch_exceptions=False).output
     assert re.search(rf"{job[:12]} +rests +damaged", out)
@@ -277,3 +282,23 @@ def test_whom_the_roster_drops_the_superlink_forgets(place: Path) -> None:
     deliver(authority, place / "kits" / "server")
     runner.serve(_turns(1))
     assert link.registered == [["east", "north"], ["east"]]
+
+
+def test_a_job_that_runs_is_shown_while_it_runs_with_what_sites_say(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, _ = _runner(place)
+    job, during = _submitted(runner, place), list[Any]()
+    write(runner.folder.path / "status.json", b'{"role": "server"}')
+    write(runner.folder.path / "processes.json", b"{}")
+    assert read_status(runner.folder.path)["jobs"][job] == {"id": "heads-1", "status": "submitted"}
+    monkeypatch.setattr(module.Run, "decisions", {"east": "waiting"})
+    look = lambda seconds: during.append(read_status(runner.folder.path)["jobs"][job])  # noqa: E731
+    monkeypatch.setattr(module.time, "sleep", look)
+    for _ in range(2):
+        runner._resting.clear()
+        runner.serve(_turns(1))
+    # Also when it goes on after a rest.
+    assert {one["status"] for one in during} == {"runs"}
+    assert during[-1]["sites"] == {"east": "waiting"}
+    assert read_status(runner.folder.path)["jobs"][job]["rule"] == "too-few-sites"
