@@ -61,9 +61,9 @@ def submit(place: Path, kit: str = "lead") -> dict[str, object]:
     return call(Session(), "submit", str(place / "job.toml"), *where)
 
 
-def approve(place: Path, state: Path, job: str, *more: str) -> dict[str, object]:
+def approve(place: Path, state: Path, *more: str) -> dict[str, object]:
     where = ["--kit", str(place / "north"), "--state", str(state), "--policy", str(place / "policy.toml")]
-    return call(Session(), "approve", job, *where, *more)
+    return call(Session(), "approve", *more, *where)
 
 
 @pytest.fixture
@@ -89,11 +89,13 @@ def test_a_job_is_submitted_looked_at_approved_and_stopped(place: Path) -> None:
     # The site keeps a job as it was offered.
     state = place / "st"
     put(state / "jobs" / job / "job.json", (place / "jobs" / job / "job.json").read_bytes())
+    assert approve(place, state)[job] == {"id": "heads-1", "status": "offered"}
     seen = approve(place, state, job[:8])
     assert (seen["approved"], seen["stopped"], seen["rule"]) == (False, False, "")
     assert "one update of the model a round" in str(seen["leaves"])
     assert approve(place, state, job[:8], "--yes")["approved"] is True
     assert approve(place, state, job[:8], "--stop")["stopped"] is True
+    assert approve(place, state)[job] == {"id": "heads-1", "status": "stopped"}
 
 
 def test_a_policy_to_begin_with_lets_in_what_the_terms_allow(place: Path) -> None:

@@ -10,7 +10,7 @@ import click
 
 from voxelvault.errors import UsageError
 from voxelvault.interfaces.cli.command import Session, pass_session, verb
-from voxelvault.interfaces.cli.output import emit, say
+from voxelvault.interfaces.cli.output import emit, say, table
 from voxelvault.interfaces.cli.output import shown as harmless
 from voxelvault_fl.errors import JobRefused
 
@@ -55,12 +55,18 @@ def command(
     from voxelvault_fl.jobs.policy import read_policy
     from voxelvault_fl.provisioning.kit import read_kit
     from voxelvault_fl.provisioning.newest import NewestKit
-    from voxelvault_fl.rounds.site_state import SiteState
+    from voxelvault_fl.rounds.site_state import SiteState, standing
     from voxelvault_fl.site.clock import Forward
 
     found = sorted(one for one in (state / "jobs").glob("*") if (one / "job.json").exists())
     if job is None:
-        emit([one.name for one in found], [one.name for one in found] or ["no job was offered yet"], as_json)
+        offered = {one.name: standing(one) for one in found}
+        rows = [
+            (name[:12], one.get("id", ""), one["status"], one.get("rule", ""))
+            for name, one in offered.items()
+        ]
+        text = table(("job", "id", "status", "rule"), rows) if rows else ["no job was offered yet"]
+        emit(offered, text, as_json)
         return
     chosen = [one for one in found if one.name.startswith(job)]
     if len(chosen) != 1:
