@@ -85,6 +85,24 @@ def test_workers_store_what_threads_store(both: tuple[Any, Any]) -> None:
         assert rows(other, query) == rows(one, query), query
 
 
+def _faults() -> int:
+    """Count the pages that are mapped anew while arrays of 4 MB come and go, the first ones left out."""
+    import resource
+
+    import numpy as np
+
+    for turn in range(41):
+        if turn == 1:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        np.ones(500_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what is set is glibc's")
+def test_a_worker_keeps_memory_that_it_needs_again(workers: LocalWorkers) -> None:
+    assert max(workers.client.run(_faults).values()) < 4_000, "given back and mapped anew it is 40,000"
+
+
 def test_a_second_time_brings_nothing(both: tuple[Any, Any], inbox: Path, workers: LocalWorkers) -> None:
     _, (other, there) = both
     again = other.ingest(inbox, progress=False, client=workers)

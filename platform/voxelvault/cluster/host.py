@@ -14,6 +14,11 @@ from typing import Any
 MEMORY = {"distributed.worker.memory.target": False, "distributed.worker.memory.spill": False}
 """No worker writes what it holds to its disk; where memory ends, it pauses and is then restarted."""
 
+_MALLOC = "distributed.nanny.pre-spawn-environ.MALLOC_{}_THRESHOLD_"
+ALLOCATION = {_MALLOC.format("MMAP"): 32 << 20, _MALLOC.format("TRIM"): 64 << 20}
+"""Bytes that glibc keeps rather than gives back. Dask's own choice, 64 KiB, has every array of more than
+128 KiB mapped anew and its pages zeroed again, which takes a worker longer than what it does with them."""
+
 
 def main() -> None:
     """Run a cluster until standard input ends."""
@@ -21,7 +26,7 @@ def main() -> None:
     import dask
     from distributed import LocalCluster
 
-    dask.config.set(MEMORY)
+    dask.config.set(MEMORY | ALLOCATION)
     security = security_of(asked["certificate"], asked["key"])
     cluster: Any = LocalCluster(  # type: ignore[no-untyped-call]
         n_workers=asked["workers"],
