@@ -9,6 +9,7 @@ are those of the messages as the run's record states them; `federated_loss` says
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from shutil import rmtree
@@ -45,6 +46,7 @@ def measure(place: Place) -> list[Measured]:
                 rmtree(folder, ignore_errors=True)
             rows += more
             for task, each in found.items():
+                print(f"  turn {turn + 1}, {side}, {task}: {each:.2f} s a round", file=sys.stderr)
                 taken[side][task].append(each)
     return [*_times(taken), *rows, *_loss()]
 

@@ -90,7 +90,7 @@ def task_on(job: Job, sites: Sequence[Site]) -> Hemorrhage:
 
 def job_of(options: argparse.Namespace, strategy: str, seed: int) -> Job:
     """Return the job of a strategy."""
-    numbers = ("steps", "planes", "rate", "features")
+    numbers = ("steps", "planes", "rate", "decay", "features")
     said: dict[str, Any] = {
         "consortium": "heads", "id": f"{strategy}-{seed}", "expires": datetime(2100, 1, 1, tzinfo=UTC),
         "rounds": options.rounds, "seed": seed, "min_sites": 3, "max_sites": 3,
@@ -176,7 +176,8 @@ def measured(options: argparse.Namespace, sites: Sequence[Site]) -> dict[str, di
 
 def _place(options: argparse.Namespace, arm: str, own: str, seed: int) -> Path:
     job = job_of(options, arm if arm in STRATEGIES else "fedavg", seed)
-    about = f"{job.rounds}x{options.steps}x{options.planes}-{options.rate:g}-{options.features[0]}"
+    rate = f"{options.rate:g}-{options.decay:g}"
+    about = f"{job.rounds}x{options.steps}x{options.planes}-{rate}-{options.features[0]}"
     cache: Path = options.cache
     return cache / "scores" / about / f"{arm}{'-' * bool(own)}{own}-{seed}-{options.set}.json"
 
@@ -231,6 +232,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60, help="of a round at a site")
     parser.add_argument("--planes", type=int, default=8)
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--decay", type=float, default=0.93, help="of the rate, a round")
     parser.add_argument("--features", type=int, nargs=6, default=[16, 16, 32, 48, 64, 16])
     parser.add_argument(
         "--set",

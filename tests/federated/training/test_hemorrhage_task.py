@@ -74,7 +74,22 @@ def test_a_proximal_term_holds_the_weights_back() -> None:
     assert moved(1000.0) < moved(0.0)
 
 
-@pytest.mark.parametrize("config", [{"features": [4, 4]}, {"features": [5] * 6}, {"steps": 0}, {"net": "x"}])
+def test_the_rate_falls_from_round_to_round() -> None:
+    task = Hemorrhage({**SMALL, "steps": 1, "decay": 0.5}, load, FOUND)
+    start = task.init(3)
+
+    def moved(number: int) -> np.ndarray:
+        made = task.train(start, Turn(number, 7)).weights
+        return np.concatenate([(made[name] - start[name]).ravel() for name in start])
+
+    np.testing.assert_allclose(moved(3), moved(1) / 4, atol=1e-6)
+    assert moved(1).any()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"features": [4, 4]}, {"features": [5] * 6}, {"steps": 0}, {"net": "x"}, {"decay": 0.0}, {"decay": 1.1}],
+)
 def test_a_configuration_that_can_not_be(config: dict[str, object]) -> None:
     with pytest.raises(JobRefused):
         settings(config)
