@@ -12,10 +12,19 @@ from voxelvault_fl.provisioning.files import version, write
 from voxelvault_fl.provisioning.kit import Kit
 from voxelvault_fl.provisioning.roster import Roster, open_roster
 
-ROSTER_FILES = "crl.pem, roster.sig and roster.json"
-"""A roster as it is sent, in the order in which it is put into a kit."""
 SEEN = "roster-seen"
 """File of a state folder that holds the highest serial which any process of it has seen."""
+
+
+def lacks(roster: Roster, *names: str) -> str:
+    """Return what to say of a roster that lacks one of these, or else of all whom the consortium names."""
+    missing = ", ".join(roster.lacking(*names))
+    said = (
+        f"the roster here, number {roster.serial}, lacks {missing}: not admitted yet, or revoked; "
+        "after the last admission everybody needs the authority's newest crl.pem, roster.sig and roster.json "
+        "in the kit"
+    )
+    return said if missing else ""
 
 
 class NewestKit:
@@ -57,12 +66,8 @@ class NewestKit:
             A certificate is no longer valid, or not yet.
         """
         kit = self()
-        missing = ", ".join(kit.roster.lacking())
-        lacks = (
-            f"the roster here, number {kit.roster.serial}, lacks {missing}: not admitted yet, or revoked; "
-            f"after the last admission everybody needs the authority's newest {ROSTER_FILES} in the kit"
-        )
-        return (*kit.warnings(now), *self.doubts, *((lacks,) if missing else ()))
+        missing = lacks(kit.roster)
+        return (*kit.warnings(now), *self.doubts, *((missing,) if missing else ()))
 
     def __call__(self) -> Kit:
         """Return the kit as it is now."""
@@ -104,4 +109,4 @@ class NewestKit:
             return -1
 
 
-__all__ = ["ROSTER_FILES", "SEEN", "NewestKit"]
+__all__ = ["SEEN", "NewestKit", "lacks"]

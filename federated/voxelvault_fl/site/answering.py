@@ -23,7 +23,7 @@ from voxelvault_fl.processes.tasks import Runtime
 from voxelvault_fl.protection import Protection, ledger_in
 from voxelvault_fl.provisioning.files import write
 from voxelvault_fl.provisioning.kit import Kit, read_kit
-from voxelvault_fl.provisioning.newest import ROSTER_FILES, NewestKit
+from voxelvault_fl.provisioning.newest import NewestKit, lacks
 from voxelvault_fl.record.desk import Desk, desk
 from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.site import Keys, Standing
@@ -71,12 +71,8 @@ def keys_of(kit: Kit) -> Keys:
         The rule is ``not-in-roster``: it lacks one of them, so nothing is let in.
     """
     roster, needed = kit.roster, (kit.party, "server", kit.consortium.lead)
-    if missing := ", ".join(roster.lacking(*needed)):
-        raise JobRefused(
-            "not-in-roster",
-            f"the roster here, number {roster.serial}, lacks {missing}: not admitted yet, or revoked; "
-            f"ask the lead for the newest {ROSTER_FILES}",
-        )
+    if missing := lacks(roster, *needed):
+        raise JobRefused("not-in-roster", missing)
     _, server, lead = map(roster.party, needed)
     return Keys(kit.keys.signing, server.verifying_key(), lead.verifying_key())
 
