@@ -143,7 +143,7 @@ def _join(
     secret = place / "secret"
     secret.write_bytes(secrets.token_bytes(32))
     options += ["--isolation", "process", "--superexec-auth-secret-file", str(secret)]
-    node = start(folder, site, flower.command(folder / "calls", 60.0, "supernode", *options))
+    node = start(folder, site, flower.command(folder, 60.0, "supernode", *options))
     until(listens(runtime))
     app = [sys.executable, "-m", "benchmarks.federated_app", str(runtime), str(secret)]
     return [node, start(folder, f"{site}-app", app)]

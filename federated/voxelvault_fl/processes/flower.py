@@ -1,7 +1,8 @@
 """Flower's own programs under our audit hook: `python -m voxelvault_fl.processes.flower`.
 
-Its arguments are the file of refused calls, the seconds that a silent SuperNode stays signed on (20 at
-least: Flower's shortest heartbeat is 10 s and it waits for two), `superlink` or `supernode`, and options.
+Its arguments are the state folder of a server or a site, the seconds that a silent SuperNode stays signed on
+(20 at least: Flower's shortest heartbeat is 10 s and it waits for two), `superlink` or `supernode`, and
+options.
 
 Version 1.41 has no options for two numbers of a SuperNode, so they are set in its modules: how often it says
 that it is alive, and how long it rests where no message was waiting (3 s, which every round would pay). And
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from voxelvault_fl.processes.contact import Contact
-from voxelvault_fl.processes.outgoing import stay_here
+from voxelvault_fl.processes.outgoing import CALLS, stay_here
 from voxelvault_fl.processes.pace import Pace
 
 LEASE = 60.0
@@ -26,29 +27,29 @@ REST = 0.5
 """Most seconds between two looks of a SuperNode for a message, or for its answer."""
 
 
-def command(record: Path, lease: float, program: str, *options: str) -> list[str]:
+def command(state: Path, lease: float, program: str, *options: str) -> list[str]:
     """Return the command that runs a program of Flower."""
-    return [sys.executable, "-m", __name__, str(record), str(lease), program, *options]
+    return [sys.executable, "-m", __name__, str(state), str(lease), program, *options]
 
 
 def main(arguments: list[str]) -> None:
     """Run one of Flower's programs with the rest of the arguments."""
-    record, lease, program, *rest = arguments
-    stay_here(Path(record))
+    folder, lease, program, *rest = arguments
+    state = Path(folder)
+    stay_here(state / CALLS)
     sys.argv = [f"flower-{program}", *rest]
     if program == "superlink":
         from flwr.superlink.cli.flower_superlink import flower_superlink
 
         from voxelvault_fl.processes.intake import stand_before
 
-        # The file of refused calls is in `log/` of the server's state folder.
-        stand_before(Path(record).parent.parent)
+        stand_before(state)
         flower_superlink()
     else:
         from flwr.supernode.cli.flower_supernode import flower_supernode
 
         _set(max(float(lease), SHORTEST_LEASE) / 2)
-        _note_contact(Contact(Path(record).parent.parent))
+        _note_contact(Contact(state))
         flower_supernode()
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from voxelvault_fl.errors import FederatedError
 
+CALLS = "log/calls-elsewhere"
+"""File of a state folder: calls that a process tried to make to elsewhere; empty."""
 _NAMES = frozenset({"localhost", "", None})
 _TO_AN_ADDRESS = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 _OF_A_NAME = frozenset({"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"})
@@ -75,4 +77,4 @@ def _write(record: Path, event: str, said: tuple[Any, ...]) -> None:
         file.write(f"{event} port {port}\n")
 
 
-__all__ = ["CalledElsewhere", "is_loopback", "stay_here"]
+__all__ = ["CALLS", "CalledElsewhere", "is_loopback", "stay_here"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from voxelvault_fl.processes.outgoing import CALLS
 from voxelvault_fl.provisioning.files import write
 
 
@@ -45,7 +46,7 @@ class ServerFolder:
     @property
     def calls(self) -> Path:
         """Calls that a process tried to make to elsewhere: empty."""
-        return self.path / "log" / "calls-elsewhere"
+        return self.path / CALLS
 
     @property
     def registered(self) -> Path:

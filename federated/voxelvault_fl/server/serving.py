@@ -147,7 +147,7 @@ class _Served:
         outside = listens(self.gate.port, here)
         return [
             Program(
-                "superlink", flower.command(self.folder.calls, 0, "superlink", *options), ready=listens(port)
+                "superlink", flower.command(self.folder.path, 0, "superlink", *options), ready=listens(port)
             ),
             # A SuperNode that comes before it is registered gives up and waits for its lease.
             Program("runner", runner, ready=self.folder.registered.exists),

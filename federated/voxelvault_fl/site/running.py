@@ -18,6 +18,7 @@ from voxelvault_fl.processes.contact import Contact
 from voxelvault_fl.processes.environment import quiet
 from voxelvault_fl.processes.lifetime import Ending, alone, every, lines, note, tell
 from voxelvault_fl.processes.local_tls import LocalTls, make_local_tls
+from voxelvault_fl.processes.outgoing import CALLS
 from voxelvault_fl.processes.ports import LOOPBACK, free_port, listens
 from voxelvault_fl.processes.supervisor import Program, Supervisor
 from voxelvault_fl.provisioning.files import write
@@ -48,7 +49,7 @@ class SiteFolder:
     @property
     def calls(self) -> Path:
         """Calls that a process tried to make to elsewhere: empty."""
-        return self.path / "log" / "calls-elsewhere"
+        return self.path / CALLS
 
     @property
     def about(self) -> Path:
@@ -148,7 +149,7 @@ class _Part:
         inward, runtime = free_port(), free_port()
         connector = write_connector(self.kit, self.settings.state / "connector", local.both, inward)
         node = flower.command(
-            self.folder.calls, self.settings.lease, "supernode", *self._options(inward, runtime, local)
+            self.settings.state, self.settings.lease, "supernode", *self._options(inward, runtime, local)
         )
         return [
             Program("connector", haproxy.command(connector), ready=listens(inward)),
