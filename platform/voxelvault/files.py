@@ -68,7 +68,9 @@ def replace_file(path: Path, parts: Iterable[Buffer]) -> str:
 
 
 @contextmanager
-def part_of(path: Path, parts: Iterable[Buffer], mode: int = 0o666) -> Iterator[tuple[Path, int]]:
+def part_of(
+    path: Path, parts: Iterable[Buffer], mode: int = 0o666, *, durable: bool = True
+) -> Iterator[tuple[Path, int]]:
     """Write a durable file beside `path`, which is gone afterwards unless it was renamed.
 
     Raises
@@ -84,7 +86,8 @@ def part_of(path: Path, parts: Iterable[Buffer], mode: int = 0o666) -> Iterator[
             for data in parts:
                 length += file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         yield part, length
     finally:
         part.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,13 @@ def read_status(state: Path) -> dict[str, Any]:
         Nothing was ever started from this folder.
     """
     from voxelvault_fl.processes.lifetime import holder
+    from voxelvault_fl.provisioning.files import read_json
 
-    about = state / "status.json"
-    if not about.exists():
+    said = read_json(state / "status.json")
+    if not said:
         raise UsageError("nothing was started from this folder; `federated serve` or `federated site` does")
-    said: dict[str, Any] = json.loads(about.read_text())
     said["running"] = holder(state) is not None
-    said["processes"] = json.loads((state / "processes.json").read_text())
+    said["processes"] = read_json(state / "processes.json")
     said["jobs"] = _at_site(state) if said["role"] == "site" else _at_server(state)
     return said
 
@@ -54,8 +53,9 @@ def _at_site(state: Path) -> dict[str, Any]:
 
 def _at_server(state: Path) -> dict[str, Any]:
     """Return the jobs that were submitted to a server, the latest last."""
+    from voxelvault_fl.provisioning.files import read_json
     from voxelvault_fl.rounds.site_state import job_id
-    from voxelvault_fl.server.folder import ServerFolder, read_json
+    from voxelvault_fl.server.folder import ServerFolder
 
     folder = ServerFolder(state)
     begun = read_json(folder.standing)

@@ -10,7 +10,6 @@ HAProxy 2.6 configuration manual, 8.5 (session state at disconnection), 7.3.4 (s
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +20,7 @@ from typing import Any
 import httpx
 
 from voxelvault_fl.processes.lifetime import tell
+from voxelvault_fl.provisioning.files import read_json
 
 CONNECTOR_LOG = "server ended=%ts received=%B tls=%[ssl_bc_err]"
 """What a connector writes of each connection, in HAProxy's words."""
@@ -90,7 +90,7 @@ class Contact:
 
     def standing(self) -> dict[str, str | bool]:
         """Return whether the server answers, when it last did, and why not, in a word and in plain text."""
-        said = self._read()
+        said = read_json(self._path)
         answered = said.get("answered", "")
         age = self._clock() - datetime.fromisoformat(answered) if answered else None
         fault = said.get("fault", "") if age is None or age > QUIET else ""
@@ -103,12 +103,6 @@ class Contact:
             "why": fault,
             "text": _text(answers, answered, fault),
         }
-
-    def _read(self) -> dict[str, str]:
-        try:
-            return dict(json.loads(self._path.read_text()))
-        except (OSError, ValueError, TypeError):
-            return {}
 
     def _hung_up(self) -> str:
         ended: list[tuple[str, str, str]] = []

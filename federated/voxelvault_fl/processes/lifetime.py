@@ -116,9 +116,9 @@ def cut(log: Path, most: int = LONG) -> None:
 
 
 def tell(path: Path, said: Mapping[str, Any]) -> None:
-    """Write what `status` shows; on a full disk it shows what was before."""
+    """Write what `status` shows, which is of now; on a full disk it shows what was before."""
     with suppress(OSError):
-        write(path, json.dumps(said, indent=1).encode())
+        write(path, json.dumps(said, indent=1).encode(), durable=False)
 
 
 def lines(path: Path) -> int:

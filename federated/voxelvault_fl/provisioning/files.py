@@ -15,10 +15,11 @@ def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def write(path: Path, content: bytes, *, private: bool = False) -> None:
+def write(path: Path, content: bytes, *, private: bool = False, durable: bool = True) -> None:
     """Write a file whole or not at all, readable by its owner only where it is private.
 
-    After a crash it is the old one or the new one, and folders that had to be made are there.
+    After a crash it is the old one or the new one, and folders that had to be made are there. What isn't
+    durable is only of now: it is replaced whole, but not synced, and a power cut may leave nothing in it.
 
     Raises
     ------
@@ -27,9 +28,18 @@ def write(path: Path, content: bytes, *, private: bool = False) -> None:
     """
     make_folder(path.parent, 0o700 if private else 0o777)
     # What a full disk left behind would keep it full: `part_of` takes it away.
-    with part_of(path, [content], 0o600 if private else 0o644) as (part, _):
+    with part_of(path, [content], 0o600 if private else 0o644, durable=durable) as (part, _):
         part.replace(path)
-    sync(path.parent)
+    if durable:
+        sync(path.parent)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a file says; empty where it isn't there, or is damaged."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def make_folder(folder: Path, mode: int = 0o777) -> None:
@@ -69,4 +79,4 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-__all__ = ["canonical", "make_folder", "private_folder", "sync", "version", "write"]
+__all__ = ["canonical", "make_folder", "private_folder", "read_json", "sync", "version", "write"]

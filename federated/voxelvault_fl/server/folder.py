@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from voxelvault_fl.processes.outgoing import CALLS
-from voxelvault_fl.provisioning.files import write
+from voxelvault_fl.provisioning.files import read_json, write
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,4 @@ class ServerFolder:
         write(self.runs / job / "outcome.json", json.dumps(said, indent=1).encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return what a file of this folder says; empty where it isn't there, or is damaged."""
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
-__all__ = ["ServerFolder", "read_json"]
+__all__ = ["ServerFolder"]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -28,6 +27,7 @@ from voxelvault_fl.jobs.job import SignedJob
 from voxelvault_fl.jobs.task import Weights
 from voxelvault_fl.jobs.terms import require_within
 from voxelvault_fl.processes.intake import ALLOWANCE
+from voxelvault_fl.processes.lifetime import tell
 from voxelvault_fl.processes.outgoing import stay_here
 from voxelvault_fl.processes.tasks import Runtime
 from voxelvault_fl.provisioning.files import write
@@ -154,8 +154,7 @@ class Runner:
         if job:
             self._standing[job] = {**self._standing.get(job, {}), **said}
         # A full disk is a reason to rest: that it can't be written down ends nothing.
-        with suppress(OSError):
-            write(self.folder.standing, json.dumps(self._standing, indent=1).encode())
+        tell(self.folder.standing, self._standing)
 
     def _signed(self, job: Path) -> SignedJob:
         """Return a job that the lead of now signed, within the terms of now, and not expired."""

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from voxelvault.errors import UsageError
 from voxelvault_fl.cli import federated
+from voxelvault_fl.cli.status import read_status
 from voxelvault_fl.consortium import consortium_of
 from voxelvault_fl.provisioning.files import write
 from voxelvault_fl.provisioning.kit import read_kit
@@ -36,6 +38,15 @@ def test_a_damaged_job_of_a_site_is_named(tmp_path: Path, said: bytes) -> None:
     shown = _shown(tmp_path).split()
     assert shown[shown.index("a" * 12) :][:3] == ["a" * 12, "damaged", "job.json"]
     assert shown[shown.index("b" * 12) :][:3] == ["b" * 12, "offered", "heads-2"]
+
+
+def test_what_a_power_cut_left_empty_is_no_fault_of_status(tmp_path: Path) -> None:
+    for name in ("status.json", "processes.json"):
+        write(tmp_path / name, b"")
+    with pytest.raises(UsageError, match="nothing was started"):
+        read_status(tmp_path)
+    write(tmp_path / "status.json", b'{"role": "site"}')
+    assert read_status(tmp_path)["processes"] == {}
 
 
 def test_a_roster_that_is_not_believed_is_warned_of_until_it_is(tmp_path: Path) -> None:

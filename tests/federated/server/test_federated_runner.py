@@ -22,13 +22,13 @@ from voxelvault_fl.consortium import consortium_of
 from voxelvault_fl.errors import KitRefused
 from voxelvault_fl.jobs.job import sign
 from voxelvault_fl.provisioning.authority import amend, deliver, read_authority, revoke
-from voxelvault_fl.provisioning.files import write
+from voxelvault_fl.provisioning.files import read_json, write
 from voxelvault_fl.provisioning.kit import read_kit
 from voxelvault_fl.provisioning.newest import NewestKit
 from voxelvault_fl.provisioning.trial import provision
 from voxelvault_fl.record.desk import desk
 from voxelvault_fl.server import runner as module
-from voxelvault_fl.server.folder import ServerFolder, read_json
+from voxelvault_fl.server.folder import ServerFolder
 from voxelvault_fl.server.runner import Runner
 
 HEADS: dict[str, Any] = {
