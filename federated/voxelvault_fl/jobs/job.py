@@ -21,6 +21,9 @@ from voxelvault_fl.jobs.strict import canonical, made, plain, toml_of
 
 Plain = Mapping[str, Any]
 
+TASKS = ("numpy-logistic", "hemorrhage")
+METRICS = ("loss", "auc")
+"""What tasks measure."""
 STRATEGIES = ("fedavg", "fedprox", "fedadam", "median", "krum")
 ADAM: Mapping[str, float] = MappingProxyType({"rate": 0.1, "beta1": 0.9, "beta2": 0.99, "tau": 1e-3})
 """Numbers of fedadam that a job leaves out."""

@@ -10,11 +10,20 @@ from pathlib import Path
 from voxelvault_fl.cohorts.filter import columns_in, parsed
 from voxelvault_fl.cohorts.view import COLUMNS
 from voxelvault_fl.errors import JobRefused
-from voxelvault_fl.jobs.job import COMPRESSION, PRIVACY, STRATEGIES, Job, Plain
+from voxelvault_fl.jobs.job import COMPRESSION, METRICS, PRIVACY, STRATEGIES, TASKS, Job, Plain
 from voxelvault_fl.jobs.strict import made, toml_of
 from voxelvault_fl.provisioning.files import version
 
 _DIGEST = re.compile("[0-9a-f]{64}")
+_KNOWN = {
+    "tasks": TASKS,
+    "privacy": PRIVACY,
+    "strategies": STRATEGIES,
+    "compression": COMPRESSION,
+    "columns": tuple(COLUMNS),
+    "metrics": METRICS,
+}
+"""Lists of a policy whose words are known here; others are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,7 @@ class SitePolicy:
     lawful_bases: tuple[str, ...]
     approval: str = "by-hand"
     deid_profiles: tuple[str, ...] = ("vault",)
-    tasks: tuple[str, ...] = ("numpy-logistic", "hemorrhage")
+    tasks: tuple[str, ...] = TASKS
     min_cohort: int = 10
     min_sites: int = 2
     max_rounds: int = 200
@@ -77,7 +86,7 @@ class SitePolicy:
     strategies: tuple[str, ...] = STRATEGIES
     compression: tuple[str, ...] = COMPRESSION
     columns: tuple[str, ...] = tuple(COLUMNS)
-    metrics: tuple[str, ...] = ("loss", "auc")
+    metrics: tuple[str, ...] = METRICS
     decimals: int = 4
     min_measured: int = 5
     personalise: bool = True
@@ -89,7 +98,7 @@ class SitePolicy:
             raise JobRefused("policy", "approval is by-hand or by-policy")
         if min(self.min_cohort, self.min_sites, self.count_step, self.count_queries) < 1:
             raise JobRefused("policy", "the least numbers of the policy are 1")
-        for name, known in (("privacy", PRIVACY), ("strategies", STRATEGIES), ("compression", COMPRESSION)):
+        for name, known in _KNOWN.items():
             if strange := set(getattr(self, name)) - set(known):
                 raise JobRefused(
                     "policy", f"{name} knows no {min(strange)[:40]!r}; it knows {', '.join(known)}"
@@ -98,8 +107,6 @@ class SitePolicy:
             raise JobRefused(
                 "policy", "app_digests are 64 hexadecimal digits each; `federated policy` prints that of here"
             )
-        if unknown := set(self.columns) - set(COLUMNS):
-            raise JobRefused("policy", f"no filter can use the column {min(unknown)!r}")
 
 
 @dataclass(frozen=True, slots=True)

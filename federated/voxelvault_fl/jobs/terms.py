@@ -8,11 +8,9 @@ from datetime import datetime
 from voxelvault_fl.cohorts.filter import parsed
 from voxelvault_fl.consortium import Consortium, Terms
 from voxelvault_fl.errors import JobRefused
-from voxelvault_fl.jobs.job import Job
+from voxelvault_fl.jobs.job import METRICS, Job
 from voxelvault_fl.jobs.policy import SitePolicy
 
-METRICS = ("loss", "auc")
-"""What tasks measure."""
 LEAST_POOLED = 2
 """A mean over fewer sites is a figure of a single one."""
 
@@ -95,4 +93,4 @@ def _list(allowed: tuple[str, ...]) -> str:
     return ", ".join(allowed) or "any"
 
 
-__all__ = ["LEAST_POOLED", "METRICS", "bounded", "lines", "require_runnable", "require_within"]
+__all__ = ["LEAST_POOLED", "bounded", "lines", "require_runnable", "require_within"]

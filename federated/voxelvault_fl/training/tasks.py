@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from voxelvault_fl.errors import JobRefused
-from voxelvault_fl.jobs.job import Job, Model
+from voxelvault_fl.jobs.job import TASKS, Job, Model
 from voxelvault_fl.jobs.task import Task, Weights
 from voxelvault_fl.training.examples import Example, SiteData, examples
 
@@ -44,7 +44,7 @@ def _small(model: Model, data: SiteData | None, found: Sequence[Example]) -> Tas
         from voxelvault_fl.training.logistic import Logistic
 
         return Logistic(model.config, data, found)
-    raise JobRefused("task", "there is no such task; tasks are numpy-logistic, hemorrhage")
+    raise JobRefused("task", f"there is no such task; tasks are {', '.join(TASKS)}")
 
 
 __all__ = ["first_weights", "task_for", "task_on"]

@@ -116,6 +116,20 @@ def test_what_leaves_says_that_metrics_are_pooled_where_the_terms_want_it() -> N
     assert not any("loss" in line for line in quiet)
 
 
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("tasks", "tasks knows no 'other'; it knows numpy-logistic, hemorrhage"),
+        ("metrics", "metrics knows no 'other'; it knows loss, auc"),
+        ("privacy", "privacy knows no 'other'; it knows none, dp-sgd"),
+        ("columns", "columns knows no 'other'; it knows Modality, "),
+    ],
+)
+def test_an_unknown_word_is_named_with_those_that_are_known(key: str, said: str) -> None:
+    with pytest.raises(JobRefused, match=said):
+        policy(**{key: ("other",)})
+
+
 def test_a_policy_is_a_strict_file(tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     text = (
@@ -129,6 +143,8 @@ def test_a_policy_is_a_strict_file(tmp_path: Path) -> None:
         'min_cohort = "3"\n',
         "min_cohort = 0\n",
         'columns = ["PatientName"]\n',
+        'tasks = ["numpy-logistic", "hemmorhage"]\n',
+        'metrics = ["loss", "AUC"]\n',
         'privacy = ["none", "dpsgd"]\n',
         'strategies = ["fedavrg"]\n',
         'compression = ["int4"]\n',
