@@ -69,7 +69,9 @@ class LoadedModel:
         check_inputs(self._card.inputs, inputs)
         found = self._session.run(inputs)
         if not all(np.isfinite(values).all() for values in found.values()):
-            raise VoxelVaultError("the model answered what is no number; its answer isn't used")
+            raise VoxelVaultError(
+                "the network answered NaN or infinity, which isn't used; verify the model, or ask its maker"
+            )
         return found
 
 

@@ -124,6 +124,18 @@ def hostile(*nodes: Any, more: Sequence[Any] = ()) -> bytes:
     )
 
 
+@pytest.mark.parametrize("last", ["Sqrt", "Log"])
+def test_an_answer_of_nan_or_infinity_is_not_used_and_told_in_a_line(last: str) -> None:
+    data = hostile(helper.make_node("Neg", ["image"], ["less"]), helper.make_node(last, ["less"], ["pred"]))
+    model = load(Bundle({**files(), "models/model.onnx": data}), confined=False)
+    image = np.zeros_like(IMAGE["image"]) if last == "Log" else IMAGE["image"]
+    with pytest.raises(VoxelVaultError) as refused:
+        model.run({"image": image})
+    assert str(refused.value) == (
+        "the network answered NaN or infinity, which isn't used; verify the model, or ask its maker"
+    )
+
+
 def test_a_network_that_reads_a_file_is_refused() -> None:
     stolen = TensorProto(name="stolen", data_type=TensorProto.FLOAT, dims=[1])
     stolen.data_location = TensorProto.EXTERNAL
