@@ -34,14 +34,15 @@ def command(
     from voxelvault_fl.provisioning.kit import read_kit
     from voxelvault_fl.site.answering import command as answering
     from voxelvault_fl.site.answering import write_settings
-    from voxelvault_fl.site.ready import policy_warnings, require_data
+    from voxelvault_fl.site.ready import policy_warnings, require_labels
     from voxelvault_fl.site.running import Settings, take_part
 
     tell = say if as_json else click.echo
     kit, state = kit.resolve(), state.resolve()
     for warning in policy_warnings(policy, read_kit(kit).consortium.id):
         tell(warning)
-    require_data(session, labels, on)
+    if labels is not None:
+        require_labels(labels, on)
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_settings(state, session, kit, policy, labels, on)
     settings = Settings(kit, state, lambda port: answering(state, port))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import traceback
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from voxelvault_fl.jobs.terms import bounded
 from voxelvault_fl.processes.bundle import bundle
 from voxelvault_fl.processes.lifetime import set_aside
 from voxelvault_fl.processes.outgoing import stay_here
+from voxelvault_fl.processes.ports import LOOPBACK, listens
 from voxelvault_fl.processes.tasks import Runtime
 from voxelvault_fl.protection import Protection, ledger_in
 from voxelvault_fl.provisioning.files import write
@@ -30,6 +32,7 @@ from voxelvault_fl.rounds.site import Keys, Standing
 from voxelvault_fl.rounds.site_state import SiteState
 from voxelvault_fl.site.clock import Forward
 from voxelvault_fl.site.executor import Executor
+from voxelvault_fl.site.health import Health
 from voxelvault_fl.site.running import SiteFolder
 from voxelvault_fl.training.examples import SiteData
 
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
     from voxelvault_fl.record.office import Answers
 
     Log = Callable[[BaseException], None]
+
+_TICK = 0.1
 
 
 def command(state: Path, port: int) -> list[str]:
@@ -81,14 +86,33 @@ def main(arguments: list[str]) -> None:
     """Answer until the process is ended: STATE PORT."""
     folder = SiteFolder(Path(arguments[0]))
     stay_here(folder.calls)
+    health = Health(folder.path)
+    try:
+        _serve(folder, int(arguments[1]), health)
+    except Exception as error:
+        health.ended(error)
+        raise
+
+
+def _serve(folder: SiteFolder, port: int, health: Health) -> None:
     said = json.loads((folder.path / "answering.json").read_text())
-    log = detail(folder.path)
+    detailed = detail(folder.path)
+
+    def log(error: BaseException) -> None:
+        detailed(error)
+        health.failed(error)
+
     kit = NewestKit(read_kit(Path(said["kit"])), folder.path, lambda why: log(KitRefused(why)))
     policy = PolicyFile(Path(said["policy"]))
-    runtime = Runtime(f"127.0.0.1:{arguments[1]}", folder.secret.read_bytes())
+    listening = listens(port)
+    runtime = Runtime(f"{LOOPBACK}:{port}", folder.secret.read_bytes())
     with _session(said["session"]).open() as vault, desk(folder.record, kit(), app_digest()) as own:
         data = SiteData(vault, Path(said["labels"]) if said["labels"] else None, said["on"])
         answer = answers(kit, folder, policy, data, own, log)
+        health.opened(vault.warnings)
+        # Its SuperNode starts once this process has its vault.
+        while not listening():
+            time.sleep(_TICK)
         Executor(runtime, frozenset({bundle().digest}), answer, log).serve(lambda: True)
 
 

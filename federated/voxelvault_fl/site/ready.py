@@ -1,15 +1,11 @@
-"""What a site tries before it takes part: all that would fail later, where nobody looks."""
+"""What a site tries before it takes part, but for its vault, which the executor opens: see `Health`."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from voxelvault.cohorts.key_names import SPELLINGS, named_key
 from voxelvault.cohorts.tables import to_table
-from voxelvault.interfaces.cli.command import Session
 from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.app import app_digest
 from voxelvault_fl.jobs.policy import read_policy
@@ -40,27 +36,15 @@ def policy_warnings(policy: Path, consortium: str) -> tuple[str, ...]:
     return (f"the policy's app_digests lack the code that is installed here, {app_digest()}: no job can run",)
 
 
-def require_data(session: Session, labels: Path | None, on: str) -> None:
-    """Open the vault as the executor will, which has no terminal to ask at, and read the table of labels.
+def require_labels(labels: Path, on: str) -> None:
+    """Read the table of labels.
 
     Raises
     ------
-    VoxelVaultError
-        The vault doesn't open, or the table can't be read or has no such key column.
+    UsageError
+        It can't be read, or has no such key column.
     """
-    with _no_terminal(), session.open():
-        pass
-    if labels is not None:
-        named_key(to_table(labels, SPELLINGS), on, None)
+    named_key(to_table(labels, SPELLINGS), on, None)
 
 
-@contextmanager
-def _no_terminal() -> Iterator[None]:
-    kept, sys.stdin = sys.stdin, None
-    try:
-        yield
-    finally:
-        sys.stdin = kept
-
-
-__all__ = ["policy_warnings", "require_data"]
+__all__ = ["policy_warnings", "require_labels"]

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from voxelvault_fl.errors import KitRefused
+from voxelvault_fl.errors import KitRefused, ProcessFailed
 from voxelvault_fl.gate import haproxy
 from voxelvault_fl.gate.running import write_connector
 from voxelvault_fl.processes import flower
@@ -24,6 +24,7 @@ from voxelvault_fl.processes.supervisor import Program, Supervisor
 from voxelvault_fl.provisioning.files import write
 from voxelvault_fl.provisioning.kit import Kit, read_kit
 from voxelvault_fl.provisioning.newest import NewestKit
+from voxelvault_fl.site.health import Health
 
 _TICK = 0.1
 _MARGIN = 2.0
@@ -124,9 +125,25 @@ class _Part:
         write(self.folder.secret, secrets.token_bytes(32), private=True)
         local = make_local_tls(state / "loopback", datetime.now(UTC))
         self._kept = Supervisor(self._programs(local), state, quiet(state))
-        self._kept.start()
+        self._start(self._kept)
         self._tell = every(1.0, self._about)
         note(state, "started")
+
+    def _start(self, kept: Supervisor) -> None:
+        self.health.begin()
+        try:
+            kept.start()
+        except ProcessFailed:
+            if self.health.open or not self.health.fault:
+                raise
+            raise ProcessFailed(f"the executor did not start: {self.health.fault}") from None
+        for warning in self.health.warnings:
+            self.say(warning)
+
+    @property
+    def health(self) -> Health:
+        """What its executor says of itself."""
+        return Health(self.settings.state)
 
     @property
     def contact(self) -> Contact:
@@ -153,8 +170,9 @@ class _Part:
         )
         return [
             Program("connector", haproxy.command(connector), ready=listens(inward)),
+            # Whoever can't open his vault doesn't sign on.
+            Program("executor", self.settings.executor(runtime), ready=lambda: self.health.open),
             Program("supernode", node, self.settings.lease + _MARGIN, _LONGEST, ready=listens(runtime)),
-            Program("executor", self.settings.executor(runtime)),
         ]
 
     def _options(self, inward: int, runtime: int, local: LocalTls) -> list[str]:
@@ -180,7 +198,7 @@ class _Part:
             "contact": contact,
             "server": f"{self.kit.consortium.server.host}:{self.kit.consortium.server.port}",
             "calls_elsewhere": lines(self.folder.calls),
-            "warnings": list(self.newest.warnings(datetime.now(UTC))),
+            "warnings": [*self.newest.warnings(datetime.now(UTC)), *self.health.warnings],
         }
         tell(self.folder.about, said)
         if contact["text"] != self._last and (contact["answers"] or contact["answered"] or contact["why"]):

@@ -40,6 +40,12 @@ def kinds_in_the_log(hospitals: Deployed, name: str) -> list[str]:
         return [one.kind for one in log.entries(0, log.size)]
 
 
+def test_a_site_opens_its_vault_once(hospitals: Deployed) -> None:
+    for name, data in hospitals.data.items():
+        kinds = [one.kind for one in data.vault.resources.log.entries()]
+        assert kinds.count(Kind.VAULT_OPENED) == 1, name
+
+
 def test_a_run_proves_itself_and_gives_what_its_simulation_gives(hospitals: Deployed, tmp_path: Path) -> None:
     job = deployed_job("plain", evaluate_every=2)
     outcome, proved = hospitals.run(job)

@@ -26,6 +26,7 @@ from voxelvault_fl.rounds.site_state import SiteState
 from voxelvault_fl.rounds.transport import Plain
 from voxelvault_fl.site.answering import detail, keys_of
 from voxelvault_fl.site.executor import Executor
+from voxelvault_fl.site.health import Health
 from voxelvault_fl.site.running import SiteFolder
 
 APP = "a" * 64
@@ -125,6 +126,7 @@ def main(state: Path, port: str, kit_path: Path) -> None:
     hands = Hands(decide, lambda job: task, lambda job: Plain(), lambda: datetime.now(UTC), log)
     standing = Standing(keys_of(kit), POLICY)
     side = SiteSide(kit.party, state / "jobs", lambda: standing, hands)
+    Health(state).opened()
     runtime = Runtime(f"127.0.0.1:{port}", folder.secret.read_bytes())
     Executor(runtime, frozenset({bundle().digest}), Hand(kit, side.answer, behaviour), log).serve(
         lambda: True

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from voxelvault.errors import NotAVault, UsageError
-from voxelvault.interfaces.cli.command import Session
+from voxelvault.errors import UsageError
 from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.app import app_digest
-from voxelvault_fl.site.ready import policy_warnings, require_data
+from voxelvault_fl.site.ready import policy_warnings, require_labels
 
 POLICY = 'consortium = "heads"\npurposes = []\nlawful_bases = []\napp_digests = ["{}"]\n'
 
@@ -41,16 +39,10 @@ def test_a_policy_without_the_code_of_here_is_warned_of(tmp_path: Path) -> None:
     assert policy_warnings(_policy(tmp_path, POLICY.format(app_digest())), "heads") == ()
 
 
-def test_a_vault_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(NotAVault):
-        require_data(Session(vault=str(tmp_path / "none")), None, "StudyInstanceUID")
-
-
-def test_a_table_without_its_key_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Session, "open", lambda self: nullcontext())
+def test_a_table_without_its_key_is_said(tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
     table.write_text("study,hemorrhage\n1.2,1\n")
     with pytest.raises(UsageError, match="no column"):
-        require_data(Session(), table, "StudyInstanceUID")
+        require_labels(table, "StudyInstanceUID")
     table.write_text("StudyInstanceUID,hemorrhage\n1.2,1\n")
-    require_data(Session(), table, "StudyInstanceUID")
+    require_labels(table, "StudyInstanceUID")
