@@ -11,7 +11,6 @@ from federation import Federation, federation
 
 FAULTS: list[Callable[[Federation], None]] = [
     once.test_what_a_site_does_wrong_is_set_aside_and_the_run_goes_on,
-    once.test_a_count_of_a_million_million_weighs_as_much_as_the_registered_cohort,
     once.test_a_run_in_which_every_site_fails_is_not_told_as_a_success,
     once.test_a_server_that_is_killed_goes_on_from_its_last_round,
     once.test_a_site_stops_at_any_time_and_comes_back,
