@@ -18,7 +18,8 @@ def write_new(path: Path, parts: Iterable[Buffer], *, private: bool = False) -> 
     """Write a file that isn't there yet; return its length in bytes.
 
     It gets its name when it is whole: whoever is killed on the way leaves a `.part` file, and no
-    half-written one under the name. A private one is its owner's alone from the first byte on.
+    half-written one under the name. A private one, such as a key, is its owner's alone from the first byte
+    on, and its name is on the disk too: of others a crash may forget the last names, and they are made again.
 
     Raises
     ------
@@ -32,6 +33,8 @@ def write_new(path: Path, parts: Iterable[Buffer], *, private: bool = False) -> 
             if path.exists():
                 raise FileExistsError
             _name_once(part, path)
+        if private:
+            sync(path.parent)
     except FileExistsError:
         raise UsageError("a file to be written is there already; choose another place") from None
     except OSError as error:
@@ -91,6 +94,15 @@ def part_of(
         yield part, length
     finally:
         part.unlink(missing_ok=True)
+
+
+def sync(folder: Path) -> None:
+    """Have the names in a folder reach the disk."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _name_once(part: Path, path: Path) -> None:

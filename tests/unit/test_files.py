@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,22 @@ def test_a_private_file_is_its_owners_from_the_first_byte(tmp_path: Path) -> Non
     finally:
         os.umask(before)
     assert [*seen, (tmp_path / "a").stat().st_mode & 0o777] == [0o600, 0o600]
+
+
+def test_the_name_of_a_private_file_is_on_the_disk_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, fsync = list[bool](), os.fsync
+
+    def noted(opened: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(opened).st_mode))
+        fsync(opened)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    write_new(tmp_path / "one.dcm", [b"abc"])
+    assert synced == [False]
+    write_new(tmp_path / "key", [b"abc"], private=True)
+    assert synced == [False, False, True]
 
 
 def test_never_overwrites(tmp_path: Path) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from voxelvault.files import part_of
+from voxelvault.files import part_of, sync
 
 
 def canonical(value: Any) -> bytes:
@@ -50,15 +49,6 @@ def make_folder(folder: Path, mode: int = 0o777) -> None:
         sync(one.parent)
 
 
-def sync(folder: Path) -> None:
-    """Have the names in a folder reach the disk."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
 def version(*paths: Path) -> tuple[tuple[int, int, int], ...]:
     """Return what is another value once one of these files was written anew."""
     return tuple(_version(one) for one in paths)
@@ -79,4 +69,4 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-__all__ = ["canonical", "make_folder", "private_folder", "read_json", "sync", "version", "write"]
+__all__ = ["canonical", "make_folder", "private_folder", "read_json", "version", "write"]

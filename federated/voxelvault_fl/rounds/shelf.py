@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from voxelvault_fl.provisioning.files import make_folder, sync, write
+from voxelvault.files import sync
+from voxelvault_fl.provisioning.files import make_folder, write
 
 
 def put(path: Path, data: bytes) -> None:
