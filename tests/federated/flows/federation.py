@@ -21,6 +21,7 @@ from toy_answering import APP, BASIS, PURPOSE, TARGETS, first
 from voxelvault_fl.consortium import consortium_of
 from voxelvault_fl.jobs.job import Job, Labels, Model, sign
 from voxelvault_fl.jobs.task import Weights, weights_digest
+from voxelvault_fl.processes.flower import SHORTEST_LEASE
 from voxelvault_fl.processes.ports import free_port
 from voxelvault_fl.provisioning.authority import Authority, read_authority
 from voxelvault_fl.provisioning.files import write
@@ -31,7 +32,7 @@ from voxelvault_fl.rounds.run_state import RunState
 from voxelvault_fl.rounds.site_state import SiteState
 from voxelvault_fl.server.folder import ServerFolder
 
-LEASE = 30.0
+LEASE = SHORTEST_LEASE
 TOY_SITE = Path(__file__).with_name("toy_site.py")
 
 

@@ -173,11 +173,11 @@ def test_a_supernode_that_is_killed_comes_back_after_its_lease_and_rounds_go_on(
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     killed = time.monotonic()
-    assert heads.outcome(job, 600)["status"] == "finished"
     assert dict(heads.round_of(job, 2).aside)["west"] in ("disconnected", "timeout")
+    heads.behave("west", {})
+    assert heads.outcome(job, 600)["status"] == "finished"
     until(lambda: heads.pid("west", "supernode") not in (None, pid))
     assert time.monotonic() - killed > LEASE
-    heads.behave("west", {})
     until(lambda: "west" in _signed_on(heads))
     again = heads.submit(rounds=1)
     heads.outcome(again)
