@@ -7,9 +7,11 @@ import io
 import os
 import signal
 import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stdout
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -20,7 +22,11 @@ from flwr.superlink.grid import http_grid
 from toy_answering import PATIENT, TARGETS
 
 from voxelvault.interfaces.cli.app import main
+from voxelvault_fl.processes import flower
 from voxelvault_fl.processes.bundle import Bundle, packed
+from voxelvault_fl.processes.contact import QUIET, Contact
+from voxelvault_fl.processes.environment import quiet
+from voxelvault_fl.processes.ports import free_port
 from voxelvault_fl.processes.tasks import Runtime
 from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.transport import Fault
@@ -163,6 +169,16 @@ def test_an_outsider_with_the_authoritys_certificate_gets_no_answer(heads: Feder
         assert control.status_code == 404
     with _superlink(heads) as link:
         assert len(link.nodes()) == len(ALL)
+
+
+def test_a_kit_that_takes_part_already_is_not_signed_on_again(heads: Federation, tmp_path: Path) -> None:
+    again = Path(f"/proc/{heads.pid('north', 'supernode')}/cmdline").read_text().split("\0")[:-1]
+    again[again.index(flower.__name__) + 1] = str(tmp_path)
+    again[again.index("--port") + 1] = str(free_port())
+    subprocess.run(again, env=quiet(tmp_path), timeout=120, capture_output=True, check=False)
+    later = Contact(tmp_path, lambda: datetime.now(UTC) + QUIET + timedelta(seconds=1))
+    assert later.standing()["why"] == "not-signed-on"
+    assert "north" in _signed_on(heads)
 
 
 def test_a_supernode_that_is_killed_comes_back_after_its_lease_and_rounds_go_on(heads: Federation) -> None:
