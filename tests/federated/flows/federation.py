@@ -100,9 +100,13 @@ class Federation:
         return pid
 
     def running(self, *names: str) -> None:
-        """Wait until these run all they have to."""
+        """Wait until these run all they have to, and a site hears of its server."""
         for name in names:
-            until(lambda name=name: self.about(name).get("running") or self._ended(name))
+            until(lambda name=name: self._serves(name) or self._ended(name))
+
+    def _serves(self, name: str) -> bool:
+        about = self.about(name)
+        return bool(about.get("running") and about.get("contact", {"answers": True})["answers"])
 
     def _ended(self, name: str) -> bool:
         ended = self.processes[name].poll()
