@@ -8,7 +8,7 @@ import weakref
 from dataclasses import dataclass
 from threading import Lock
 
-from voxelvault.confining.child import ConfinedChild
+from voxelvault.confining.child import SLOW, ConfinedChild
 from voxelvault.errors import ChildDied, VoxelVaultError
 from voxelvault_triage.models.confined_child import (
     DONE,
@@ -122,8 +122,8 @@ class ConfinedSession:
         )
         try:
             child = ConfinedChild(_CHILD, packages, self._spare(), self._runtime)
-        except ChildDied:
-            raise VoxelVaultError(_NO_START) from None
+        except ChildDied as error:
+            raise VoxelVaultError(SLOW if error.hung else _NO_START) from None
         self._child = child
         weakref.finalize(self, child.kill)
         network = self._network

@@ -17,8 +17,11 @@ from voxelvault.confining import sandbox
 from voxelvault.confining.inside import IS_READY, READY
 from voxelvault.errors import ChildDied
 
-START_SECONDS = 60.0
-"""How long a child may take to import what it needs."""
+START_SECONDS = 120.0
+"""How long a child may take to import what it needs: PyTorch takes over 60 where many others are at work."""
+
+SLOW = f"a confined process didn't start within {START_SECONDS:.0f} s; this machine is busy, try again later"
+"""What a `ChildDied` with `hung` means at the start, for people."""
 
 
 class ConfinedChild:

@@ -15,7 +15,7 @@ from types import TracebackType
 
 import numpy as np
 
-from voxelvault.confining.child import ConfinedChild
+from voxelvault.confining.child import SLOW, ConfinedChild
 from voxelvault.dicom.decode_child import (
     ANSWER,
     DONE,
@@ -274,8 +274,8 @@ class _Child(ConfinedChild):
     def __init__(self, module: str) -> None:
         try:
             super().__init__(module, ("voxelvault", "numpy", "imagecodecs"), SPARE)
-        except ChildDied:
-            raise VoxelVaultError(_NO_START) from None
+        except ChildDied as error:
+            raise VoxelVaultError(SLOW if error.hung else _NO_START) from None
 
     def decode(
         self, transfer_syntax: str, codestream: Buffer, spec: FrameSpec, frame: Pixels, seconds: float

@@ -11,6 +11,7 @@ import pytest
 from bundles_made import SIDE, bundle, files, network
 from onnx import TensorProto, helper
 
+from voxelvault.confining import child
 from voxelvault.errors import ChildDied, UsageError, VoxelVaultError
 from voxelvault_triage.models.bundle import Bundle
 from voxelvault_triage.models.confined import Bounds, ConfinedSession
@@ -45,6 +46,12 @@ def test_of_two_forms_a_runtime_takes_its_own(confined: LoadedModel) -> None:
 def test_confined_weights_give_that_answer_too(confined: LoadedModel) -> None:
     found = load(bundle("pt"), runtime="torch").run(IMAGE)["pred"]
     np.testing.assert_allclose(found, confined.run(IMAGE)["pred"], atol=1e-5)
+
+
+def test_a_busy_machine_is_not_told_as_a_broken_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "START_SECONDS", 0.0)
+    with pytest.raises(VoxelVaultError, match="busy, try again"):
+        load(bundle())
 
 
 def test_an_answer_is_not_overwritten_by_the_next(confined: LoadedModel) -> None:
