@@ -56,7 +56,7 @@ _WRAPPING = 1 << 18
 
 @dataclass
 class Runner:
-    """Runs the jobs of a server's folder, the oldest first.
+    """Runs the jobs of a server's folder in turn, the oldest first.
 
     Parameters
     ----------
@@ -81,6 +81,7 @@ class Runner:
     patience: float
     now: Callable[[], datetime] = now
     _resting: dict[str, float] = field(default_factory=dict)
+    _tried: dict[str, float] = field(default_factory=dict)
     _standing: dict[str, dict[str, Any]] = field(default_factory=dict)
     _registered: int = -1
 
@@ -98,9 +99,10 @@ class Runner:
                 self._run(job)
 
     def _next(self) -> Path | None:
-        """Return the oldest job that doesn't rest."""
+        """Return of the jobs that don't rest one that was never tried, or the one tried longest ago."""
         now = time.monotonic()
-        return next((one for one in self.folder.waiting() if self._resting.get(one.name, 0) <= now), None)
+        free = [one for one in self.folder.waiting() if self._resting.get(one.name, 0) <= now]
+        return min(free, key=lambda one: self._tried.get(one.name, 0), default=None)
 
     def _roster(self) -> Roster:
         """Return the newest roster, whose sites are registered: also those that came while a job runs."""
@@ -142,8 +144,9 @@ class Runner:
 
     def _rest(self, job: str, why: str) -> None:
         """Let a job rest, and say so where `status` reads it; with no reason it is settled."""
+        self._tried[job] = time.monotonic()
         if why:
-            self._resting[job] = time.monotonic() + (_REST if why == "too-few-sites" else _LONG_REST)
+            self._resting[job] = self._tried[job] + (_REST if why == "too-few-sites" else _LONG_REST)
             self._stands(job, status="rests", rule=why)
         else:
             self._standing.pop(job, None)

@@ -115,6 +115,19 @@ def test_a_job_that_nobody_answers_rests_and_lets_others_pass(place: Path) -> No
     assert _resting(runner) == {first.digest: "too-few-sites"}
 
 
+def test_jobs_that_cannot_run_take_turns_also_where_a_try_takes_longer_than_a_rest(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, _ = _runner(place)
+    jobs, tried = [_submitted(runner, place, id=f"heads-{number}") for number in range(3)], list[str]()
+    monkeypatch.setattr(module, "_REST", 0.0)
+    monkeypatch.setattr(Runner, "_worked", lambda self, job: tried.append(job.name) or "too-few-sites")
+    runner.serve(_turns(4))
+    late = _submitted(runner, place, id="heads-late")
+    runner.serve(_turns(4))
+    assert tried == [*jobs, jobs[0], late, *jobs[1:], jobs[0]]
+
+
 def test_a_job_that_nobody_answers_any_more_is_concluded_as_expired(place: Path) -> None:
     runner, _ = _runner(place)
     job = _submitted(runner, place, expires=NOW + timedelta(hours=1))
