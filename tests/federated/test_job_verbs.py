@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -96,6 +97,29 @@ def test_a_job_is_submitted_looked_at_approved_and_stopped(place: Path) -> None:
     assert approve(place, state, job[:8], "--yes")["approved"] is True
     assert approve(place, state, job[:8], "--stop")["stopped"] is True
     assert approve(place, state)[job] == {"id": "heads-1", "status": "stopped"}
+
+
+def test_the_same_job_again_is_there_already_and_another_with_its_id_is_not_signed(place: Path) -> None:
+    told = submit(place)
+    signed = place / "jobs" / str(told["job"]) / "job.json"
+    expires = json.loads(signed.read_bytes())["job"]["expires"]
+    assert (told["already"], told["expires"]) == (False, expires)
+    # As if submitted a day before: what is filled in now would expire later.
+    earlier = datetime.fromisoformat(expires) - timedelta(days=1)
+    (place / "job.toml").write_text(JOB.replace("rounds", f"expires = {earlier.isoformat()}\nrounds", 1))
+    with pytest.raises(VoxelVaultError, match=r"give it a new one \[job-id\]"):
+        submit(place)
+    shutil.rmtree(place / "jobs")
+    first = submit(place)["job"]
+    (place / "job.toml").write_text(JOB)
+    again = submit(place)
+    assert (again["already"], again["job"]) == (True, first)
+    (place / "job.toml").write_text(JOB.replace("rounds = 2", "rounds = 3"))
+    with pytest.raises(VoxelVaultError, match="job-id"):
+        submit(place)
+    assert [one.name for one in (place / "jobs").iterdir()] == [first]
+    (place / "job.toml").write_text(JOB.replace("heads-1", "heads-2"))
+    assert submit(place)["already"] is False
 
 
 def test_a_policy_to_begin_with_lets_in_what_the_terms_allow(place: Path) -> None:
