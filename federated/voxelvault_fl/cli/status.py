@@ -64,6 +64,8 @@ def _at_server(state: Path) -> dict[str, Any]:
     said = dict[str, Any]()
     for one in (one.parent for one in found):
         how = begun.get(one.name, {"status": "submitted"}) if job_id(one) else _DAMAGED
+        # The server concludes it at its next turn.
+        how = {"status": "withdrawn"} if folder.withdrawn(one) else how
         said[one.name] = {"id": job_id(one), **how}
     return said | {job: {**said.get(job, {}), **how} for job, how in ended.items() if how}
 

@@ -102,6 +102,7 @@ class Run:
         self._terms = terms
         self._counts: dict[str, int] = {}
         self._decisions: dict[str, str] = {}
+        self._unheard: set[str] = set()
         self._joining: dict[str, dict[str, Any]] = {}
         self._aside: dict[str, str] = {}
         self._broadcast = Broadcast(compression)
@@ -133,7 +134,7 @@ class Run:
 
     def _offer(self) -> None:
         """Offer the job to the sites that neither joined nor refused; enter who joined."""
-        settled = {name for name, said in self._decisions.items() if said not in OPEN}
+        settled = {name for name, said in self._decisions.items() if said not in OPEN} - self._unheard
         new = [name for name in self._parties.sites.ready() if name not in settled]
         if not new:
             return
@@ -143,7 +144,9 @@ class Run:
             self._decisions[name] = fixed_word(reply.said.get("rule") or reply.said.get("decision"))
             if self._decisions[name] == "approved":
                 self._join(name, reply.said, given.signed[name])
-        self._decisions |= {name: OPEN[0] for name in given.aside}
+        # Why an offer came to nothing is said, and it is made again.
+        self._unheard = set(given.aside)
+        self._decisions |= given.aside
         if len(self._counts) >= self._least:
             self._enter(given)
 

@@ -16,7 +16,8 @@ from voxelvault_fl.provisioning.files import read_json, write
 class ServerFolder:
     """The state folder of a server.
 
-    ``jobs/<digest>/`` has `first.safetensors` and `job.json` of a submitted job, written in this order;
+    ``jobs/<digest>/`` has `first.safetensors` and `job.json` of a submitted job, written in this order, and
+    `withdrawn` once it was;
     ``runs/<digest>/`` the run's state, at its end with `model.safetensors`, the same as a signed bundle in
     ``model/`` with its proof, and `outcome.json`; ``record/`` is the server's log.
     """
@@ -67,6 +68,14 @@ class ServerFolder:
         """Put a job in: its first weights (safetensors), then its signed file, which makes it one."""
         write(self.jobs / digest / "first.safetensors", first)
         write(self.jobs / digest / "job.json", signed)
+
+    def withdraw(self, job: Path) -> None:
+        """Have a job concluded as withdrawn, at its next turn."""
+        write(job / "withdrawn", b"")
+
+    def withdrawn(self, job: Path) -> bool:
+        """Tell whether a job was withdrawn."""
+        return (job / "withdrawn").exists()
 
     def waiting(self) -> list[Path]:
         """Return the submitted jobs without an outcome, the oldest first."""

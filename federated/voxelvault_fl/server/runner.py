@@ -38,7 +38,7 @@ from voxelvault_fl.record.desk import Desk, desk
 from voxelvault_fl.record.office import MOST_BYTES
 from voxelvault_fl.rounds.asking import Parties, largest_answer
 from voxelvault_fl.rounds.records import Record
-from voxelvault_fl.rounds.run import Outcome, Run
+from voxelvault_fl.rounds.run import OPEN, Outcome, Run
 from voxelvault_fl.rounds.run_state import RunState
 from voxelvault_fl.server.flower_sites import FlowerSites
 from voxelvault_fl.server.folder import ServerFolder
@@ -50,6 +50,10 @@ _PAUSE = 0.5
 _TRIES = 4
 _REST, _LONG_REST = 30.0, 300.0
 """Seconds until a job is tried again: where too few sites answered, and where this machine failed."""
+_ENDS = ("expired", "withdrawn")
+"""Rules with which a job ends that isn't wrong."""
+_FOR_GOOD = frozenset({"job-id", "stopped"})
+"""Rules of a site that nothing changes which is done there; a policy, labels or a cohort may change."""
 _WRAPPING = 1 << 18
 """Bytes, more than enough, that Flower puts around an answer."""
 
@@ -131,13 +135,23 @@ class Runner:
         except JobRefused as refused:
             # What is wrong with the job itself is wrong for good.
             _log.error("job %s: %s", job.name[:12], refused)
-            status = "expired" if refused.rule == "expired" else "refused"
+            status = refused.rule if refused.rule in _ENDS else "refused"
             self.folder.settle(job.name, {"status": status, "rule": refused.rule})
             return ""
+        except FileNotFoundError:
+            if (job / "job.json").exists():
+                raise
+            _log.warning("job %s: its folder is gone; `federated withdraw` ends a job", job.name[:12])
+            return ""
         if outcome.status == "stalled":
+            said = self._said(outcome.decisions)
+            if rule := _for_good(said):
+                _log.error("job %s: every site refused it for good: %s", job.name[:12], said)
+                self.folder.settle(job.name, {"status": "refused", "rule": rule, "decisions": said})
+                return ""
             # Sites may still approve it or come back; other jobs don't wait for that.
-            _log.info("job %s rests; sites say: %s", job.name[:12], dict(outcome.decisions))
-            self._stands(job.name, sites=dict(outcome.decisions))
+            _log.info("job %s rests; sites say: %s", job.name[:12], said)
+            self._stands(job.name, sites=said)
             return "too-few-sites"
         self._keep(job.name, outcome, proved)
         return ""
@@ -159,8 +173,14 @@ class Runner:
         # A full disk is a reason to rest: that it can't be written down ends nothing.
         tell(self.folder.standing, self._standing)
 
+    def _said(self, decisions: Mapping[str, str]) -> dict[str, str]:
+        """Return what sites said of a job, and that the others of the roster don't answer."""
+        return dict.fromkeys((site.name for site in self._roster().sites()), OPEN[0]) | dict(decisions)
+
     def _signed(self, job: Path) -> SignedJob:
-        """Return a job that the lead of now signed, within the terms of now, and not expired."""
+        """Return a job that the lead of now signed, within the terms of now, not withdrawn nor expired."""
+        if self.folder.withdrawn(job):
+            raise JobRefused("withdrawn", "the lead withdrew it; what its rounds gave is in its run's folder")
         kit = self.kit()
         lead = kit.roster.party(kit.consortium.lead).verifying_key()
         signed = SignedJob.loads((job / "job.json").read_bytes(), lead)
@@ -203,7 +223,7 @@ class Runner:
                 return self._pause(tries)
 
             def told() -> None:
-                self._stands(job.name, sites=run.decisions, round=max(state.last, 0))
+                self._stands(job.name, sites=self._said(run.decisions), round=max(state.last, 0))
 
             run = Run(
                 signed, first, parties, state, broadcasting(signed.job, first), noted, pause,
@@ -232,6 +252,12 @@ class Runner:
         }
         self.folder.settle(job, said)
         _log.info("job %s: %s in round %d", job[:12], outcome.status, outcome.round)
+
+
+def _for_good(said: Mapping[str, str]) -> str:
+    """Return the rule with which every site of the roster refused a job for good; empty where one didn't."""
+    rules = set(said.values())
+    return min(rules) if rules and rules <= _FOR_GOOD else ""
 
 
 def _allowance(model: Weights) -> int:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import itertools
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -139,6 +140,59 @@ def test_a_job_that_nobody_answers_any_more_is_concluded_as_expired(place: Path)
     assert runner.folder.outcome(job) == {"status": "expired", "rule": "expired"}
     assert runner.folder.waiting() == []
     assert _resting(runner) == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "rule"),
+    [
+        ({"east": "job-id", "north": "stopped"}, "job-id"),
+        ({"east": "job-id"}, ""),
+        ({"east": "job-id", "north": "labels"}, ""),
+    ],
+)
+def test_a_job_that_every_site_refused_for_good_is_refused_and_others_rest_with_what_sites_say(
+    place: Path, monkeypatch: pytest.MonkeyPatch, said: dict[str, str], rule: str
+) -> None:
+    runner, _ = _runner(place)
+    job = _submitted(runner, place)
+    monkeypatch.setattr(module.Run, "decisions", said)
+    runner.serve(_turns(1))
+    write(runner.folder.about, b'{"role": "server"}')
+    shown = read_status(runner.folder.path)["jobs"][job]
+    everyone = {"north": "no-answer", **said}
+    if rule:
+        assert shown == {"id": "heads-1", "status": "refused", "rule": rule, "decisions": everyone}
+    else:
+        assert shown["rule"] == "too-few-sites"
+        assert shown["sites"] == everyone
+
+
+def test_a_withdrawn_job_is_said_to_be_and_concluded_at_its_next_turn(place: Path) -> None:
+    runner, _ = _runner(place)
+    job, state = _submitted(runner, place), str(runner.folder.path)
+    runner.serve(_turns(1))
+    assert _resting(runner) == {job: "too-few-sites"}
+    call = lambda: CliRunner().invoke(federated, ["withdraw", job[:8], "--state", state])  # noqa: E731
+    assert call().exit_code == 0
+    write(runner.folder.about, b'{"role": "server"}')
+    assert read_status(runner.folder.path)["jobs"][job] == {"id": "heads-1", "status": "withdrawn"}
+    runner._resting.clear()
+    runner.serve(_turns(2))
+    assert runner.folder.outcome(job) == {"status": "withdrawn", "rule": "withdrawn"}
+    assert _resting(runner) == {}
+    assert "the job has ended: withdrawn" in str(call().exception)
+
+
+def test_a_job_whose_folder_vanished_is_no_failure_and_no_job_any_more(
+    place: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner, _ = _runner(place)
+    job = _submitted(runner, place)
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: shutil.rmtree(runner.folder.jobs, True))
+    runner.serve(_turns(2))
+    assert (runner.folder.outcome(job), read_json(runner.folder.standing)) == ({}, {})
+    assert "its folder is gone" in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def _submitted(runner: Runner, place: Path, first: bytes = b"", **more: Any) -> str:
@@ -313,5 +367,6 @@ def test_a_job_that_runs_is_shown_while_it_runs_with_what_sites_say(
         runner.serve(_turns(1))
     # Also when it goes on after a rest.
     assert {one["status"] for one in during} == {"runs"}
-    assert during[-1]["sites"] == {"east": "waiting"}
+    # Who isn't there doesn't vanish.
+    assert during[-1]["sites"] == {"east": "waiting", "north": "no-answer"}
     assert read_status(runner.folder.path)["jobs"][job]["rule"] == "too-few-sites"
