@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from voxelvault.interfaces.cli.command import Session, destructive, pass_session, verb
-from voxelvault.interfaces.cli.output import agreed, emit, facts, size, table
+from voxelvault.interfaces.cli.output import agreed, emit, facts, plain, size, table
 
 if TYPE_CHECKING:
+    from voxelvault import Vault
     from voxelvault_triage.models.registry import Installed
 
 
@@ -43,32 +44,57 @@ def install(
     name: str | None,
     as_json: bool,
 ) -> None:
-    """Take a MONAI bundle (folder or zip) into the vault; its maker's key or its digest vouches for it."""
+    """Take a MONAI bundle (folder or zip) into the vault; its maker's key or its digest vouches for it.
+
+    One whose network can't be loaded is refused. The last installed of a name is the one that is used.
+    """
     from voxelvault_triage.models.reading import read_bundle
     from voxelvault_triage.models.registry import install as install_in_vault
+    from voxelvault_triage.models.registry import installed, used
     from voxelvault_triage.models.vouching import vouch
 
     bundle = read_bundle(source)
     vouched = vouch(bundle, pin=pin, key=_bytes(key), signature=_bytes(signature))
     with session.open() as vault:
+        before = used(installed(vault))
         about = install_in_vault(vault, bundle, vouched, name=name)
-    emit(about, f"installed {about.name} {about.version}, digest {about.digest}, {vouched.how}", as_json)
+    lines = [f"installed {about.name} {about.version}, digest {about.digest}, {vouched.how}"]
+    replaced = before.get(about.name)
+    if replaced is not None:
+        lines.append(f"used from now on instead of {replaced.version}, digest {replaced.digest[:12]}")
+    emit({**plain(about), "instead_of": replaced and replaced.digest}, lines, as_json)
 
 
 @verb("list", "voxelvault --vault V triage models list")
 @pass_session
 def list_(session: Session, as_json: bool) -> None:
-    """List the models: the last installed of a name is the one that is used."""
+    """List the models: the last installed of a name is the one that is used.
+
+    `based on` is the digest of the model that one was calibrated from.
+    """
     from voxelvault_triage.models.registry import installed
+    from voxelvault_triage.models.registry import used as used_of
 
     with session.open() as vault:
         found = installed(vault)
+    used = used_of(found).values()
     rows = [
-        (one.name, one.version, one.digest[:12], one.vouched.how, size(one.size), one.installed[:19])
+        (
+            one.name,
+            one.version,
+            one.digest[:12],
+            "yes" if one in used else "",
+            one.based_on[:12],
+            one.vouched.how,
+            size(one.size),
+            one.installed[:19],
+        )
         for one in found
     ]
-    columns = ("name", "version", "digest", "vouched", "size", "installed")
-    emit(found, table(columns, rows) if rows else "no models; `triage models install` takes one in", as_json)
+    columns = ("name", "version", "digest", "used", "based on", "vouched", "size", "installed")
+    document = [{**plain(one), "used": one in used} for one in found]
+    none = "no models; `triage models install` takes one in"
+    emit(document, table(columns, rows) if rows else none, as_json)
 
 
 @verb("show", "voxelvault --vault V triage models show head-ct-hemorrhage")
@@ -88,15 +114,18 @@ def show(session: Session, model: str, as_json: bool) -> None:
 @verb("verify", "voxelvault --vault V triage models verify")
 @click.argument("models", nargs=-1)
 @pass_session
-def verify(session: Session, models: tuple[str, ...], as_json: bool) -> None:
-    """Check that files are those installed and that each model loads; all models without a name."""
+def verify(session: Session, models: tuple[str, ...], as_json: bool) -> int:
+    """Check that files are those installed and that each model loads; all models without a name.
+
+    One line a model; exit code 1 where one of them isn't whole or doesn't load.
+    """
     from voxelvault_triage.models.registry import find, installed
-    from voxelvault_triage.models.registry import verify as verified
 
     with session.open() as vault:
         chosen = [find(vault, one) for one in models] or installed(vault)
-        found = [{"digest": one.digest, "name": one.name, "runs": verified(vault, one)} for one in chosen]
-    emit(found, [f"{one['name']} {one['digest'][:12]}: whole; runs {one['runs']}" for one in found], as_json)
+        found = [_verified(vault, one) for one in chosen]
+    emit(found, [_line(one) for one in found], as_json)
+    return 1 if any(one["problem"] for one in found) else 0
 
 
 @verb("remove", "voxelvault --vault V triage models remove 5f3c2a --yes")
@@ -115,6 +144,22 @@ def remove(session: Session, model: str, yes: bool, dry_run: bool, as_json: bool
         if done:
             removed(vault, about)
     emit({"model": about, "removed": done}, "removed" if done else "nothing was changed", as_json)
+
+
+def _verified(vault: Vault, model: Installed) -> dict[str, str]:
+    from voxelvault.errors import VoxelVaultError
+    from voxelvault_triage.models.registry import verify as verified
+
+    said = {"digest": model.digest, "name": model.name, "runs": "", "problem": ""}
+    try:
+        return {**said, "runs": verified(vault, model)}
+    except VoxelVaultError as error:
+        return {**said, "problem": str(error)}
+
+
+def _line(one: Mapping[str, str]) -> str:
+    told = f"FAILED: {one['problem']}" if one["problem"] else f"whole; runs {one['runs']}"
+    return f"{one['name']} {one['digest'][:12]}: {told}"
 
 
 def _bytes(path: Path | None) -> bytes | None:

@@ -27,7 +27,7 @@ _CHILD = "voxelvault_triage.models.confined_child"
 _MOST_HEAD = 1 << 16
 
 _NO_START = "the process that runs models doesn't start; reinstall voxelvault with its extra for triage"
-_REFUSED = "the model can't be loaded or run; verify it, and ask its maker for a copy for this runtime"
+_REFUSED = "the model can't be loaded or run; ask its maker for a copy for this runtime"
 _EXHAUSTED = "the model ran out of the memory that it may use; raise the limit, or ask for a smaller one"
 _DIED = "the model killed the process that ran it; remove it, and tell its maker"
 _HUNG = "the model took longer than it may; raise the limit, or ask its maker for a faster one"

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import zipfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -94,6 +95,8 @@ def install(
     ------
     UsageError
         The bundle lacks a network or a name, or is installed already.
+    VoxelVaultError
+        Its network can't be loaded.
     PolicyDenied, NoPermission, AuditError
         Then nothing was stored.
     """
@@ -101,6 +104,7 @@ def install(
     name = name or card.name
     if not _NAME.fullmatch(name):
         raise UsageError("a model's name is at most 32 small letters, digits and dashes")
+    _loaded(bundle)
     sizes = [len(data) for data in bundle.files.values()]
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     about = Installed(
@@ -122,7 +126,11 @@ def install(
             kept.put(f"{about.digest}/{FILES}", bundle.packed(), about.digest)
         kept.put(f"{about.digest}/{ABOUT}", json.dumps(asdict(about)).encode(), about.digest)
     except ObjectExists:
-        raise UsageError("this model is installed already; remove it first to give it another name") from None
+        known = _about(kept.get(f"{about.digest}/{ABOUT}")).name
+        raise UsageError(
+            f"this model is installed already, as {known}; remove it first to give it another name, or to"
+            " have it used again instead of a later one"
+        ) from None
     return about
 
 
@@ -139,6 +147,14 @@ def demonstrations(vault: Vault) -> frozenset[str]:
     return frozenset(one.digest for one in installed(vault) if one.demonstration)
 
 
+def used(models: Iterable[Installed]) -> dict[str, Installed]:
+    """Return the model that is used of each name, of what `installed` returns: the first of them."""
+    found: dict[str, Installed] = {}
+    for one in models:
+        found.setdefault(one.name, one)
+    return found
+
+
 def find(vault: Vault, wanted: str) -> Installed:
     """Return a model by its name, the last installed of it, or by the first six digits or more of its digest.
 
@@ -148,14 +164,14 @@ def find(vault: Vault, wanted: str) -> Installed:
         There is none, or several digests start so.
     """
     models = installed(vault)
-    named = [one for one in models if one.name == wanted]
-    if named:
-        return named[0]
+    named = used(models)
+    if wanted in named:
+        return named[wanted]
     by_digest = [one for one in models if _DIGITS.fullmatch(wanted) and one.digest.startswith(wanted)]
     if len({one.digest for one in by_digest}) > 1:
         raise UsageError("several models' digests start so; give more digits")
     if not by_digest:
-        known = ", ".join(dict.fromkeys(one.name for one in models)) or "none"
+        known = ", ".join(named) or "none"
         raise UsageError(f"there is no such model; here are: {known}")
     return by_digest[0]
 
@@ -196,7 +212,7 @@ def remove(vault: Vault, model: Installed) -> None:
 
 
 def verify(vault: Vault, model: Installed) -> str:
-    """Check a model's files and run it once to see whether it loads; return what confines it, for people.
+    """Check a model's files and load it; return what confines it, for people.
 
     Raises
     ------
@@ -220,7 +236,10 @@ def open_model(vault: Vault, model: Installed, **options: Any) -> LoadedModel:
     **options
         `runtime`, `threads`, `device`, `bounds` of `load`.
     """
-    bundle = bundle_of(vault, model)
+    return _loaded(bundle_of(vault, model), **options)
+
+
+def _loaded(bundle: Bundle, **options: Any) -> LoadedModel:
     return load(bundle, confined=not is_ours(bundle), **options)
 
 
@@ -320,5 +339,6 @@ __all__ = [
     "open_model",
     "remove",
     "shipped",
+    "used",
     "verify",
 ]

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 import voxelvault
-from voxelvault.errors import IntegrityError, UsageError
+from voxelvault.errors import IntegrityError, UsageError, VoxelVaultError
 from voxelvault_triage import notice
 from voxelvault_triage.analysing import runner_for
 from voxelvault_triage.models import registry
@@ -38,7 +38,7 @@ def test_installed_found_run_and_removed(vault: voxelvault.Vault) -> None:
     model = registry.model_named(vault, first.digest)
     assert (model.digest, model.card["name"]) == (first.digest, "small-test-network")
     assert model.run({"image": np.zeros((1, 3, SIDE, SIDE), np.float32)})["pred"].shape == (1, 2, SIDE, SIDE)
-    with pytest.raises(UsageError, match="already"):
+    with pytest.raises(UsageError, match=f"already, as {first.name}"):
         registry.install(vault, bundle(), PIN, name="other")
     registry.remove(vault, later)
     registry.remove(vault, first)
@@ -143,3 +143,42 @@ def test_at_the_command_line(tmp_path: Path, run: Callable[..., Any]) -> None:
     assert run(*keyed, "remove", made.digest).code == 2
     assert run(*keyed, "remove", made.digest, "--yes", "--json").json["removed"]
     assert made.digest not in run(*keyed, "list", "--json").out
+
+
+def test_a_network_that_does_not_load_is_not_taken_in(vault: voxelvault.Vault) -> None:
+    garbage = bundle().with_file("models/model.onnx", b"no network")
+    with pytest.raises(VoxelVaultError, match="can't be loaded"):
+        registry.install(vault, garbage, PIN, name="head-ct-hemorrhage")
+    assert registry.find(vault, "head-ct-hemorrhage").vouched.how == "shipped"
+
+
+def test_what_is_used_what_it_was_made_of_and_what_is_damaged(
+    tmp_path: Path, run: Callable[..., Any]
+) -> None:
+    at = tmp_path / "vault"
+    assert run("init", at).code == 0
+    keyed = ("--vault", at, "triage", "models")
+    with voxelvault.open(at) as vault:
+        first = registry.install(vault, bundle(), PIN)
+    made = bundle(version="0.2.0")
+    for name, data in made.files.items():
+        (tmp_path / "bundle" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "bundle" / name).write_bytes(data)
+    told = run(*keyed, "install", tmp_path / "bundle", "--pin", made.digest).out
+    assert f"instead of 0.1.0, digest {first.digest[:12]}" in told
+    with voxelvault.open(at) as vault:
+        calibrated = made.with_file("configs/calibration.json", b'{"threshold": 0.5, "calibration": null}')
+        last = registry.install(vault, calibrated, PIN, name=first.name, based_on=made.digest)
+        vault.documents(registry.AREA).remove(f"{made.digest}/files.zip")
+        vault.documents(registry.AREA).put(f"{made.digest}/files.zip", b"no archive")
+    rows = [line.split() for line in run(*keyed, "list").out.splitlines() if line.startswith(first.name)]
+    assert [row[2:5] for row in rows] == [
+        [last.digest[:12], "yes", made.digest[:12]],
+        [made.digest[:12], "pinned", rows[1][4]],
+        [first.digest[:12], "pinned", rows[2][4]],
+    ]
+    verified = run(*keyed, "verify")
+    assert verified.code == 1
+    assert len(verified.out.splitlines()) == 4
+    assert verified.out.count("whole; runs") == 3
+    assert f"{first.name} {made.digest[:12]}: FAILED: this model's files are damaged" in verified.out
