@@ -34,7 +34,7 @@ class Model(Protocol):
 
 
 class Pipeline(Protocol):
-    """One kind of analysis: four small steps; the runner does all else.
+    """One kind of analysis: three small steps; the runner does all else.
 
     `name` is that of its entry point in the group ``voxelvault.pipelines``, which points to a class or
     function that makes one without arguments. It is pickled to workers; what is heavy (a session, a

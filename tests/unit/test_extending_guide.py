@@ -8,7 +8,13 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+import voxelvault
+from voxelvault.testing.synthetic import ct_series
+from voxelvault_triage.candidates import open_of
+from voxelvault_triage.model import Study
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/guide/extending.md").read_text()
@@ -44,3 +50,27 @@ def test_its_entry_points_are_the_examples() -> None:
     (shown,) = re.findall(r"```toml\n(.+?)```", PAGE, re.DOTALL)
     example = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())
     assert tomllib.loads(shown)["project"] == example["project"]
+
+
+def test_its_pipeline_finds_what_it_says(tmp_path: Path, configuration: Path) -> None:
+    named: dict[str, Any] = {}
+    exec(compile(BLOCKS[3], "pipeline", "exec"), named)
+    pipeline = named["MetalCt"]()
+    (tmp_path / "in").mkdir()
+    for at, data in enumerate(ct_series(5, 16, 16)):
+        (tmp_path / "in" / f"{at}.dcm").write_bytes(data)
+    with voxelvault.create(tmp_path / "vault", key_file=tmp_path / "key") as vault:
+        vault.ingest(tmp_path / "in", progress=False)
+        (row,) = vault.sql("select study_id, subject_id, StudyInstanceUID from studies").fetchall()
+        study = Study(*row, content="")
+        gated = pipeline.gate(vault, study)
+        assert not pipeline.gate(vault, Study("none", "none", "", "")).fit
+        with open_of(vault, study, gated.SeriesInstanceUID, pipeline.name) as series:
+            values, voxel_ml = pipeline.prepare(series, gated.stack)
+    assert values.shape == (5, 16, 16)
+    assert not pipeline.infer((values, voxel_ml), None).flagged
+    values = values.astype(np.float32)
+    values[:] = 3000
+    found = pipeline.infer((values, voxel_ml), None)
+    assert (found.mask.sum(), found.key_frame) == (5 * 256, 0)
+    assert found.flagged
