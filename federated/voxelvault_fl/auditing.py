@@ -13,9 +13,10 @@ from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.job import Job
 from voxelvault_fl.privacy.accounting import Noise, Spent, Terms, account, terms_of
 from voxelvault_fl.privacy.dpsgd import Flat, Gradients, dp_sgd
-from voxelvault_fl.privacy.membership import Attacked, Losses, Trainer, attack
+from voxelvault_fl.privacy.membership import LEAST, Attacked, Losses, Trainer, attack
 from voxelvault_fl.privacy.private import Gradual, flat_of
-from voxelvault_fl.training.examples import SiteData
+from voxelvault_fl.training.examples import SiteData, examples
+from voxelvault_fl.training.examples import subjects as people
 from voxelvault_fl.training.tasks import task_for
 
 _NUMBERS: Mapping[str, Any] = {"delta": 1e-5, "clip": 1.0, "rate": 0.1, "steps": 20, "learning_rate": 0.5}
@@ -71,6 +72,7 @@ def audit_model(
     JobRefused
         The task can't say what single subjects add, or there are too few subjects.
     """
+    _require_many(data, job)
     task = task_for(job, data)
     if not isinstance(task, Attackable):
         raise JobRefused("privacy", "this task can't be attacked yet: it can't say what single subjects add")
@@ -94,6 +96,17 @@ def audit_model(
         with_noise=attack(trainer(private), subjects, references=references, seed=seed),
         spent=account([private.noise], private.delta),
     )
+
+
+def _require_many(data: SiteData, job: Job) -> None:
+    """Require enough people to train on, before anything is read of their images."""
+    many = people(one for one in examples(data, job) if one.part == "train")
+    if many < LEAST:
+        raise JobRefused(
+            "cohort",
+            f"an attack needs {LEAST} people to train on, and three fifths of those with labels train: "
+            f"about {LEAST * 5 // 3 + 1} with labels; here {many} would train",
+        )
 
 
 def _terms(job: Job, subjects: int, epsilon: float) -> Terms:

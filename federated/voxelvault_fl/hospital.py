@@ -85,7 +85,9 @@ def side(
         return smaller[job.digest]
 
     hands = Hands(
-        decide=Decider(lambda: standing().policy, data, folder / COUNTED, outside.now, outside.ledger),
+        decide=Decider(
+            lambda: standing().policy, data, folder / COUNTED, outside.now, outside.ledger, outside.log
+        ),
         task=lambda job: outside.task(job, data),
         compression=remembered,
         now=outside.now,

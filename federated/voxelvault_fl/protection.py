@@ -11,7 +11,7 @@ from voxelvault.storage.objects import LocalObjects
 from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.job import Job
 from voxelvault_fl.jobs.task import Task
-from voxelvault_fl.privacy.accounting import Spent, Terms, terms_of
+from voxelvault_fl.privacy.accounting import Spent, Terms, account, terms_of
 from voxelvault_fl.privacy.ledger import Ledger
 from voxelvault_fl.privacy.private import Gradual, PrivateTask
 from voxelvault_fl.record.logbook import Logbook
@@ -58,6 +58,33 @@ class Protection:
         except JobRefused as refused:
             return refused.rule
         return "" if self.ledger.affords(job.digest, terms, job.rounds) else "budget"
+
+    def costs(self, job: Job) -> dict[str, str]:
+        """Return what a job under differential privacy would cost here, as text; nothing where it can't be.
+
+        `cost` is that of all its rounds, `noise` how it is made, `ledger` what is spent and would be.
+        """
+        if job.privacy.mode != "dp-sgd":
+            return {}
+        try:
+            terms = terms_of(job.privacy.numbers, job.rounds)
+        except JobRefused as refused:
+            return {"cost": str(refused)}
+        step = terms.noise
+        said = {
+            "cost": f"{account([step] * job.rounds, terms.delta)}; the job allows epsilon {terms.epsilon:g}",
+            "noise": f"{step.multiplier:g} times the largest norm, {terms.clip:g}, of what a subject adds; "
+            f"{step.steps} steps a round, a subject in each with probability {step.rate:g}",
+        }
+        if self.ledger is None:
+            return {**said, "ledger": "none; `federated ledger` makes one, before `federated site` starts"}
+        book, after = self.ledger.read(), self.ledger.after(job.digest, terms, job.rounds)
+        fits = "" if after.epsilon <= book.epsilon else ": more than there is"
+        return {
+            **said,
+            "ledger": f"of epsilon {book.epsilon:g} at delta {book.delta:g}, {book.spent.epsilon:.4g} spent; "
+            f"{after.epsilon:.4g} with all rounds of this job{fits}",
+        }
 
     def task(self, job: Job, data: SiteData) -> Task:
         """Return the task of a job, under differential privacy where the job asks for it.

@@ -23,9 +23,12 @@ from voxelvault_fl.jobs.job import read_job, sign
 from voxelvault_fl.jobs.policy import read_policy
 from voxelvault_fl.jobs.terms import require_runnable
 from voxelvault_fl.privacy.accounting import terms_of
+from voxelvault_fl.protection import ledger_at
 from voxelvault_fl.provisioning.kit import read_kit
 from voxelvault_fl.provisioning.trial import provision
+from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.shelf import put
+from voxelvault_fl.rounds.site_state import SiteState
 from voxelvault_fl.training.examples import SiteData
 from voxelvault_fl.training.tasks import first_weights
 
@@ -47,6 +50,19 @@ value = "CT"
 source = "table"
 column = "hemorrhage"
 """
+PRIVATE = f"""evaluate_every = 0
+{JOB}
+[privacy]
+mode = "dp-sgd"
+[privacy.numbers]
+epsilon = 3.0
+delta = 1e-5
+clip = 1.0
+rate = 0.1
+steps = 5
+learning_rate = 0.5
+batch = 50
+"""
 
 
 def call(session: Session, *arguments: str) -> dict[str, object]:
@@ -62,8 +78,9 @@ def submit(place: Path, kit: str = "lead") -> dict[str, object]:
     return call(Session(), "submit", str(place / "job.toml"), *where)
 
 
-def approve(place: Path, state: Path, *more: str) -> dict[str, object]:
-    where = ["--kit", str(place / "north"), "--state", str(state), "--policy", str(place / "policy.toml")]
+def approve(place: Path, state: Path, *more: str, kit: str = "north") -> dict[str, object]:
+    put(state / "status.json", b'{"role": "site", "consortium": "heads", "site": "north"}')
+    where = ["--kit", str(place / kit), "--state", str(state), "--policy", str(place / "policy.toml")]
     return call(Session(), "approve", *more, *where)
 
 
@@ -95,7 +112,12 @@ def test_a_job_is_submitted_looked_at_approved_and_stopped(place: Path) -> None:
     assert (seen["approved"], seen["stopped"], seen["rule"]) == (False, False, "")
     assert "one update of the model a round" in str(seen["leaves"])
     assert approve(place, state, job[:8], "--yes")["approved"] is True
-    assert approve(place, state, job[:8], "--stop")["stopped"] is True
+    for kit, why in (("lead", "not a site's"), ("server", "not a site's"), ("south", "whose kit this is")):
+        for done in ("--yes", "--stop"):
+            with pytest.raises(VoxelVaultError, match=why):
+                approve(place, state, job[:8], done, kit=kit)
+    stopped = approve(place, state, job[:8], "--stop")
+    assert (stopped["stopped"], stopped["approved"]) == (True, False)
     assert approve(place, state)[job] == {"id": "heads-1", "status": "stopped"}
 
 
@@ -120,6 +142,48 @@ def test_the_same_job_again_is_there_already_and_another_with_its_id_is_not_sign
     assert [one.name for one in (place / "jobs").iterdir()] == [first]
     (place / "job.toml").write_text(JOB.replace("heads-1", "heads-2"))
     assert submit(place)["already"] is False
+
+
+def test_a_finished_job_is_not_stopped_any_more(place: Path) -> None:
+    job = str(submit(place)["job"])
+    mine = SiteState(place / "jobs" / job, job)
+    start = Record("start", job, 0, "", "a" * 64)
+    mine.follow([start, Record("end", job, 0, start.digest, "a" * 64)])
+    for done in ("--yes", "--stop"):
+        with pytest.raises(VoxelVaultError, match="job is finished"):
+            approve(place, place, job, done)
+    assert approve(place, place)[job] == {"id": "heads-1", "status": "finished", "round": 0}
+
+
+def test_what_a_private_job_costs_is_shown_before_it_is_approved(place: Path) -> None:
+    (place / "job.toml").write_text(PRIVATE)
+    job = str(submit(place)["job"])
+    assert approve(place, place, job)["rule"] == "no-ledger"
+    ledger_at(place).create(4.0, 1e-5)
+    seen = approve(place, place, job)
+    assert (seen["rule"], seen["rounds"], seen["labels"]) == ("", 2, {
+        "source": "table", "column": "hemorrhage", "positive": [],
+    })  # fmt: skip
+    assert seen["cohort"] == {"column": "Modality", "op": "=", "value": "CT"}
+    told = r"epsilon [23][.\d]* at delta 1e-05; unit: subject; RDP, Opacus; the job allows epsilon 3"
+    assert re.fullmatch(told, str(seen["cost"]))
+    assert str(seen["ledger"]).startswith("of epsilon 4 at delta 1e-05, 0 spent; ")
+    # Nothing was charged: it can be made anew.
+    ledger_at(place).create(2.0, 1e-5)
+    assert approve(place, place, job)["rule"] == "budget"
+    with pytest.raises(VoxelVaultError, match=r"or the ledger \[budget\]"):
+        approve(place, place, job, "--yes")
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [("delta = 1e-5\n", ""), ("delta = 1e-5", "delta = 0.5"), ("delta = 1e-5", "delta = 1e-5\nnoise = 0.1")],
+)
+def test_a_job_whose_privacy_cannot_hold_is_not_signed(place: Path, was: str, now: str) -> None:
+    (place / "job.toml").write_text(PRIVATE.replace(was, now))
+    with pytest.raises(VoxelVaultError, match=r"\[privacy\]$"):
+        submit(place)
+    assert not (place / "jobs").exists()
 
 
 def test_a_policy_to_begin_with_lets_in_what_the_terms_allow(place: Path) -> None:
@@ -217,6 +281,16 @@ def test_what_was_signed_by_other_code_is_shown_without_what_a_terminal_obeys(pl
     head = _lines({"purpose": "IRB\x1b[2J\x07-1", "leaves": [], "terms": []})[0]
     assert head.isprintable()
     assert head.startswith("purpose: IRB")
+
+
+def test_what_privacy_cost_is_told_with_what_it_means() -> None:
+    from voxelvault_fl.cli.verify import _spent
+
+    told = {"epsilon": 2.9759662, "delta": 1e-5, "unit": "subject", "accountant": "RDP, Opacus"}
+    assert _spent(told) == "; epsilon 2.976 at delta 1e-05; unit: subject; RDP, Opacus"
+    # A site that signs something else is shown, not believed.
+    assert _spent({"epsilon": "\x1b[2J"}).isprintable()
+    assert _spent({}) == ""
 
 
 def test_a_policy_that_lets_more_in_than_the_terms_does_not(place: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,14 @@ from voxelvault.errors import UsageError
 from voxelvault.interfaces.cli.command import Session, pass_session, verb
 from voxelvault.interfaces.cli.output import emit, say, table
 from voxelvault.interfaces.cli.output import shown as harmless
-from voxelvault_fl.errors import JobRefused
+from voxelvault_fl.errors import JobRefused, KitRefused
 
 if TYPE_CHECKING:
     from voxelvault_fl.consortium import Consortium
     from voxelvault_fl.jobs.job import Job
     from voxelvault_fl.jobs.policy import SitePolicy
+    from voxelvault_fl.provisioning.kit import Kit
+    from voxelvault_fl.rounds.site_state import SiteState
 
 _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -48,8 +51,8 @@ def command(
 ) -> None:
     """Show the jobs that were offered here, or one of them with what would leave; approve or stop it.
 
-    JOB is the beginning of a digest. A job that breaks a rule of the policy, or the consortium's terms, runs
-    in no case.
+    JOB is the beginning of a digest. A job that breaks a rule of the policy, the consortium's terms, or what
+    is left of the privacy ledger, runs in no case.
     """
     from voxelvault_fl.jobs.job import SignedJob
     from voxelvault_fl.jobs.policy import read_policy
@@ -58,6 +61,8 @@ def command(
     from voxelvault_fl.rounds.site_state import SiteState, standing
     from voxelvault_fl.site.clock import Forward
 
+    mine_kit = read_kit(kit)
+    _require_own(mine_kit, state)
     found = sorted(one for one in (state / "jobs").glob("*") if (one / "job.json").exists())
     if job is None:
         offered = {one.name: standing(one) for one in found}
@@ -72,48 +77,76 @@ def command(
     if len(chosen) != 1:
         raise UsageError("no job, or more than one, begins like that; without JOB they are listed")
     mine = SiteState(chosen[0], chosen[0].name)
-    roster = NewestKit(read_kit(kit), state, say)().roster
+    roster = NewestKit(mine_kit, state, say)().roster
     lead = roster.party(roster.consortium.lead).verifying_key()
     signed = SignedJob.loads((chosen[0] / "job.json").read_bytes(), lead).job
     own = read_policy(policy)
-    shown = _shown(session, signed, own, roster.consortium, Forward(state)())
     if stop:
+        # First of all: whatever else can't be said of the job, it stops.
+        _require_running(mine)
         mine.stop()
-    elif yes:
-        _require_open(shown["rule"], mine.stopped)
+    shown = _shown(session, signed, own, roster.consortium, Forward(state)(), state)
+    if yes and not stop:
+        _require_open(shown["rule"], mine)
         mine.approve()
-    approved = not shown["rule"] and (mine.approved or own.approval == "by-policy")
+    approved = not (shown["rule"] or mine.stopped) and (mine.approved or own.approval == "by-policy")
     shown |= {"approval": own.approval, "approved": approved, "stopped": mine.stopped}
     emit(shown, _lines(shown), as_json)
 
 
-def _require_open(rule: str, stopped: bool) -> None:
-    if rule:
-        raise JobRefused(
-            rule, "not approved: the job breaks a rule of the policy, or of the consortium's terms"
+def _require_own(kit: Kit, state: Path) -> None:
+    """Require a site's kit, and the folder from which that site takes part."""
+    from voxelvault_fl.provisioning.files import read_json
+
+    if kit.role != "site":
+        raise KitRefused("this kit is not a site's; a job is approved with the kit of `federated site`")
+    said = read_json(state / "status.json")
+    if (said.get("consortium"), said.get("site")) != (kit.consortium.id, kit.party):
+        raise KitRefused(
+            f"this folder isn't the one from which {kit.party} of {kit.consortium.id}, whose kit this is, "
+            "takes part; name that of its `federated site`"
         )
-    if stopped:
+
+
+def _require_running(mine: SiteState) -> None:
+    if mine.finished:
+        raise JobRefused("finished", "the job is finished: there is nothing left to approve or to stop")
+
+
+def _require_open(rule: str, mine: SiteState) -> None:
+    if mine.stopped:
         raise JobRefused(
             "stopped", "not approved: the job was stopped here for good; the lead submits another"
+        )
+    _require_running(mine)
+    if rule:
+        raise JobRefused(
+            rule, "not approved: the job breaks a rule of the policy, the consortium's terms or the ledger"
         )
 
 
 def _shown(
-    session: Session, job: Job, own: SitePolicy, consortium: Consortium, now: datetime
+    session: Session, job: Job, own: SitePolicy, consortium: Consortium, now: datetime, state: Path
 ) -> dict[str, Any]:
     from voxelvault_fl.jobs.policy import unmet, what_leaves
+    from voxelvault_fl.jobs.strict import plain
     from voxelvault_fl.jobs.terms import bounded, lines
+    from voxelvault_fl.protection import Protection, ledger_in
 
     terms = consortium.terms
     policy = bounded(own, terms)
+    protection = Protection(ledger_in(state), None, lambda: now)
+    said = plain(job)
+    asked = ("id", "expires", "model", "cohort", "labels", "rounds", "min_sites", "max_sites", "strategy")
     shown: dict[str, Any] = {
         "job": job.digest,
-        "id": job.id,
+        **{name: said[name] for name in asked},
         "code": job.app_digest,
         "purpose": job.purpose,
         "lawful_basis": job.lawful_basis,
         "privacy": job.privacy.mode,
-        "rule": unmet(job, policy, now),
+        **protection.costs(job),
+        "rule": unmet(job, policy, now) or protection.rule(job),
         "terms": list(lines(terms)),
         "leaves": list(what_leaves(job, policy, terms.site_metrics)),
     }
@@ -127,7 +160,7 @@ def _shown(
 
 def _lines(shown: dict[str, Any]) -> list[str]:
     head = [
-        f"{name}: {harmless(value)}"
+        f"{name}: {harmless(json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value)}"
         for name, value in shown.items()
         if not isinstance(value, list) and value != ""
     ]

@@ -28,8 +28,9 @@ _FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 def command(state: Path, epsilon: float | None, delta: float | None, as_json: bool) -> None:
     """Make this site's privacy ledger, or show what was spent of it.
 
-    Without one, jobs under differential privacy are refused here. Its budget holds for all jobs and stays.
-    Make it before `federated site` starts.
+    Without one, jobs under differential privacy are refused here. Its budget holds for all jobs, and stays
+    once a round was charged; before that the same command makes it anew. Make it before `federated site`
+    starts.
     """
     from voxelvault_fl.protection import ledger_at
 
@@ -38,15 +39,30 @@ def command(state: Path, epsilon: float | None, delta: float | None, as_json: bo
     ledger = ledger_at(state.resolve())
     if epsilon is not None and delta is not None:
         ledger.create(epsilon, delta)
-    said = _document(ledger.read())
-    emit(said, [f"{name}: {value}" for name, value in said.items()], as_json)
+    book = ledger.read()
+    emit(_document(book), _lines(book), as_json)
 
 
 def _document(book: Book) -> dict[str, Any]:
+    spent = book.spent
     return {
         "epsilon": book.epsilon,
         "delta": book.delta,
-        "spent": book.spent.epsilon,
-        "rounds": len(book.charges),
-        "jobs": len({one.job for one in book.charges}),
+        "unit": spent.unit,
+        "accountant": spent.accountant,
+        "spent": spent.epsilon,
+        "left": max(0.0, book.epsilon - spent.epsilon),
+        "jobs": {job: len(book.of(job)) for job in dict.fromkeys(one.job for one in book.charges)},
     }
+
+
+def _lines(book: Book) -> list[str]:
+    from dataclasses import replace
+
+    spent, said = book.spent, _document(book)
+    return [
+        f"budget: {replace(spent, epsilon=book.epsilon)}",
+        f"spent: {spent}",
+        f"left: epsilon {said['left']:.4g} at delta {book.delta:.3g}",
+        *(f"job {job[:12]}: {rounds} rounds charged" for job, rounds in said["jobs"].items()),
+    ]

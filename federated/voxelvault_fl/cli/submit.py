@@ -33,6 +33,7 @@ def command(job: Path, kit: Path, state: Path, as_json: bool) -> None:
     from voxelvault_fl.jobs.filling import filling
     from voxelvault_fl.jobs.job import read_job, sign
     from voxelvault_fl.jobs.terms import require_runnable, require_within
+    from voxelvault_fl.privacy.accounting import terms_of
     from voxelvault_fl.provisioning.kit import read_kit
     from voxelvault_fl.rounds.shelf import put
     from voxelvault_fl.training.tasks import first_weights
@@ -46,6 +47,8 @@ def command(job: Path, kit: Path, state: Path, as_json: bool) -> None:
     found = read_job(job, lambda said: {**fill(said), **_expiry(_named(state, said.get("id")))})
     require_runnable(found, now)
     require_within(found, lead.consortium)
+    if found.privacy.mode == "dp-sgd":
+        terms_of(found.privacy.numbers, found.rounds)
     folder, there = state / "jobs" / found.digest, _named(state, found.id)
     if there not in (None, folder):
         raise JobRefused("job-id", "not signed: another job in that folder has this id; give it a new one")

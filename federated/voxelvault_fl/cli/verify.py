@@ -11,6 +11,8 @@ from voxelvault.interfaces.cli.command import PARTLY, verb
 from voxelvault.interfaces.cli.output import emit, plain, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from voxelvault_fl.record.provenance import Proved, SiteProof
 
 _PATH = click.Path(path_type=Path, exists=True)
@@ -54,12 +56,23 @@ def _lines(proved: Proved, pinned: bool) -> list[str]:
 
 def _site(name: str, site: SiteProof, app: str) -> str:
     rounds = f"rounds {', '.join(map(str, site.rounds))}" if site.rounds else "no round"
-    spent = "" if not site.spent else f"; epsilon {site.spent.get('epsilon')} at {site.spent.get('delta')}"
-    said = f"{name}: {rounds}; cohort {site.cohort[:16]} of {site.count}{spent}"
+    said = f"{name}: {rounds}; cohort {site.cohort[:16]} of {site.count}{_spent(site.spent)}"
     if site.attested is None:
         return f"{said}; its log attests nothing"
     code = "the job's code" if site.attested.app == app else "OTHER code than the job's"
     return f"{said}; its log attests the record and {code}; {_by(site.attested)}"
+
+
+def _spent(said: Mapping[str, Any]) -> str:
+    """Return what privacy cost, with what the number means: as the site said it, whatever that is."""
+    if not said:
+        return ""
+    epsilon, delta = (
+        f"{one:.4g}" if isinstance(one, int | float) else shown(one)
+        for one in (said.get("epsilon"), said.get("delta"))
+    )
+    unit, accountant = shown(said.get("unit")), shown(said.get("accountant"))
+    return f"; epsilon {epsilon} at delta {delta}; unit: {unit}; {accountant}"
 
 
 def _by(attested: Any) -> str:

@@ -23,6 +23,8 @@ from voxelvault_fl.errors import JobRefused
 
 UNIT, ACCOUNTANT = "subject", "RDP, Opacus"
 MOST_STEPS = 1_000_000
+MOST_DELTA = 1e-3
+"""A larger one allows to give away one subject in a thousand: no guarantee for a person."""
 
 _WHOLE = [*range(2, 64), 80, 128, 256, 512]
 _ORDERS = [1.03, 1.1, 1.2, 1.3, 1.5, 1.75, 2.5, 3.5, 4.5, 5.5, *_WHOLE]
@@ -203,6 +205,10 @@ def terms_of(numbers: Mapping[str, Any], rounds: int) -> Terms:
     whole = steps <= MOST_STEPS and steps == int(steps)
     if not whole or not all(0 < one < 1e6 for one in (clip, learning_rate, batch)):
         raise JobRefused("privacy", "clip, learning_rate and batch are above 0, steps a whole number")
+    if not 0 < delta <= MOST_DELTA:
+        raise JobRefused(
+            "privacy", f"delta is above 0, at most {MOST_DELTA:g}: well below one over the number of subjects"
+        )
     multiplier = given or noise_for(epsilon, delta, rate, int(steps) * rounds)
     noise = Noise(multiplier, rate, int(steps))
     if not account([noise] * rounds, delta).epsilon <= epsilon:
@@ -220,4 +226,4 @@ def _accountant() -> Any:
     return RDPAccountant()
 
 
-__all__ = ["ACCOUNTANT", "UNIT", "Noise", "Spent", "Terms", "account", "noise_for", "terms_of"]
+__all__ = ["ACCOUNTANT", "MOST_DELTA", "UNIT", "Noise", "Spent", "Terms", "account", "noise_for", "terms_of"]

@@ -15,7 +15,7 @@ from typing import Any
 from voxelvault.errors import IntegrityError, NewerFormat, ObjectChanged, ObjectMissing, UsageError
 from voxelvault.model import ObjectStore
 from voxelvault_fl.errors import JobRefused
-from voxelvault_fl.privacy.accounting import Noise, Spent, Terms, account
+from voxelvault_fl.privacy.accounting import MOST_DELTA, Noise, Spent, Terms, account
 
 _NAME, _FORMAT, _TRIES = "privacy-ledger.json", 1, 50
 
@@ -123,19 +123,34 @@ class Ledger:
         self._objects = objects
 
     def create(self, epsilon: float, delta: float) -> None:
-        """Begin with a budget.
+        """Begin with a budget, or with another one while nothing was charged.
 
         Raises
         ------
         UsageError
-            There is a ledger already, or the budget is none.
+            There is a ledger already that was charged, or the budget is none.
+        IntegrityError
+            There is one, and it is damaged.
         """
-        if not (epsilon > 0 and 0 < delta < 1):
-            raise UsageError("a budget is an epsilon above 0 and a delta between 0 and 1")
+        if not (epsilon > 0 and 0 < delta <= MOST_DELTA):
+            raise UsageError(
+                f"a budget is an epsilon above 0 and a delta above 0, at most {MOST_DELTA:g}: "
+                "well below one over the number of subjects"
+            )
         try:
-            self._objects.swap(_NAME, Book(epsilon, delta).dumps(), None)
+            self._objects.swap(_NAME, Book(epsilon, delta).dumps(), self._unused())
         except ObjectChanged:
-            raise UsageError("there is a privacy ledger already; its budget stays") from None
+            raise UsageError("the privacy ledger was changed meanwhile; look at it again") from None
+
+    def _unused(self) -> str | None:
+        """Return the version of a ledger without charges; None where there is no ledger."""
+        try:
+            data, version = self._objects.versioned(_NAME)
+        except ObjectMissing:
+            return None
+        if Book.loads(data).charges:
+            raise UsageError("there is a privacy ledger already, and it was charged; its budget stays")
+        return version
 
     def read(self) -> Book:
         """Return what it holds.
@@ -191,9 +206,13 @@ class Ledger:
 
     def affords(self, job: str, terms: Terms, rounds: int) -> bool:
         """Say whether the budget has room for all rounds of a job, those that were charged among them."""
+        return self.after(job, terms, rounds).epsilon <= self.read().epsilon
+
+    def after(self, job: str, terms: Terms, rounds: int) -> Spent:
+        """Return what all jobs will have cost once all rounds of one are charged, at the budget's delta."""
         book = self.read()
         others = [one.noise for one in book.charges if one.job != job]
-        return account([*others, *[terms.noise] * rounds], book.delta).epsilon <= book.epsilon
+        return account([*others, *[terms.noise] * rounds], book.delta)
 
     def _read(self) -> tuple[Book, str]:
         try:

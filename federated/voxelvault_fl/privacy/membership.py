@@ -24,6 +24,7 @@ Trainer = Callable[[npt.NDArray[np.intp], int], Losses]
 """From the subjects that a model is trained on, and a seed, to its loss on every subject, (subject)."""
 
 LEAST = 20
+"""Subjects below which no attack is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,4 +126,4 @@ def _interval(inside: Losses, outside: Losses, rng: np.random.Generator) -> tupl
     return float(low), float(high)
 
 
-__all__ = ["Attacked", "Losses", "Trainer", "area", "attack"]
+__all__ = ["LEAST", "Attacked", "Losses", "Trainer", "area", "attack"]

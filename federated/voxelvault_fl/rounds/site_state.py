@@ -111,6 +111,11 @@ class SiteState:
         others = (one for one in self.folder.parent.iterdir() if one.name != self.folder.name)
         return any(mine and _id(one) == mine and _since(one) <= since for one in others)
 
+    @property
+    def finished(self) -> bool:
+        """Whether the run's record, as it was seen here, has its end."""
+        return bool(self.chain) and self.chain[-1].kind == "end"
+
     def approve(self) -> None:
         """Approve the job by hand."""
         shelf.put(self.folder / "approved", b"")
@@ -142,7 +147,7 @@ def standing(folder: Path) -> dict[str, Any]:
     word, chain = mine.decided, mine.chain
     if mine.stopped:
         said = {"status": "stopped"}
-    elif chain and chain[-1].kind == "end":
+    elif mine.finished:
         said = {"status": "finished"}
     elif word in ("approved", "waiting", ""):
         said = {"status": word or "offered"}

@@ -60,6 +60,8 @@ class Decider:
         The time, UTC.
     ledger : callable
         Gives the rule that a job breaks by what it would spend; empty where it may be spent.
+    log : callable
+        The site's own: gets why a cohort couldn't be counted, once a job and rule.
     """
 
     def __init__(
@@ -69,9 +71,11 @@ class Decider:
         memory: Path,
         now: Callable[[], datetime],
         ledger: Callable[[Job], str] = lambda job: "",
+        log: Callable[[BaseException], None] = lambda error: None,
     ) -> None:
         self._policy, self._data, self._memory, self._now = policy, data, memory, now
-        self._ledger = ledger
+        self._ledger, self._log = ledger, log
+        self._logged: set[tuple[str, str]] = set()
         self._cohorts: dict[str, _Cohort] = {}
 
     def __call__(self, job: Job, by_hand: ByHand) -> Decision:
@@ -84,12 +88,19 @@ class Decider:
         try:
             cohort = _Cohort(policy.min_cohort, 0, "") if waits else self._cohort(job, policy)
         except JobRefused as refused:
+            self._tell(job, refused)
             return Refused(refused.rule)
         seen = Seen(
             cohort.subjects, cohort.count, cohort.digest, app_digest(),
             by_hand.approved, by_hand.stopped, by_hand.other_job,
         )  # fmt: skip
         return decide(job, policy, seen, self._now())
+
+    def _tell(self, job: Job, refused: JobRefused) -> None:
+        # The job is offered again and again.
+        if (job.digest, refused.rule) not in self._logged:
+            self._logged.add((job.digest, refused.rule))
+            self._log(refused)
 
     def _cohort(self, job: Job, policy: SitePolicy) -> _Cohort:
         if job.digest not in self._cohorts:

@@ -118,8 +118,12 @@ def _truth(data: SiteData, labels: Labels, chosen: Sequence[Member]) -> dict[str
             raise JobRefused("labels", "this site has no table of labels; name one in its settings")
         try:
             labelled = selection.with_labels(data.table, on=data.on, columns=[labels.column])
-        except UsageError:
-            raise JobRefused("labels", "this site's table has no labels of that name") from None
+        except UsageError as error:
+            raise JobRefused(
+                "labels",
+                f"the job asks for the column {labels.column!r}, which this site's table of labels "
+                "doesn't give; capital letters count",
+            ) from error
         return _read(labelled, labels.column, bool)
     if labels.source == "SEG":
         wanted = set(labels.positive)

@@ -72,12 +72,15 @@ def test_a_ledger_that_is_gone_is_not_empty(tmp_path: Path) -> None:
         Ledger(LocalObjects(tmp_path)).charge(A, 1, ROUND, NOW)
 
 
-def test_a_budget_stays(ledger: Ledger) -> None:
+def test_a_budget_stays_once_it_was_charged(ledger: Ledger) -> None:
+    ledger.create(5.0, 1e-5)
+    assert ledger.read().epsilon == 5.0
+    ledger.charge(A, 1, ROUND, NOW)
     with pytest.raises(UsageError, match="already"):
         ledger.create(100.0, 1e-5)
 
 
-@pytest.mark.parametrize(("epsilon", "delta"), [(0, 1e-5), (1, 0), (1, 1), (float("nan"), 1e-5)])
+@pytest.mark.parametrize(("epsilon", "delta"), [(0, 1e-5), (1, 0), (1, 0.002), (float("nan"), 1e-5)])
 def test_a_budget_that_is_none(tmp_path: Path, epsilon: float, delta: float) -> None:
     with pytest.raises(UsageError):
         Ledger(LocalObjects(tmp_path)).create(epsilon, delta)

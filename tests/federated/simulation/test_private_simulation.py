@@ -12,6 +12,8 @@ import pytest
 
 from voxelvault.storage.objects import LocalObjects
 from voxelvault_fl.auditing import audit_model
+from voxelvault_fl.cohorts.members import members
+from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.hospital import no_ledger
 from voxelvault_fl.jobs.filling import filling
 from voxelvault_fl.jobs.job import Job
@@ -98,6 +100,13 @@ def test_an_attack_is_tried_without_and_with_noise(three_scanners: SiteData) -> 
     assert 0 <= found.with_noise.auc <= 1
     assert found.spent.epsilon <= 3.0
     assert audit_model(private(), three_scanners, references=1).spent.epsilon <= 8.0
+
+
+def test_too_few_people_for_an_attack_are_told_before_anything_is_trained(three_scanners: SiteData) -> None:
+    series = members(three_scanners.vault, job_with().cohort)[:24]
+    few = replace(three_scanners, only=frozenset(one.series_id for one in series))
+    with pytest.raises(JobRefused, match=r"about 34 with labels; here 1\d would train \[cohort\]"):
+        audit_model(job_with(), few)
 
 
 def test_a_gradient_is_of_a_person(three_scanners: SiteData) -> None:

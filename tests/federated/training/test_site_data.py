@@ -167,6 +167,15 @@ def test_two_label_columns_a_person_apart_are_not_both_counted(
 
 def test_a_column_that_the_table_has_not_is_named(three_scanners: SiteData, tmp_path: Path) -> None:
     assert _asked(three_scanners, tmp_path, "nothing") == Refused("labels")
+    policy = SitePolicy("heads", (app_digest(),), ("IRB-1",), ("consent",), "by-policy")
+    told: list[BaseException] = []
+    deciding = Decider(
+        lambda: policy, three_scanners, tmp_path / "counted", lambda: NOW, lambda job: "", told.append
+    )
+    job = make_job(app_digest=app_digest(), labels=Labels("table", "Hemorrhage"))
+    assert [deciding(job, Hands()) for _ in range(2)] == [Refused("labels")] * 2
+    # Once, in the site's own log.
+    assert ["'Hemorrhage'" in str(one) for one in told] == [True]
 
 
 def test_a_small_cohort_is_refused(three_scanners: SiteData, tmp_path: Path) -> None:
