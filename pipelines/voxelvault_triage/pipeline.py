@@ -13,7 +13,7 @@ from voxelvault.errors import UsageError
 from voxelvault.series import Series
 from voxelvault_triage.model import Finding, Gated, Study
 
-GROUP = "voxelvault.pipelines"
+GROUP = plugins.PIPELINES
 
 Arrays = Mapping[str, npt.NDArray[np.float32]]
 

@@ -1,8 +1,8 @@
 """What other packages add: found by entry points, loaded only when asked for by name.
 
-Groups are `voxelvault.codecs`, `voxelvault.ingest_sources`, `voxelvault.verbs` and
-`voxelvault.key_providers`. A name of our own stays ours; a package that fails costs what it brings,
-and nothing else.
+Groups are `voxelvault.codecs`, `voxelvault.ingest_sources`, `voxelvault.verbs`,
+`voxelvault.key_providers` and, for triage, `voxelvault.pipelines`. A name of our own stays
+ours; a package that fails costs what it brings, and nothing else.
 
 References
 ----------
@@ -24,6 +24,7 @@ CODECS = "voxelvault.codecs"
 INGEST_SOURCES = "voxelvault.ingest_sources"
 VERBS = "voxelvault.verbs"
 KEY_PROVIDERS = "voxelvault.key_providers"
+PIPELINES = "voxelvault.pipelines"
 
 NAME = re.compile(r"[a-z][a-z0-9-]{1,31}")
 """What a plug-in may be called: names stand in `vault.toml`, in catalogs and on command lines."""
@@ -135,6 +136,7 @@ __all__ = [
     "CODECS",
     "INGEST_SOURCES",
     "KEY_PROVIDERS",
+    "PIPELINES",
     "Plugin",
     "VERBS",
     "listed",

@@ -94,7 +94,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """The example is installed, and a vault that uses its codec holds a series of its source."""
     made = Site(tmp_path_factory.mktemp("site"))
     project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
-    installed(made.packages, project["name"], project["entry-points"], EXAMPLE / "voxelvault_example")
+    added = {**project["entry-points"], "voxelvault.pipelines": {"example-metal": "voxelvault_example:None_"}}
+    installed(made.packages, project["name"], added, EXAMPLE / "voxelvault_example")
     made.python(SETTING_UP)
     return made
 
@@ -120,6 +121,7 @@ def test_verbs_of_another_package_are_verbs_and_info_lists_what_it_adds(site: Si
         "codecs example-zlib (voxelvault-example)",
         "ingest_sources example (voxelvault-example)",
         "verbs count (voxelvault-example)",
+        "pipelines example-metal (voxelvault-example)",
     ]
 
 

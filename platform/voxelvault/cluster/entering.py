@@ -78,7 +78,9 @@ def _connected(resources: Resources, client: Any, held: ExitStack) -> Any:
     if isinstance(client, Client):
         return client
     if not isinstance(client, str) or not client.startswith("tls://"):
-        raise UsageError("client= is 'local', the address of a scheduler (tls://host:port) or a Dask client")
+        raise UsageError(
+            "workers are 'local', those of a scheduler by its address (tls://host:port), or of a Dask client"
+        )
     try:
         _require_open(client)
         return held.enter_context(Client(client, set_as_default=False))  # type: ignore[no-untyped-call]

@@ -256,8 +256,7 @@ def _keyed(table: pa.Table, key: str, columns: Sequence[str] | None) -> _Keyed:
             rows[one] = {name: value for name, value in found.items() if value is not None}
     if twice:
         raise UsageError(
-            f"{twice} rows repeat a {key} of another row; keep one row each,"
-            f" such as by drop_duplicates({key!r}), or join on a finer key"
+            f"{twice} rows repeat a {key} of another row; keep one row each, or join on a finer key"
         )
     possible = tuple(key_name for name in names if (key_name := canonical(name)))
     return _Keyed(tuple(wanted), rows, sum(not one for one in keys), left_out, possible, tuple(columns or ()))

@@ -9,10 +9,11 @@ from cluster_support import FakeClient, double, fail
 
 import voxelvault as vv
 from voxelvault.cluster.broker import Broker
+from voxelvault.cluster.entering import crew_of
 from voxelvault.cluster.running import AHEAD, TRIES, ClientCrew
 from voxelvault.cluster.worker import forget
 from voxelvault.crew import Unit
-from voxelvault.errors import NoSpace, VoxelVaultError, WorkerDied
+from voxelvault.errors import NoSpace, UsageError, VoxelVaultError, WorkerDied
 from voxelvault.model import new_id
 
 
@@ -32,6 +33,11 @@ def test_everything_is_done_once_and_told_which(vault: vv.Vault, client: FakeCli
     assert {address for _, address, _ in client.given} == {"tls://a:1", "tls://b:1"}
     assert all(key.startswith("double-") for key, _, _ in client.given)
     assert len({key for key, _, _ in client.given}) == 20
+
+
+def test_an_address_that_is_no_schedulers_is_told_what_one_is(vault: vv.Vault) -> None:
+    with pytest.raises(UsageError, match="those of a scheduler"), crew_of(vault.resources, "http://a"):
+        pass
 
 
 def test_few_are_under_way_and_made_late(vault: vv.Vault, client: FakeClient) -> None:

@@ -298,8 +298,15 @@ def test_empty_tables_and_unusual_ones(vault: vv.Vault, tmp_path: Path) -> None:
     for table, match in (
         (pd.DataFrame(uids), "the table has no column of labels beside keys"),
         (pd.DataFrame({**uids, "label": [[1]] * MANY}), "more than numbers"),
-        (pd.DataFrame({"uid": studies(), "label": 1}), "no column"),
+        (
+            pd.DataFrame({"uid": studies(), "label": 1}),
+            "no column 'StudyInstanceUID'; rename its key column so$",
+        ),
         (pd.DataFrame({**uids, "label": [1, "x", object(), 2, 3]}), "mixed or unusual"),
+        (
+            pd.DataFrame({"StudyInstanceUID": studies()[:1] * 2, "label": 1}),
+            "1 rows repeat .*; keep one row each, or",
+        ),
         (7, "pass a pandas"),
     ):
         with pytest.raises(UsageError, match=match):

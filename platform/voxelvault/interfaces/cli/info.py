@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -86,11 +86,12 @@ def _plugins() -> list[Plugin]:
     from voxelvault.interfaces.cli.app import cli
     from voxelvault.storage.codecs import own_names
 
-    ours = {
+    ours: dict[str, Collection[str]] = {
         plugins.CODECS: own_names(),
         plugins.INGEST_SOURCES: OWN,
         plugins.KEY_PROVIDERS: own_kinds(),
         plugins.VERBS: frozenset(cli.commands),
+        plugins.PIPELINES: frozenset(),
     }
     found = [plugin for group, names in ours.items() for plugin in plugins.listed(group, names)]
     return [plugin for plugin in found if not plugin.ours]
