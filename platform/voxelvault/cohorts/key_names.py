@@ -71,9 +71,7 @@ def _column(names: list[str], key: str, own: str | None) -> str:
     if fitting:
         raise UsageError(f"{len(fitting)} columns are spelt like {key}; rename all but the one that is meant")
     others = [other for other in SPELLINGS if any(canonical(name) == other for name in names)]
-    advice = (
-        f"it has {', '.join(others)}: name that key (on=, --on)" if others else "rename its key column so"
-    )
+    advice = f"it has {', '.join(others)}: say so by on= (--on)" if others else "rename its key column so"
     raise UsageError(f"the table has no column {key!r}; {advice}")
 
 
