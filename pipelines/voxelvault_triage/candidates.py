@@ -16,7 +16,8 @@ _SERIES = """
 select s.SeriesInstanceUID, s.Modality, s.SliceThickness, s.KVP, s.ContrastBolusAgent,
     s.ConvolutionKernel, list(distinct i.SOPClassUID) as classes,
     flatten(list(distinct i.ImageType)) as image_types, coalesce(sum(i.NumberOfFrames), 0) as many,
-    count(*) as instances
+    count(*) as instances,
+    count(*) filter (i.pixels = 'undecodable') as undecodable
 from series s join instances i using (series_id)
 where s.study_id = $study and s.subject_id = $subject and s.SeriesInstanceUID is not null
     and not i.superseded and coalesce(i.origin, '') = ''
@@ -28,7 +29,7 @@ def series_of(vault: Vault, study: Study) -> list[dict[str, Any]]:
     """Return a row for each series of a study; what pipelines made is left out.
 
     Columns: SeriesInstanceUID, Modality, SliceThickness, KVP, ContrastBolusAgent, ConvolutionKernel, classes,
-    image_types, frames.
+    image_types, frames, undecodable (images of which the vault keeps the file alone).
     """
     # No entry in the log: nothing here tells of a person, and opening a series is entered.
     asked = {"study": study.study_id, "subject": study.subject_id}

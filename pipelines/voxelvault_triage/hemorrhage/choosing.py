@@ -38,6 +38,10 @@ def choose(vault: Vault, study: Study) -> Gated:
         if found:
             judged.append((1 if one.modality == "CT" else 0, found))
             continue
+        if one.undecodable:
+            # Their slices would be missing, and at the ends of a stack nobody would notice.
+            judged.append((2, (reason("pixels"),)))
+            continue
         with ExitStack() as held:
             series = held.enter_context(open_of(vault, study, one.SeriesInstanceUID, NAME))
             for stack, came in enumerate(stacks_judged(series)):
@@ -60,6 +64,7 @@ def described(row: Mapping[str, Any]) -> Described:
         row["KVP"],
         str(row["ContrastBolusAgent"] or ""),
         str((row["ConvolutionKernel"] or [""])[0] or ""),
+        int(row["undecodable"]),
     )
 
 

@@ -43,7 +43,7 @@ REASONS: Mapping[str, str] = {
     "thickness": "slices are thinner than {:g} or thicker than {:g} mm, or don't say".format(*THICKNESS_MM),
     "kvp": "the tube voltage is below {:g} or above {:g} kV, or isn't said".format(*KVP),
     "contrast": "a contrast agent was given, which is as bright as blood",
-    "pixels": "the images can't be decoded",
+    "pixels": "some of the images are damaged or can't be decoded",
     "position": "the slices don't say where in the patient they lie",
     "orientation": f"the slices stand more than {STEEPEST:g} degrees off the axial plane",
     "pixel-size": "pixels are smaller than {:g} or larger than {:g} mm".format(*PIXEL_MM),
@@ -86,6 +86,8 @@ class Described:
         ContrastBolusAgent.
     kernel : str
         First value of ConvolutionKernel.
+    undecodable : int
+        Images of it whose pixels the vault couldn't decode when they came in.
     """
 
     SeriesInstanceUID: str
@@ -97,6 +99,7 @@ class Described:
     kvp: float | None
     contrast: str
     kernel: str
+    undecodable: int
 
     @property
     def rank(self) -> tuple[bool, bool, float]:
