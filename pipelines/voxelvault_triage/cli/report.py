@@ -157,7 +157,8 @@ def _known(report: Report) -> list[str]:
 
 def _why(alert: Any) -> str:
     what = f"{alert.quantity} " if alert.quantity else ""
-    return f"{what}{alert.value:.3g} (limit {alert.limit:.3g}); {alert.sentence}"
+    value, limit = alert.figures
+    return f"{what}{value} (limit {limit}); {alert.sentence}"
 
 
 def _cells(one: Summary) -> tuple[str, ...]:
@@ -166,5 +167,5 @@ def _cells(one: Summary) -> tuple[str, ...]:
     shares = (one.flagged, one.flagged_before, one.not_analysed, one.failed)
     late = ("-", "-") if one.latency is None else (f"{one.latency.p50:.1f}", f"{one.latency.p95:.1f}")
     moved = f"{one.moved[SCORE].index:.2f}" if SCORE in one.moved else "-"
-    rates = (f"{part.rate:.1%}" if part.cases else "-" for part in shares)
+    rates = (f"{part.rate:.1%}, {part.hits}/{part.cases}" if part.cases else "-" for part in shares)
     return one.scanner, str(one.studies), *rates, *late, moved

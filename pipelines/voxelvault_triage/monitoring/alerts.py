@@ -14,6 +14,10 @@ _SURPRISING = 2.58
 """Of a normal variable: as seldom."""
 
 
+_FORMS = {"silent": "{:.3g}", "drift": "{:.2f}", "latency": "{:.1f} s", "calibration": "{:.3f}"}
+"""How the figures of an alert are written; shares, which most are, in per cent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Beyond what an alert is raised.
@@ -30,6 +34,8 @@ class Limits:
         Below these, where outcomes are known.
     calibration_error : float
         Expected calibration error, where outcomes are known.
+    studies : float
+        With fewer in a period nothing is raised but that nothing came in.
     """
 
     stability: float = 0.25
@@ -40,6 +46,7 @@ class Limits:
     sensitivity: float = 0.8
     specificity: float = 0.7
     calibration_error: float = 0.1
+    studies: float = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +73,18 @@ class Alert:
     limit: float
     sentence: str
 
+    @property
+    def figures(self) -> tuple[str, str]:
+        """Value and limit as the report's tables write them."""
+        form = _FORMS.get(self.code, "{:.1%}")
+        return form.format(self.value), form.format(self.limit)
+
 
 def alerts(summaries: Sequence[Summary], limits: Limits) -> tuple[Alert, ...]:
     """Return what is beyond its limit, of all scanners together first.
 
-    An alert needs more than chance: the nearer end of a share's interval lies beyond the limit, an
-    index exceeds what its samples would give once in a hundred times.
+    An alert needs more than chance: the nearer end of an interval lies beyond the limit, an index
+    exceeds what its samples would give once in a hundred times.
 
     Parameters
     ----------
@@ -87,6 +100,8 @@ def alerts(summaries: Sequence[Summary], limits: Limits) -> tuple[Alert, ...]:
 
 def _of(summary: Summary, limits: Limits) -> Iterator[Alert]:
     yield from _silent(summary)
+    if summary.studies < limits.studies:
+        return
     yield from _drift(summary, limits)
     yield from _shares(summary, limits)
     yield from _late(summary, limits)
@@ -124,11 +139,11 @@ def _shares(summary: Summary, limits: Limits) -> Iterator[Alert]:
     )
     for code, share, limit, advice in told:
         if share.cases and share.interval[0] > limit:
-            yield Alert(code, summary.scanner, "", share.rate, limit, f"more than usual; {advice}")
+            yield Alert(code, summary.scanner, "", share.rate, limit, f"more than it may be; {advice}")
 
 
 def _late(summary: Summary, limits: Limits) -> Iterator[Alert]:
-    if summary.latency is not None and summary.latency.p95 > limits.p95_seconds:
+    if summary.latency is not None and summary.latency.low > limits.p95_seconds:
         what = "results come late to the list; add workers, or see what they wait for"
         yield Alert("latency", summary.scanner, "", summary.latency.p95, limits.p95_seconds, what)
 

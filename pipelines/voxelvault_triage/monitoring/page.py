@@ -75,9 +75,7 @@ def _left(report: Report) -> str:
 def _alerts(report: Report) -> str:
     if not report.alerts:
         return "<p>None.</p>"
-    rows = [
-        (one.code, one.scanner, one.quantity, one.value, one.limit, one.sentence) for one in report.alerts
-    ]
+    rows = [(one.code, one.scanner, one.quantity, *one.figures, one.sentence) for one in report.alerts]
     return table(("alert", "scanner", "quantity", "value", "limit", "what to do"), rows)
 
 

@@ -100,6 +100,14 @@ def test_few_studies_are_no_evidence() -> None:
     assert "failed" not in codes(report([*weeks(), bad[0]]))
 
 
+def test_a_handful_raises_nothing_and_one_late_study_of_many_is_chance() -> None:
+    late = [row(NOW - timedelta(hours=place + 1), 0.9, seconds=1079.4) for place in range(12)]
+    assert codes(report(late[:9])) == set()
+    (found,) = (alert for alert in report(late).alerts if alert.code == "latency")
+    assert found.figures == ("1079.4 s", "300.0 s")
+    assert codes(report([*weeks(days=1), late[0], late[1]])) == set()
+
+
 def test_another_models_scores_are_left_out() -> None:
     old = [replace(one, model="m0", score=0.9) for one in weeks() if one.arrived < PERIOD.begin]
     found = report([*old, *weeks(days=7)])

@@ -124,10 +124,12 @@ def test_it_prints_writes_and_tells_cron(run: Callable[..., Any], made: Path, tm
     assert page.read_bytes().startswith(b"<!doctype html>")
     assert 'voxelvault_triage_studies{pipeline="bleed",scanner="all scanners"} 4.0' in figures.read_text()
     page.write_text("the one before")
-    late = run(*words, "--limit", "p95_seconds=1")
+    assert run(*words, "--limit", "p95_seconds=1").code == 0
+    late = run(*words, "--limit", "p95_seconds=1", "--limit", "studies=4")
     assert late.code == 4
     assert page.read_bytes().startswith(b"<!doctype html>")
-    assert "alert: latency, all scanners: 5" in late.out
+    assert "alert: latency, all scanners: 5.0 s (limit 1.0 s);" in late.out
+    assert "33.3%, 1/3" in late.out
 
 
 def test_json_and_labels(run: Callable[..., Any], made: Path) -> None:
