@@ -10,13 +10,13 @@ import click
 
 from voxelvault.errors import UnknownUID, UsageError
 from voxelvault.interfaces.cli.command import Session, pass_session, verb
-from voxelvault.interfaces.cli.output import emit, table
+from voxelvault.interfaces.cli.output import emit, shown, table
 
 if TYPE_CHECKING:
     from voxelvault import Vault
     from voxelvault_triage.results import Recorded
 
-_HEADS = ("report", "pipeline", "verdict", "score", "threshold", "mL", "reasons", "state")
+_HEADS = ("study", "pipeline", "verdict", "score", "threshold", "mL", "reasons", "state", "report")
 
 
 @verb(
@@ -46,7 +46,8 @@ def command(
     """List the results that pipelines wrote, or write them as files for other systems.
 
     Segmentations, reports and key images are instances of their study: `export` writes those. Results
-    that newer ones replaced are listed and not written.
+    that newer ones replaced are listed and not written. A file is named by its report, the last column
+    of the list: the name tells nobody's study.
     """
     if bool(study) == everything:
         raise UsageError("say whose results: --study UID, or --all")
@@ -89,4 +90,5 @@ def _cells(one: Recorded) -> tuple[str, ...]:
     numbers = ("" if value is None else f"{value:.3g}" for value in (one.score, one.threshold, one.volume_ml))
     reasons = ", ".join(reason.code for reason in one.reasons)
     state = "superseded" if one.superseded else "current"
-    return one.instance_id[:12], one.pipeline, one.verdict.value, *numbers, reasons, state
+    told = one.pipeline, one.verdict.value, *numbers, reasons, state
+    return shown(one.StudyInstanceUID), *told, one.instance_id

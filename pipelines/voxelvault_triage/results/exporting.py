@@ -28,6 +28,7 @@ class Format:
 def plain(result: Recorded) -> dict[str, Any]:
     """Return a result as plain JSON values; of the patient's identity it has the study's UID alone."""
     return {
+        "report": result.instance_id,
         "StudyInstanceUID": result.StudyInstanceUID,
         "SeriesInstanceUID": result.series,
         "SOPInstanceUID": result.SOPInstanceUID,

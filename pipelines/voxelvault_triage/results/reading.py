@@ -23,6 +23,7 @@ from voxelvault import Vault
 from voxelvault.dicom.read import Header
 from voxelvault_triage.model import Reason, Study, Verdict
 from voxelvault_triage.results.vocabulary import GENERIC, IMAGING, Code
+from voxelvault_triage.studies import with_uids
 
 REPORT = "1.2.840.10008.5.1.4.1.1.88.34"
 """SOP class of a Comprehensive 3D SR."""
@@ -106,6 +107,11 @@ class Recorded:
         """Of the study."""
         return str(self.header.get("StudyInstanceUID"))
 
+    @property
+    def SeriesInstanceUID(self) -> str:
+        """Of the images that it is about; empty where none were analysed."""
+        return self.series
+
     def reference(self) -> Dataset:
         """Return what another report says of this one when it replaces it."""
         named = Dataset()
@@ -114,7 +120,7 @@ class Recorded:
         return named
 
     def mask(self, vault: Vault, stack: int = 0) -> npt.NDArray[np.bool_] | None:
-        """Return the mask on the grid of the source series, (slice, row, column); None without one."""
+        """Return the mask on the source series' grid, (slice, row, column); None where nothing is marked."""
         if not self.segmentations:
             return None
         rows = vault.sql(
@@ -133,13 +139,25 @@ def read_results(vault: Vault, study: Study | str) -> list[Recorded]:
     Parameters
     ----------
     study : Study or str
-        The study, or its opaque id.
+        The study, its StudyInstanceUID, or its opaque id.
+
+    Raises
+    ------
+    UnknownUID
+        No study of this vault has that StudyInstanceUID.
     """
-    return reports(vault, study if isinstance(study, str) else study.study_id)
+    if isinstance(study, Study):
+        return reports(vault, study.study_id)
+    # A UID has dots; an opaque id has none.
+    ids = with_uids(vault, [study]) if "." in study else [study]
+    return [one for study_id in ids for one in reports(vault, study_id)]
 
 
 def read_result(vault: Vault, study: Study | str, pipeline: str | None = None) -> Recorded | None:
-    """Return the latest result of a study that no other replaces, of one pipeline if asked; None: none."""
+    """Return the latest result of a study that no other replaces, of one pipeline if asked; None: none.
+
+    The study is named as for `read_results`.
+    """
     current = [one for one in read_results(vault, study) if not one.superseded]
     wanted = [one for one in current if pipeline in (None, one.pipeline)]
     return wanted[-1] if wanted else None

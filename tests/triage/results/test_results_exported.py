@@ -15,7 +15,7 @@ from hl7apy.parser import parse_message
 from triage_results_support import MODEL, REASONS, analysis_of, filled, study_of
 
 import voxelvault as vv
-from voxelvault.errors import UsageError
+from voxelvault.errors import UnknownUID, UsageError
 from voxelvault.formats.report import LeavesTheVault
 from voxelvault.testing import synthetic
 from voxelvault_triage.model import Verdict
@@ -175,6 +175,11 @@ def test_files_are_written_once_and_logged(tmp_path: Path) -> None:
     result = written(vault, content="d")
     out = tmp_path / "out"
     everything = read_results(vault, study_of(vault)[0])
+    assert everything == read_results(vault, result.StudyInstanceUID)
+    assert everything == read_results(vault, result.study_id)
+    with pytest.raises(UnknownUID):
+        read_results(vault, "1.2.3")
+    assert result.SeriesInstanceUID == result.series
     for format_, ending in (("fhir", ".fhir.json"), ("hl7", ".hl7"), ("json", ".json")):
         with pytest.warns(LeavesTheVault):
             report = export_results(vault, out, format_, everything[-1:])
@@ -202,10 +207,13 @@ def test_the_command_lists_and_writes(tmp_path: Path, run: Callable[..., Any]) -
     listed = run(*place, "triage", "results", "--study", study)
     assert listed.code == 0
     assert "superseded" in listed.out
+    last = next(line for line in listed.out.splitlines() if " current " in line)
+    assert (last.split()[0], last.split()[-1]) == (study, newest.instance_id)
     assert "not a medical device" in listed.out
     shown = run(*place, "triage", "results", "--all", "--json").json
     assert [one["superseded"] for one in shown] == [True, False]
     assert shown[1]["score"] == 0.8125
+    assert shown[1]["report"] == newest.instance_id
     done = run(*place, "triage", "results", "--all", "--format", "hl7", "--out", tmp_path / "out", "--json")
     assert done.json["files"] == 1
     assert [path.name for path in (tmp_path / "out").iterdir()] == [f"{newest.instance_id}.hl7"]
