@@ -24,7 +24,7 @@ SYSTEMS = {
     "LN": "http://loinc.org",
     "DCM": "http://dicom.nema.org/resources/ontology/DCM",
 }
-"""Code systems by DICOM's designator; a code of ours has its text alone."""
+"""Code systems by DICOM's designator; a code of ours, whose scheme has no URI, its text alone."""
 
 _TERMS = "http://terminology.hl7.org/CodeSystem"
 _UCUM = "http://unitsofmeasure.org"
@@ -203,7 +203,7 @@ def _concept(code: Code) -> Resource:
 
 
 def _quantity(value: float | None, code: str, unit: str) -> Resource:
-    return {} if value is None else {"value": value, "unit": unit, "system": _UCUM, "code": code}
+    return {} if value is None else {"value": round(value, 6), "unit": unit, "system": _UCUM, "code": code}
 
 
 def _date(date: str) -> str:

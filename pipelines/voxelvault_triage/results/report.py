@@ -215,7 +215,7 @@ def _measurements(finding: Finding, words: Vocabulary) -> list[hd.sr.Measurement
         _score(words, finding.score),
         _percent(THRESHOLD, finding.threshold),
         _volume(finding),
-        hd.sr.Measurement(coded(KEY_FRAME), float(finding.key_frame + 1), ONE),
+        hd.sr.Measurement(coded(KEY_FRAME), int(finding.key_frame) + 1, ONE),
     ]
     if finding.uncertainty:
         found.append(_score(words, finding.uncertainty, derivation=coded(DEVIATION)))
@@ -225,7 +225,7 @@ def _measurements(finding: Finding, words: Vocabulary) -> list[hd.sr.Measurement
 def _volume(finding: Finding) -> hd.sr.Measurement:
     return hd.sr.Measurement(
         coded(VOLUME),
-        float(finding.volume_ml),
+        round(float(finding.volume_ml), 3),
         MILLILITRE,
         method=CodedConcept("126030", "DCM", "Sum of segmented voxel method for volume"),
     )
@@ -236,7 +236,7 @@ def _score(words: Vocabulary, score: float, derivation: CodedConcept | None = No
 
 
 def _percent(name: Code, share: float, derivation: CodedConcept | None = None) -> hd.sr.Measurement:
-    return hd.sr.Measurement(coded(name), 100.0 * float(share), PERCENT, derivation=derivation)
+    return hd.sr.Measurement(coded(name), round(100.0 * float(share), 6), PERCENT, derivation=derivation)
 
 
 def _key(source: Source, finding: Finding) -> list[hd.sr.SourceImageForMeasurementGroup] | None:

@@ -94,6 +94,8 @@ def test_a_flagged_study_as_fhir(tmp_path: Path) -> None:
         "display": "Intracranial hemorrhage",
     }
     assert observation["valueQuantity"]["value"] == 0.8125
+    quantities = [part["valueQuantity"]["value"] for part in observation["component"]]
+    assert quantities == [round(value, 6) for value in quantities]
     assert observation["interpretation"][0]["coding"][0]["code"] == "POS"
     assert {one["code"]["text"] for one in observation["component"]} >= {"Volume", "subdural"}
     assert patient["name"] == [{"family": "Müller", "given": ["Jörg", "Karl"], "prefix": ["Dr."]}]

@@ -40,6 +40,14 @@ def test_init_prints_the_recovery_code_once(run: Any, tmp_path: Path) -> None:
     assert again.err.count("\n") == 1
 
 
+def test_init_takes_the_place_from_before_the_verb(run: Any, tmp_path: Path) -> None:
+    made = run("--vault", tmp_path / "v", "init")
+    assert made.code == 0
+    assert f"next: voxelvault --vault {tmp_path / 'v'} ingest" in made.out
+    found = run("init")
+    assert (found.code, found.err.count("\n")) == (2, 1)
+
+
 def test_init_with_key_file_and_passphrase_is_refused(run: Any, tmp_path: Path) -> None:
     found = run("--key-file", tmp_path / "k", "init", tmp_path / "v", "--passphrase")
     assert found.code == 2

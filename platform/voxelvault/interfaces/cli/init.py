@@ -23,7 +23,7 @@ CODECS = "htj2k|fast|raw|NAME"
     "voxelvault init s3://imaging/vault",
     "voxelvault init /data/vault --key-service vault-transit imaging",
 )
-@click.argument("path")
+@click.argument("path", required=False)
 @click.option("--passphrase", "ask", is_flag=True, help="A passphrase instead of a key file.")
 @click.option(
     "--key-service",
@@ -43,7 +43,7 @@ CODECS = "htj2k|fast|raw|NAME"
 @pass_session
 def init(
     session: Session,
-    path: str,
+    path: str | None,
     ask: bool,
     key_service: tuple[str, str] | None,
     codec: str,
@@ -53,19 +53,22 @@ def init(
 ) -> None:
     """Make a vault.
 
-    PATH is a new or empty folder, or s3://bucket/folder. The recovery code is printed once, and kept nowhere.
-    A key file is made in the user's configuration, or where --key-file says. With --passphrase, or
-    when a passphrase is given by file or environment, the vault opens with that instead; with
-    --key-service it opens for whom the service lets.
+    PATH, or --vault before the verb, is a new or empty folder, or s3://bucket/folder. The recovery code is
+    printed once, and kept nowhere. A key file is made in the user's configuration, or where --key-file
+    says. With --passphrase, or when a passphrase is given by file or environment, the vault opens with
+    that instead; with --key-service it opens for whom the service lets.
     """
     import voxelvault
     from voxelvault.config import default_key_file
 
+    where = path or session.vault
+    if where is None:
+        raise UsageError("say where the vault is to be: `voxelvault init PATH`")
     passphrase = None if key_service else _passphrase(session, ask)
     if key_service and (session.key_file or session.passphrase_file or ask):
         raise UsageError("a new vault takes a key service or another key; add the other with `keys add`")
     with voxelvault.create(
-        path,
+        where,
         purpose=session.purpose,
         key_file=session.key_file,
         passphrase=passphrase,
@@ -88,7 +91,7 @@ def init(
         }
         for warning in vault.warnings:
             say(f"warning: {warning}")
-        emit(document, [*_lines(document), "", f"next: voxelvault --vault {path} ingest FOLDER"], as_json)
+        emit(document, [*_lines(document), "", f"next: voxelvault --vault {where} ingest FOLDER"], as_json)
 
 
 def _lines(document: Mapping[str, object]) -> list[str]:
