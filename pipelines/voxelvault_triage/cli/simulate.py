@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _SHARE = Amount(0, 1)
 _FAR = ("p95 before", "p95 after", "longest after")
+_WEEK = 7
 
 
 @verb(
@@ -205,6 +207,7 @@ def _lines(department: Department, found: Mapping[str, Waiting], days: int) -> l
     return [
         f"{_title(department)}.",
         _further(department),
+        *_short(department.arrivals),
         *(_overloaded(department, days) if department.load >= 1 else ()),
         "Minutes until a reader begins, first come first read (before) and re-ordered by flag (after):",
         "",
@@ -215,4 +218,15 @@ def _lines(department: Department, found: Mapping[str, Waiting], days: int) -> l
 
 
 def _interval(value: Estimate) -> str:
+    if isnan(value.low):
+        return "-" if isnan(value.mean) else f"{value.mean:z.1f} (one repeat)"
     return f"{value.mean:z.1f} ({value.low:z.1f} to {value.high:z.1f})"
+
+
+def _short(arrivals: Arrivals) -> list[str]:
+    """Return what a record of less than a week is worth."""
+    from voxelvault_triage.simulation.arrivals import Measured
+
+    days = len(arrivals.days) if isinstance(arrivals, Measured) else _WEEK
+    told = "1 day" if days == 1 else f"{days} days"
+    return [f"Arrivals are those of {told}: take some weeks of a department."] if days < _WEEK else []

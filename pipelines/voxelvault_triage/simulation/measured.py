@@ -68,7 +68,10 @@ def from_csv(text: str) -> Times:
 
 def _time(row: Sequence[str], at: int, line: int) -> datetime:
     try:
-        return datetime.fromisoformat(row[at].strip())
+        text = row[at].strip()
+        if ":" not in text and "T" not in text:
+            raise ValueError("a date alone would be a midnight")
+        return datetime.fromisoformat(text)
     except (ValueError, IndexError):
         raise UsageError(f"line {line} of the arrivals holds no ISO 8601 time; mend or remove it") from None
 

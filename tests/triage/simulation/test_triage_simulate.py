@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from voxelvault.testing.synthetic import ct_series
+from voxelvault_triage.cli.simulate import _interval
+from voxelvault_triage.simulation.compare import Estimate
 
 SHORT = ("triage", "simulate", "--days", "2", "--repeats", "3")
 
@@ -58,6 +60,13 @@ def test_arrivals_of_a_file(run: Any, tmp_path: Path) -> None:
     record.write_text("\n".join(["ward,arrived", *lines]))
     found = run(*SHORT, "--arrivals", record, "--json")
     assert found.json["assumed"]["studies_per_day"] == 12
+    assert "Arrivals are those of 4 days" in run(*SHORT, "--arrivals", record).out
+
+
+def test_what_one_repeat_alone_has_gets_no_interval() -> None:
+    nan = float("nan")
+    assert _interval(Estimate(28.8, nan, nan)) == "28.8 (one repeat)"
+    assert _interval(Estimate(nan, nan, nan)) == "-"
 
 
 @pytest.mark.parametrize(
@@ -65,6 +74,7 @@ def test_arrivals_of_a_file(run: Any, tmp_path: Path) -> None:
     [
         ("", "empty"),
         ("arrived\nyesterday\n", "line 2"),
+        ("arrived\n2026-03-01\n", "line 2"),
         ("a,b\n1,2\n", "several columns"),
         ("arrived\n", "no arrival"),
     ],
