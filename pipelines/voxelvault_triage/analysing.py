@@ -39,7 +39,7 @@ class Analysed:
     notice: str = GENERAL
 
     def __str__(self) -> str:
-        return f"{self.scheduled} studies scheduled; {self.report}"
+        return f"studies: {self.scheduled} scheduled; {self.report}"
 
 
 def analyse(

@@ -60,5 +60,5 @@ def command(
             work_through(vault, runner, hands, watcher.tick, lambda: say(told))
         except KeyboardInterrupt:
             say("stopped: what was in hand is done by the next watcher")
-    emit(runner.report.document(), str(runner.report), as_json)
+    emit(runner.report.document(), f"studies: {runner.report}", as_json)
     return PARTLY if runner.report.given_up else 0

@@ -54,7 +54,7 @@ class Limits:
     ahead: int = 6
 
 
-_VERDICTS = {Priority.HIGH: "flagged", Priority.MEDIUM: "not analysed", Priority.LOW: "not flagged"}
+_VERDICTS = {Priority.HIGH: "flagged", Priority.LOW: "not flagged"}
 
 
 @dataclass(slots=True)
@@ -73,15 +73,21 @@ class Report:
         """How many have a result."""
         return sum(self.ranked.values())
 
+    @property
+    def not_analysed(self) -> int:
+        """How many of these have one that says why they are not analysed."""
+        return self.ranked.get(Priority.MEDIUM, 0)
+
     def document(self) -> dict[str, object]:
         """Return it for programs."""
         ranked = {str(priority): count for priority, count in self.ranked.items()}
-        return {"analysed": self.studies, "priorities": ranked, "given_up": self.given_up}
+        counts = {"analysed": self.studies - self.not_analysed, "not_analysed": self.not_analysed}
+        return {**counts, "priorities": ranked, "given_up": self.given_up}
 
     def __str__(self) -> str:
-        told = [f"{self.studies} studies analysed"]
-        words = {one: str(one) if self.ranks else _VERDICTS[one] for one in Priority}
-        told += [f"{count} {words[priority]}" for priority, count in sorted(self.ranked.items())]
+        told = [f"{self.studies - self.not_analysed} analysed, {self.not_analysed} not analysed"]
+        words = {one: str(one) for one in Priority} if self.ranks else _VERDICTS
+        told += [f"{count} {words[one]}" for one, count in sorted(self.ranked.items()) if one in words]
         told += [f"{count} given up ({code})" for code, count in sorted(self.given_up.items())]
         return "; ".join(told)
 

@@ -24,6 +24,8 @@ def test_from_images_to_the_top_of_the_list(vault: vv.Vault, tmp_path: Path) -> 
     assert len(schedule(vault, pipeline, model.digest)) == 3
     report = work_through(vault, runner(vault, pipeline, model), Hands(HERE))
     assert (report.studies, report.given_up) == (3, {})
+    assert str(report) == "2 analysed, 1 not analysed; 1 HIGH; 1 LOW; 1 MEDIUM"
+    assert (report.document()["analysed"], report.document()["not_analysed"]) == (2, 1)
     items = listing(vault, now())
     assert [item.verdict for item in items] == ["positive", "not-analysed", "negative"]
     assert (items[0].score, items[0].model, items[1].reason) == (0.9, model.digest, "There is no CT.")
