@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _SHORT = 12
 """Digits of an item's id that are shown."""
-_COLUMNS = ("", "priority", "state", "waits", "left", "score", "mL", "finding", "priors", "study")
+_COLUMNS = ("", "study", "priority", "state", "waits", "left", "score", "mL", "priors")
+"""The finding comes last: what a window cuts off is the end of a reason, never what a study is claimed by."""
 
 
 @verb(
@@ -44,7 +45,7 @@ _COLUMNS = ("", "priority", "state", "waits", "left", "score", "mL", "finding", 
 @click.option("--complete", metavar="STUDY", help="Say that you have read it.")
 @click.option("--override", metavar="STUDY", help="Give it another priority: --to and --reason.")
 @click.option("--to", type=click.Choice(["HIGH", "MEDIUM", "LOW"]), help="The priority that it gets.")
-@click.option("--reason", metavar="TEXT", help="Why; kept sealed in the log.")
+@click.option("--reason", metavar="TEXT", help="Why; it stands on the list: name nobody.")
 @pass_session
 def command(
     session: Session, /, as_json: bool, watch: bool, every: float, ageing: float, **asked: Any
@@ -73,6 +74,8 @@ def command(
             return
         items, at = _listed(vault, rules, asked), now()
         lines, notice = _told(items, at, rules, asked)
+        if sys.stdout.isatty():
+            lines = cut(lines, shutil.get_terminal_size().columns)
         emit([item.document(at, rules) for item in items], [*lines, "", notice], as_json)
 
 
@@ -139,7 +142,12 @@ def fitted(lines: list[str], below: list[str], size: tuple[int, int]) -> list[st
     room = max(rows - 1 - len(below), 1)
     if len(lines) > room:
         lines = [*lines[: room - 1], f"… {len(lines) - room + 1} lines more; the window is too low for them"]
-    return [line if len(line) < columns else f"{line[: columns - 2]}…" for line in (*lines, *below)]
+    return cut([*lines, *below], columns)
+
+
+def cut(lines: list[str], columns: int) -> list[str]:
+    """Return lines as they fit a terminal of so many columns."""
+    return [line if len(line) < columns else f"{line[: columns - 2]}…" for line in lines]
 
 
 def _listed(vault: Vault, rules: Rules, asked: dict[str, Any]) -> list[Item]:
@@ -169,7 +177,9 @@ def _table(items: list[Item], now: datetime, rules: Rules) -> list[str]:
     if len({item.StudyInstanceUID for item in items}) < len(items):
         heads.append("item")
         rows = [[*row, item.item_id[:_SHORT]] for row, item in zip(rows, items, strict=True)]
-    return table(heads, rows)
+    heads.append("finding")
+    rows = [[*row, _finding(item)] for row, item in zip(rows, items, strict=True)]
+    return table(heads, rows, widest=None)
 
 
 def _row(place: int, item: Item, now: datetime, rules: Rules) -> list[str]:
@@ -183,8 +193,7 @@ def _row(place: int, item: Item, now: datetime, rules: Rules) -> list[str]:
     score = "" if item.score is None else f"{item.score:.2f} / {item.threshold:.2f}"
     volume = "" if item.volume_ml is None else f"{item.volume_ml:.1f}"
     waits, priors = _minutes(now - item.arrived), str(len(item.priors) or "")
-    finding = _finding(item)
-    return [str(place), priority, state, waits, due, score, volume, finding, priors, item.StudyInstanceUID]
+    return [str(place), item.StudyInstanceUID, priority, state, waits, due, score, volume, priors]
 
 
 def _finding(item: Item) -> str:
@@ -203,7 +212,7 @@ def _minutes(span: timedelta) -> str:
 
 def _priors(place: int, item: Item) -> list[str]:
     return [
-        f"{place}: {prior.StudyDate or 'no date'}  {'/'.join(prior.modalities)}  {prior.verdict or ''}"
-        f"  {prior.StudyInstanceUID}"
+        f"{place}: {prior.StudyInstanceUID}  {prior.StudyDate or 'no date'}"
+        f"  {'/'.join(prior.modalities)}  {prior.verdict or ''}"
         for prior in item.priors
     ]

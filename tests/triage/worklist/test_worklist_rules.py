@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from voxelvault.errors import UsageError
-from voxelvault_triage.cli.worklist import fitted
+from voxelvault.interfaces.cli.output import table
+from voxelvault_triage.cli.worklist import _COLUMNS, fitted
 from voxelvault_triage.model import Verdict
 from voxelvault_triage.worklist.order import Rules, left, level, ordered
 from voxelvault_triage.worklist.states import (
@@ -114,3 +115,11 @@ def test_a_watched_list_fits_its_window_and_keeps_the_notice() -> None:
     assert drawn[-1] == "not a medical device"
     assert drawn[8].startswith("… 22 lines more")
     assert fitted(lines[:3], below, (200, 50)) == [*lines[:3], *below]
+
+
+def test_a_window_cuts_the_end_of_a_reason_and_never_a_uid() -> None:
+    assert (_COLUMNS[1], _COLUMNS[-1]) == ("study", "priors")
+    uid, reason = "1.2." + "9" * 60, "not analysed: " + "a long reason, " * 8
+    *_, line = table(["", "study", "finding"], [["1", uid, reason]], widest=None)
+    assert reason.strip() in line
+    assert uid in fitted([line], [], (100, 40))[0]

@@ -87,9 +87,9 @@ def shown(value: Any) -> str:
     )
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """Lay rows out in columns; long values end in an ellipsis."""
-    cells = [[_cut(shown(value)) for value in row] for row in [columns, *rows]]
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], widest: int | None = _WIDEST) -> list[str]:
+    """Lay rows out in columns; values longer than `widest` end in an ellipsis."""
+    cells = [[_cut(shown(value), widest) for value in row] for row in [columns, *rows]]
     numeric = [_is_numeric(column) for column in zip(*cells[1:], strict=True)] or [False] * len(columns)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     rule = ["-" * width for width in widths]
@@ -102,8 +102,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
     ]
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
+def _cut(text: str, widest: int | None) -> str:
+    return text if widest is None or len(text) <= widest else f"{text[: widest - 1]}…"
 
 
 def _is_numeric(cells: Sequence[str]) -> bool:
