@@ -77,8 +77,10 @@ def limits_of(asked: dict[str, Any]) -> Limits:
 
 def hands_of(asked: dict[str, Any]) -> Hands:
     """Return who is to do the work."""
-    from voxelvault.interfaces.cli.output import say
+    from voxelvault.interfaces.cli.output import say, shown
     from voxelvault_triage.running.session import Hands
 
     client = asked["client"] or "local"
-    return Hands(client, asked["workers"], asked["memory"], asked["unsafe_spill"], tell=say)
+    return Hands(
+        client, asked["workers"], asked["memory"], asked["unsafe_spill"], tell=lambda text: say(shown(text))
+    )

@@ -15,7 +15,7 @@ from functools import partial
 
 from voxelvault import Vault
 from voxelvault.crew import Crew, Done, Unit
-from voxelvault.errors import UsageError, VoxelVaultError
+from voxelvault.errors import QueryError, UsageError, VoxelVaultError
 from voxelvault_triage.model import Analysis, Reason, Study
 from voxelvault_triage.notice import notice
 from voxelvault_triage.pipeline import Pipeline, ranks
@@ -127,6 +127,8 @@ class Runner:
         self._carriers = 0
         self._ended: list[tuple[InHand, Answer | None]] = []
         self._since = 0.0
+        self._tell: Callable[[str], object] = lambda _text: None
+        self._uids: dict[str, str] = {}
 
     @property
     def digest(self) -> str:
@@ -155,14 +157,22 @@ class Runner:
         """Tell whether something is scheduled that nobody has in hand."""
         return bool(store.scheduled(self._vault, self._pipeline.name, 1))
 
-    def work(self, crew: Crew, stop: Callable[[], bool] = _NO_STOP) -> None:
+    def work(
+        self,
+        crew: Crew,
+        stop: Callable[[], bool] = _NO_STOP,
+        tell: Callable[[str], object] = lambda _text: None,
+    ) -> None:
         """Do what is scheduled until nothing is, or `stop` says so; that is asked about once a second.
+
+        `tell` takes a line for each study: its Study Instance UID and how its analysis ended.
 
         Raises
         ------
         WorkerDied
             The crew is gone. What was under way is done again by the next call, with another crew.
         """
+        self._tell = tell
         self._again += self._under_way.values()
         self._under_way.clear()
         self._carriers = crew.hands
@@ -200,6 +210,7 @@ class Runner:
             started = store.start(self._vault, ids) if ids else []
             there = current(self._vault, started) if started else {}
             self._started += [(task, there.get(task.task_id)) for task in started]
+            self._uids |= {task_id: study.StudyInstanceUID for task_id, study in there.items()}
         return bool(self._again or self._started)
 
     def _next(self) -> InHand | None:
@@ -274,6 +285,9 @@ class Runner:
         ranked = store.complete(self._vault, ended) if ended else {}
         for priority in ranked.values():
             self.report.ranked[priority] = self.report.ranked.get(priority, 0) + 1
+        for one in ended:
+            listed = one.task.task_id in ranked
+            self._say(one.task, one.analysis.verdict if listed else "gone", one.analysis.gated.reasons)
         if gone := len(ended) - len(ranked):
             self.report.given_up["gone"] = self.report.given_up.get("gone", 0) + gone
 
@@ -298,28 +312,43 @@ class Runner:
         ended.append(Ended(hand.task, analysis, hand.series_id))
         hand.close()
 
-    def _give_up(self, task: Task, why: Reason, hand: InHand | None = None) -> None:
+    def _give_up(
+        self, task: Task, why: Reason, hand: InHand | None = None, *, hopeless: bool = False
+    ) -> None:
         if hand is not None:
             hand.close()
-        again = why is not SUPERSEDED and task.attempt < self._limits.tries
+        again = not hopeless and why is not SUPERSEDED and task.attempt < self._limits.tries
         if store.give_up(self._vault, task, why, again=again) is None:
             self.report.given_up[why.code] = self.report.given_up.get(why.code, 0) + 1
+            self._say(task, "given up", (why,))
+        else:
+            self._uids.pop(task.task_id, None)
+
+    def _say(self, task: Task, how: str, reasons: Sequence[Reason]) -> None:
+        uid = self._uids.pop(task.task_id, "a study that changed or went meanwhile")
+        self._tell(": ".join([uid, how, *filter(None, [" ".join(one.sentence for one in reasons)])]))
 
     def _isolated(self, task: Task, step: Callable[[], None], hand: InHand | None = None) -> None:
         """Do a step for one study; what it raises ends that study's attempt."""
         try:
             step()
         except VoxelVaultError as error:
-            self._give_up_if_there(task, _failed(f"{type(error).__name__}: {error}"), hand)
+            # A wrong call is as wrong a second time; what derives from it may be of the moment.
+            hopeless = type(error) in (UsageError, QueryError)
+            why = _failed(f"{type(error).__name__}: {error}")
+            self._give_up_if_there(task, why, hand, hopeless=hopeless)
         except Exception as error:
             self._give_up_if_there(task, _failed(type(error).__name__), hand)
 
-    def _give_up_if_there(self, task: Task, why: Reason, hand: InHand | None) -> None:
+    def _give_up_if_there(
+        self, task: Task, why: Reason, hand: InHand | None, *, hopeless: bool = False
+    ) -> None:
         try:
-            self._give_up(task, why, hand)
+            self._give_up(task, why, hand, hopeless=hopeless)
         except UsageError:
             # Removed with its study, or ended by somebody: nothing is left to be said of it.
             self.report.given_up["gone"] = self.report.given_up.get("gone", 0) + 1
+            self._say(task, "gone", ())
 
 
 def _failed(what: str) -> Reason:

@@ -46,7 +46,7 @@ class Hands:
     patience : float
         Seconds that one is sought which doesn't answer at all, from the first failure on.
     tell : callable
-        Takes a sentence for people when a cluster is gone or doesn't answer.
+        Takes a line for people: how each study ended, and when a cluster is gone or doesn't answer.
     """
 
     client: Any = LOCAL
@@ -143,9 +143,9 @@ def _under_lock(vault: Vault, runner: Runner, hands: Hands, tick: Callable[[], b
             try:
                 with crew_for(vault, hands) as crew:
                     since = 0.0
-                    runner.work(crew, tick or (lambda: False))
+                    runner.work(crew, tick or (lambda: False), hands.tell)
                     while tick is not None and not tick():
-                        runner.work(crew, tick)
+                        runner.work(crew, tick, hands.tell)
                         time.sleep(IDLE)
                 return
             except WorkerDied as died:

@@ -12,6 +12,7 @@ import voxelvault as vv
 from voxelvault.tasks import now
 from voxelvault.testing import synthetic
 from voxelvault.upkeep.removal import delete_study
+from voxelvault_triage.model import Gated, Study
 from voxelvault_triage.running.own_hands import OwnHands
 from voxelvault_triage.running.queue_lock import AtWorkElsewhere
 from voxelvault_triage.running.session import HERE, Hands, work_through
@@ -39,13 +40,33 @@ def test_from_images_to_the_top_of_the_list(vault: vv.Vault, tmp_path: Path) -> 
 def test_a_bad_study_ends_alone_and_is_listed(vault: vv.Vault, tmp_path: Path) -> None:
     take(vault, tmp_path / "in", *ct(1, first=RAISES), *ct(2), *ct(3))
     schedule(vault, MeanHU())
-    report = work_through(vault, runner(vault, MeanHU()), Hands(HERE))
+    told: list[str] = []
+    report = work_through(vault, runner(vault, MeanHU()), Hands(HERE, tell=told.append))
     assert (report.studies, report.given_up) == (2, {"failed": 1})
     bad = [item for item in listing(vault, now()) if item.task_state == "CANCELED"]
     assert [item.reason for item in bad] == ["The analysis failed (ValueError)."]
+    assert f"{bad[0].StudyInstanceUID}: given up: The analysis failed (ValueError)." in told
+    assert sorted(line.partition(": ")[2].partition(":")[0] for line in told) == [
+        "given up",
+        *["positive"] * 2,
+    ]
     attempts = rows(vault, "select attempt, superseded from tasks where state = 'CANCELED' order by attempt")
     assert [(row["attempt"], row["superseded"]) for row in attempts] == [(1, True), (2, False)]
     assert schedule(vault, MeanHU()) == []
+
+
+def test_a_wrong_call_is_not_tried_again(vault: vv.Vault, tmp_path: Path) -> None:
+    class Wrong(MeanHU):
+        def gate(self, vault: vv.Vault, study: Study) -> Gated:
+            vault.sql("select nothing from nowhere")
+            return super().gate(vault, study)
+
+    take(vault, tmp_path / "in", *ct(1))
+    schedule(vault, Wrong())
+    told: list[str] = []
+    report = work_through(vault, runner(vault, Wrong()), Hands(HERE, tell=told.append))
+    assert (report.given_up, len(told), "QueryError" in told[0]) == ({"failed": 1}, 1, True)
+    assert [row["attempt"] for row in rows(vault, "select attempt from tasks")] == [1]
 
 
 def test_later_images_supersede_and_results_trigger_nothing(vault: vv.Vault, tmp_path: Path) -> None:
