@@ -74,7 +74,7 @@ def replace_file(path: Path, parts: Iterable[Buffer]) -> str:
 def part_of(
     path: Path, parts: Iterable[Buffer], mode: int = 0o666, *, durable: bool = True
 ) -> Iterator[tuple[Path, int]]:
-    """Write a durable file beside `path`, which is gone afterwards unless it was renamed.
+    """Write a file beside `path`, synced where it is durable, and gone afterwards unless it was renamed.
 
     Raises
     ------

@@ -275,6 +275,14 @@ def test_a_job_that_the_policy_approves_is_approved_until_it_is_stopped(place: P
         approve(place, place, job, "--yes")
 
 
+def test_a_job_stops_even_where_the_policy_can_not_be_read(place: Path) -> None:
+    job = str(submit(place)["job"])
+    (place / "policy.toml").write_text("purposes = [")
+    with pytest.raises(VoxelVaultError, match="policy"):
+        approve(place, place, job, "--stop")
+    assert SiteState(place / "jobs" / job, job).stopped
+
+
 def test_what_was_signed_by_other_code_is_shown_without_what_a_terminal_obeys(place: Path) -> None:
     from voxelvault_fl.cli.approve import _lines
 

@@ -77,14 +77,14 @@ def command(
     if len(chosen) != 1:
         raise UsageError("no job, or more than one, begins like that; without JOB they are listed")
     mine = SiteState(chosen[0], chosen[0].name)
-    roster = NewestKit(mine_kit, state, say)().roster
-    lead = roster.party(roster.consortium.lead).verifying_key()
-    signed = SignedJob.loads((chosen[0] / "job.json").read_bytes(), lead).job
-    own = read_policy(policy)
     if stop:
         # First of all: whatever else can't be said of the job, it stops.
         _require_running(mine)
         mine.stop()
+    roster = NewestKit(mine_kit, state, say)().roster
+    lead = roster.party(roster.consortium.lead).verifying_key()
+    signed = SignedJob.loads((chosen[0] / "job.json").read_bytes(), lead).job
+    own = read_policy(policy)
     shown = _shown(session, signed, own, roster.consortium, Forward(state)(), state)
     if yes and not stop:
         _require_open(shown["rule"], mine)
