@@ -134,6 +134,8 @@ class Analysis:
         Name by entry point, and its version.
     model : str
         SHA-256 of the model, hexadecimal; empty where a pipeline has none.
+    model_name : str
+        Its name and version, for people.
     gated : Gated
         What the gate said.
     finding : Finding or None
@@ -149,6 +151,7 @@ class Analysis:
     gated: Gated
     finding: Finding | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    model_name: str = ""
 
     @property
     def verdict(self) -> Verdict:

@@ -39,6 +39,7 @@ THRESHOLD = 0.5
 
 REASONS: Mapping[str, str] = {
     "no-ct": "the study has no CT images",
+    "pixels": "some of the images are damaged or can't be decoded",
     "slices": f"no CT series of the study has {FEWEST} slices with a place in the patient",
     "rescale": "values aren't Hounsfield units",
 }
@@ -82,6 +83,10 @@ class GeometryCheck:
         found = sorted((one for one in rows if one.modality == "CT"), key=lambda one: -one.frames)
         code = "slices" if found else "no-ct"
         for one in found:
+            if one.undecodable:
+                # Kept without a slice: it would be told as missing between others.
+                code = "pixels"
+                continue
             if one.frames < FEWEST:
                 continue
             with ExitStack() as held:

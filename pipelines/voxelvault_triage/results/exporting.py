@@ -35,6 +35,7 @@ def plain(result: Recorded) -> dict[str, Any]:
         "pipeline": result.pipeline,
         "version": result.version,
         "model": result.model,
+        "model_name": result.model_name,
         "verdict": result.verdict.value,
         "score": result.score,
         "threshold": result.threshold,

@@ -15,7 +15,7 @@ from typing import Any
 from voxelvault_triage.model import Verdict
 from voxelvault_triage.results.about import About
 from voxelvault_triage.results.reading import Recorded
-from voxelvault_triage.results.vocabulary import Code
+from voxelvault_triage.results.vocabulary import SCHEME, SCHEME_UID, Code
 
 Resource = dict[str, Any]
 
@@ -23,8 +23,9 @@ SYSTEMS = {
     "SCT": "http://snomed.info/sct",
     "LN": "http://loinc.org",
     "DCM": "http://dicom.nema.org/resources/ontology/DCM",
+    SCHEME: f"urn:oid:{SCHEME_UID}",
 }
-"""Code systems by DICOM's designator; a code of ours, whose scheme has no URI, its text alone."""
+"""Code systems by DICOM's designator."""
 
 _TERMS = "http://terminology.hl7.org/CodeSystem"
 _UCUM = "http://unitsofmeasure.org"
@@ -143,7 +144,10 @@ def _components(result: Recorded, unit: str) -> list[Resource]:
     if result.uncertainty:
         name = {"text": "Standard deviation of the score over an ensemble"}
         found.append((name, _quantity(result.uncertainty, "1", unit)))
-    found += [({"text": name}, _quantity(score, "1", unit)) for name, score in result.types.items()]
+    found += [
+        (_concept(Code(name, SCHEME, f"Score of {name}")), _quantity(score, "1", unit))
+        for name, score in result.types.items()
+    ]
     return [{"code": code, "valueQuantity": quantity} for code, quantity in found if quantity]
 
 
@@ -186,8 +190,11 @@ def _device(result: Recorded) -> Resource:
         else [],
         "manufacturer": "voxelvault",
         "deviceName": [{"name": result.pipeline, "type": "model-name"}],
-        # R4 Device.version.type says of what: a model has a version of its own, told by its digest.
-        "version": [{"type": {"text": "pipeline"}, "value": result.version}],
+        # R4 Device.version.type says of what.
+        "version": [
+            {"type": {"text": "pipeline"}, "value": result.version},
+            {"type": {"text": "model"}, "value": result.model_name},
+        ],
         "note": [{"text": text} for text in result.comments[:1]],
     }
 

@@ -115,8 +115,8 @@ def _rows(result: Recorded, about: About) -> Iterator[Sequence[str]]:
         for name, score in result.types.items():
             yield "NM", _coded(Code(name, SCHEME, f"Score of {name}")), f"{score:g}", one
     yield "TX", _coded(COMMENT), escaped(conclusion(result)), "", "", "", status
-    # The version is the pipeline's; a model has its own, which `models list` tells by the digest.
-    algorithm = f"pipeline {result.pipeline} {result.version}, model SHA-256 {result.model or 'none'}"
+    model = f"model {result.model_name or 'SHA-256'} {result.model}" if result.model else "no model"
+    algorithm = f"pipeline {result.pipeline} {result.version}, {model}"
     yield "ST", _coded(Code("algorithm", SCHEME, "Algorithm")), escaped(algorithm)
     yield "ST", _coded(STUDY), escaped(about.study_uid)
 

@@ -28,7 +28,7 @@ from voxelvault_triage.studies import with_uids
 REPORT = "1.2.840.10008.5.1.4.1.1.88.34"
 """SOP class of a Comprehensive 3D SR."""
 
-_MODEL = "model-sha256="
+_MODEL, _MODEL_NAME = "model-sha256=", "model="
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,8 @@ class Recorded:
         Opaque id of its study.
     pipeline, version, model : str
         Which algorithm; `model` is the SHA-256, empty where there was none.
+    model_name : str
+        Name and version of the model; empty where there was none, or the report doesn't say.
     verdict : Verdict
         What it said.
     finding, procedure : Code
@@ -78,6 +80,7 @@ class Recorded:
     pipeline: str
     version: str
     model: str
+    model_name: str
     verdict: Verdict
     finding: Code
     procedure: Code
@@ -197,7 +200,8 @@ def recorded(instance_id: str, study_id: str, pipeline: str, header: str, receiv
         study_id,
         pipeline,
         overall.text("111003") or "",
-        overall.model(),
+        overall.parameter(_MODEL),
+        overall.parameter(_MODEL_NAME),
         Verdict(overall.code("verdict") or Verdict.NOT_ANALYSED),
         _said(overall.group, "121071") or GENERIC.finding,
         _said(report, "121058") or IMAGING,
@@ -289,9 +293,10 @@ class _Item:
     def text(self, concept: str) -> str:
         return next(_texts(self.group, concept), "")
 
-    def model(self) -> str:
-        named = (text for text in _texts(self.group, "111002") if text.startswith(_MODEL))
-        return next(named, _MODEL).removeprefix(_MODEL)
+    def parameter(self, name: str) -> str:
+        """Return the algorithm's parameter that begins so (TID 4019), without that; empty: none."""
+        named = (text for text in _texts(self.group, "111002") if text.startswith(name))
+        return next(named, name).removeprefix(name)
 
     def name(self, pipeline: str) -> str:
         return self.text("112039").removeprefix(f"{pipeline} ")

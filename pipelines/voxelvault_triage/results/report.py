@@ -22,7 +22,7 @@ from voxelvault_triage.model import Analysis, Finding, Verdict
 from voxelvault_triage.results.segmentation import MAKER, coded, equipment
 from voxelvault_triage.results.source import Source, put_identity, quietly
 from voxelvault_triage.results.uids import ResultUIDs
-from voxelvault_triage.results.vocabulary import CT, IMAGING, SCHEME, Code, Vocabulary
+from voxelvault_triage.results.vocabulary import CT, IMAGING, SCHEME, SCHEME_UID, Code, Vocabulary
 
 CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
 SEVERITY = Code("severity", SCHEME, "Severity, 0 to 1")
@@ -33,7 +33,7 @@ PRESENCE = Code("121052", "DCM", "Presence of property")
 COMMENT = Code("121106", "DCM", "Comment")
 VERDICT = Code("verdict", SCHEME, "Verdict of the analysis")
 REASON = Code("reason", SCHEME, "Reason why it was not analysed")
-MODEL = "model-sha256="
+MODEL, MODEL_NAME = "model-sha256=", "model="
 KEY_FRAME = Code("key-frame", SCHEME, "Slice that shows it best, from 1")
 
 PRESENT = {
@@ -83,7 +83,7 @@ def report(
             is_verified=False,
             previous_versions=list(previous) or None,
             series_description="AI result, report",
-            coding_schemes=[CodingSchemeIdentificationItem(SCHEME, name=MAKER)],
+            coding_schemes=[CodingSchemeIdentificationItem(SCHEME, name=MAKER, uid=SCHEME_UID)],
             **equipment(analysis),
         )
         # Only now: highdicom copies what it is given, item by item, which takes longer than all else.
@@ -175,8 +175,10 @@ def _observer(analysis: Analysis, uids: ResultUIDs) -> hd.sr.ObserverContext:
 
 
 def algorithm(analysis: Analysis) -> hd.sr.AlgorithmIdentification:
-    """Return which algorithm it was, with its model's digest and its threshold (TID 4019)."""
+    """Return which algorithm it was, with its model's name and digest and its threshold (TID 4019)."""
     parameters = [f"{MODEL}{analysis.model}"] if analysis.model else []
+    if analysis.model_name:
+        parameters.append(f"{MODEL_NAME}{analysis.model_name}")
     if analysis.finding:
         parameters.append(f"threshold={analysis.finding.threshold:g}")
     return hd.sr.AlgorithmIdentification(

@@ -132,7 +132,7 @@ def _segmentation(
             family=CodedConcept("123110", "DCM", "Artificial Intelligence"),
             version=analysis.version,
             source=MAKER,
-            parameters={"model-sha256": analysis.model} if analysis.model else None,
+            parameters=_model(analysis),
         ),
         tracking_uid=uids.tracking(words.label),
         tracking_id=f"{analysis.pipeline} {words.label}"[:64],
@@ -153,6 +153,11 @@ def _segmentation(
         series_description=f"AI result, mask: {words.label}"[:64],
         **equipment(analysis),
     )
+
+
+def _model(analysis: Analysis) -> dict[str, str] | None:
+    said = {"model-sha256": analysis.model, "model": analysis.model_name}
+    return {name: value for name, value in said.items() if value} or None
 
 
 def equipment(analysis: Analysis) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from voxelvault_triage.pipeline import pipeline_named
 
 SCHEME = "99VOXELVAULT"
 """Coding scheme of what no standard has a code for."""
+SCHEME_UID = "2.25.171694204214555085278499524645064163090"
+"""Of that scheme, for whoever meets it elsewhere (PS3.3 C.12.1.1, Coding Scheme UID); FHIR's ``urn:oid``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,4 +125,4 @@ def vocabulary_of(pipeline: str) -> Vocabulary:
     return found if isinstance(found, Vocabulary) else GENERIC
 
 
-__all__ = ["GENERIC", "HEMORRHAGE", "SCHEME", "Code", "Vocabulary", "vocabulary_of"]
+__all__ = ["GENERIC", "HEMORRHAGE", "SCHEME", "SCHEME_UID", "Code", "Vocabulary", "vocabulary_of"]

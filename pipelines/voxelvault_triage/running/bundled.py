@@ -21,6 +21,8 @@ class Bundled:
     ----------
     digest : str
         Of the bundle.
+    name : str
+        Name in the registry, and version.
     bundle : Bundle
         Its files.
     confined : bool
@@ -32,6 +34,7 @@ class Bundled:
     """
 
     digest: str
+    name: str
     bundle: Bundle = field(repr=False)
     confined: bool = True
     demonstration: bool = False
@@ -57,7 +60,8 @@ def bundled(vault: Vault, name: str) -> Bundled:
     model = find(vault, name)
     bundle = bundle_of(vault, model)
     runtime = os.environ.get(RUNTIME) or None
-    return Bundled(model.digest, bundle, not is_ours(bundle), model.demonstration, runtime)
+    name = f"{model.name} {model.version}"
+    return Bundled(model.digest, name, bundle, not is_ours(bundle), model.demonstration, runtime)
 
 
 __all__ = ["Bundled", "bundled"]

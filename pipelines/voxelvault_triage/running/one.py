@@ -107,7 +107,7 @@ def unit_of(
     order = Order(
         pipeline,
         hand.opened.source,
-        About(hand.study, hand.gated, hand.seconds, demonstration),
+        About(hand.study, hand.gated, hand.seconds, demonstration, model.name if model else ""),
         model.digest if model else "",
         model if carry else None,
         seconds,
@@ -115,11 +115,12 @@ def unit_of(
     return Unit(f"triage-{pipeline.name}", analyse, order, packs=hand.opened.source.packs)
 
 
-def analysis_of(pipeline: Pipeline, model: str, hand: InHand, answer: Answer | None) -> Analysis:
+def analysis_of(pipeline: Pipeline, model: Loadable | None, hand: InHand, answer: Answer | None) -> Analysis:
     """Return what came of a study; without an answer it is not analysed."""
     finding, seconds = (answer.finding, answer.seconds) if answer else (None, {})
     times = {**hand.seconds, **seconds}
-    return Analysis(hand.study, pipeline.name, pipeline.version, model, hand.gated, finding, times)
+    digest, name = (model.digest, model.name) if model else ("", "")
+    return Analysis(hand.study, pipeline.name, pipeline.version, digest, hand.gated, finding, times, name)
 
 
 def write(

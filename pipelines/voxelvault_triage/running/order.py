@@ -16,6 +16,10 @@ class Loadable(Protocol):
     """A model on its way to a worker: bytes that pickle, loaded once a process."""
 
     @property
+    def name(self) -> str:
+        """Name and version, for people."""
+
+    @property
     def digest(self) -> str:
         """As `Model.digest`."""
 
@@ -37,12 +41,15 @@ class About:
         By step, so far.
     demonstration : bool
         Every object says that a demonstration model made it.
+    model_name : str
+        Name and version of the model.
     """
 
     study: Study = field(repr=False)
     gated: Gated = field(repr=False)
     seconds: Mapping[str, float] = field(default_factory=dict)
     demonstration: bool = True
+    model_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -276,7 +276,7 @@ class Runner:
             if hand.task.task_id not in there:
                 self._isolated(hand.task, partial(self._give_up, hand.task, SUPERSEDED, hand), hand)
                 continue
-            analysis = analysis_of(self._pipeline, self.digest, hand, answer)
+            analysis = analysis_of(self._pipeline, self._model, hand, answer)
             alone = partial(self._written, hand, analysis, answer, ended)
             if hand.study.study_id in first:
                 self._note(hand, analysis, ended)

@@ -62,7 +62,14 @@ def _answer(loan: OpenLoan, order: Order) -> Answer:
 def _made(series: Series, order: Order, finding: Finding, seconds: Mapping[str, float]) -> Made:
     about, pipeline = order.about, order.pipeline
     analysis = Analysis(
-        about.study, pipeline.name, pipeline.version, order.model, about.gated, finding, seconds
+        about.study,
+        pipeline.name,
+        pipeline.version,
+        order.model,
+        about.gated,
+        finding,
+        seconds,
+        about.model_name,
     )
     return make_results(series, analysis, demonstration=about.demonstration)
 

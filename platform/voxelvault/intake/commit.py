@@ -90,6 +90,7 @@ class Committed:
     stored: int = 0
     duplicates: int = 0
     versions: int = 0
+    undecodable: int = 0
     bytes: int = 0
     series: int = 0
     manifests: dict[str, str] = field(default_factory=dict)
@@ -259,6 +260,7 @@ def _commit_draft(resources: Resources, directory: Directory, draft: Draft, done
         rows["frames"] += frame_rows(manifest, member.record, member.frames)
         done.bytes += member.record.length
         done.versions += version > 1
+        done.undecodable += member.pixels == "undecodable"
     done.stored += len(kept)
     done.series += 1
     done.manifests[draft.pack_id] = ref.sha256

@@ -90,6 +90,8 @@ class IngestReport:
     found, stored, duplicates, versions, not_dicom : int
         Files seen; instances stored anew; already there with the same bytes; stored as a new
         version of a SOP instance that has other bytes; not DICOM.
+    undecodable : int
+        Of those stored, how many have pixels that can't be decoded: kept byte for byte, without an image.
     bytes : int
         Size of the stored files.
     quarantined : list of Quarantined
@@ -108,6 +110,7 @@ class IngestReport:
     duplicates: int = 0
     versions: int = 0
     not_dicom: int = 0
+    undecodable: int = 0
     bytes: int = 0
     series: int = 0
     dry_run: bool = False
@@ -129,6 +132,7 @@ class IngestReport:
         for count, word in (
             (self.duplicates, "already there"),
             (self.versions, "new versions"),
+            (self.undecodable, "with pixels that can't be decoded"),
             (self.not_dicom, "not DICOM"),
             (len(self.quarantined), "quarantined"),
             (len(self.refused), "refused"),
@@ -316,6 +320,7 @@ def _ingest_batch(
     done = commit_batch(resources, action, drafts, aside)
     report.stored += done.stored
     report.versions += done.versions
+    report.undecodable += done.undecodable
     report.duplicates += done.duplicates
     report.bytes += done.bytes
     report.series += done.series

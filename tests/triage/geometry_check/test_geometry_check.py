@@ -64,6 +64,8 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Vault, dic
     (folder / "in").mkdir()
     made = {name: make(seed) for seed, (name, (_, make)) in enumerate(CASES.items(), 1)}
     made["no CT"], made["two slices"] = mr_series(5, seed=91), ct(HEAD[:2], seed=92)
+    *whole, last = ct(HEAD, seed=93)
+    made["a file cut short"] = [*whole, last[:-99]]
     for number, files in enumerate(made.values()):
         for at, file in enumerate(files):
             (folder / "in" / f"{number}-{at}.dcm").write_bytes(file)
@@ -88,7 +90,7 @@ def test_what_is_wrong_is_found(cases: tuple[Vault, dict[str, bytes]], what: str
 
 def test_what_is_not_analysed(cases: tuple[Vault, dict[str, bytes]]) -> None:
     vault, files = cases
-    for name, code in (("no CT", "no-ct"), ("two slices", "slices")):
+    for name, code in (("no CT", "no-ct"), ("two slices", "slices"), ("a file cut short", "pixels")):
         found = GeometryCheck().gate(vault, study_of(vault, files[name]))
         assert [reason.code for reason in found.reasons] == [code]
         assert found.reasons[0].sentence == REASONS[code]

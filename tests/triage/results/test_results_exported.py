@@ -12,7 +12,7 @@ import pytest
 from fhir.resources.R4B import get_fhir_model_class
 from hl7apy.consts import VALIDATION_LEVEL
 from hl7apy.parser import parse_message
-from triage_results_support import MODEL, REASONS, analysis_of, filled, study_of
+from triage_results_support import MODEL, MODEL_NAME, REASONS, analysis_of, filled, study_of
 
 import voxelvault as vv
 from voxelvault.errors import UnknownUID, UsageError
@@ -22,6 +22,7 @@ from voxelvault_triage.model import Verdict
 from voxelvault_triage.results import Recorded, export_results, read_result, read_results, write_results
 from voxelvault_triage.results.fhir import bundle
 from voxelvault_triage.results.hl7 import escaped, oru_r01
+from voxelvault_triage.results.vocabulary import SCHEME_UID
 
 WHO = {
     "PatientName": "Müller^Jörg Karl^^Dr.",
@@ -97,7 +98,9 @@ def test_a_flagged_study_as_fhir(tmp_path: Path) -> None:
     quantities = [part["valueQuantity"]["value"] for part in observation["component"]]
     assert quantities == [round(value, 6) for value in quantities]
     assert observation["interpretation"][0]["coding"][0]["code"] == "POS"
-    assert {one["code"]["text"] for one in observation["component"]} >= {"Volume", "subdural"}
+    assert {one["code"]["text"] for one in observation["component"]} >= {"Volume", "Score of subdural"}
+    ours = [part["code"]["coding"][0] for part in observation["component"] if "subdural" in str(part["code"])]
+    assert [(code["system"], code["code"]) for code in ours] == [(f"urn:oid:{SCHEME_UID}", "subdural")]
     assert patient["name"] == [{"family": "Müller", "given": ["Jörg", "Karl"], "prefix": ["Dr."]}]
     assert (patient["birthDate"], patient["gender"]) == ("1950-02-28", "male")
     assert patient["identifier"] == [{"value": "A|B^C&D~E", "assigner": {"display": "St. Mary's"}}]
@@ -105,7 +108,10 @@ def test_a_flagged_study_as_fhir(tmp_path: Path) -> None:
     assert datetime.now(UTC) - datetime.fromisoformat(observation["issued"]) < timedelta(minutes=5)
     assert made["DiagnosticReport"]["basedOn"][0]["identifier"]["value"] == "ACC-1"
     assert made["Device"]["identifier"][0]["value"] == MODEL
-    assert made["Device"]["version"][0]["type"] == {"text": "pipeline"}
+    assert {one["type"]["text"]: one["value"] for one in made["Device"]["version"]} == {
+        "pipeline": result.version,
+        "model": MODEL_NAME,
+    }
     for kind in ("Observation", "DiagnosticReport", "Device"):
         assert "not a medical device" in json.dumps(made[kind])
 
@@ -129,7 +135,7 @@ def test_a_flagged_study_as_hl7(tmp_path: Path) -> None:
     assert flagged[3:6] == ["1386000^Intracranial hemorrhage^SCT", "1", "121053^Present^DCM"]
     assert (score[5], score[7], score[8]) == ("0.8125", "<0.5", "A")
     assert found["OBX"][-2][5].startswith(
-        f"pipeline {result.pipeline} {result.version}, model SHA-256 {MODEL}"
+        f"pipeline {result.pipeline} {result.version}, model {MODEL_NAME} {MODEL}"
     )
     assert "not a medical device" in message
 

@@ -12,6 +12,7 @@ import pydicom
 import pytest
 from triage_results_support import (
     MODEL,
+    MODEL_NAME,
     PIPELINE,
     REASONS,
     analysis_of,
@@ -65,7 +66,8 @@ def test_every_object_is_valid_and_comes_back(shared_dicom: Path, tmp_path: Path
     found = written_and_read(vault)
     assert (found.verdict, found.pipeline, found.version) == (Verdict.POSITIVE, PIPELINE, "1.2")
     assert (found.score, found.threshold, found.uncertainty) == (0.8125, 0.5, 0.03125)
-    assert (found.model, found.types) == (MODEL, {"subdural": 0.75, "subarachnoid": 0.1})
+    assert (found.model, found.model_name) == (MODEL, MODEL_NAME)
+    assert found.types == {"subdural": 0.75, "subarachnoid": 0.1}
     assert analysis.finding is not None
     assert found.volume_ml == pytest.approx(analysis.finding.volume_ml, abs=0.00051)
     assert found.key_frame == analysis.finding.key_frame

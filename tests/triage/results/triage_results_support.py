@@ -19,7 +19,7 @@ import voxelvault as vv
 from voxelvault_triage.model import Analysis, Finding, Gated, Reason, Study
 from voxelvault_triage.results import Written
 
-MODEL = "ab" * 32
+MODEL, MODEL_NAME = "ab" * 32, "small-network 2.1"
 PIPELINE = "head-ct-hemorrhage"
 REASONS = (
     Reason("thickness", "The slices are thicker than the 5 mm that the model was made for: it was not run."),
@@ -88,8 +88,9 @@ def analysis_of(
 ) -> Analysis:
     """Return an analysis of the largest CT series; unfit ones have reasons and no finding."""
     study, uid = study_of(vault, content)
+    name = MODEL_NAME if model else ""
     if not fit:
-        return Analysis(study, pipeline, "1.2", model, Gated(None, reasons=REASONS))
+        return Analysis(study, pipeline, "1.2", model, Gated(None, reasons=REASONS), model_name=name)
     if mask is None:
         with vault.series(uid, study=study.StudyInstanceUID) as series:
             mask = box((len(series.members(0)), *series.frame(0, 0).shape))
@@ -97,7 +98,7 @@ def analysis_of(
     finding = Finding(
         score, 0.5, {"subdural": 0.75, "subarachnoid": 0.1}, mask, mask.sum() / 512, 0.03125, key
     )
-    return Analysis(study, pipeline, "1.2", model, Gated(uid), finding)
+    return Analysis(study, pipeline, "1.2", model, Gated(uid), finding, model_name=name)
 
 
 def file_of(vault: vv.Vault, instance_id: str) -> bytes:

@@ -27,6 +27,10 @@ class Threshold:
         return f"{round(self.number * 1000):064x}"
 
     @property
+    def name(self) -> str:
+        return "threshold 1"
+
+    @property
     def card(self) -> Mapping[str, Any]:
         return {"name": "threshold", "version": "1", "demonstration": True}
 

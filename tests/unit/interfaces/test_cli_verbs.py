@@ -104,6 +104,16 @@ def test_ingest_in_part_exits_3_and_says_why(run: Any, vault: Path, incoming: Pa
     )
 
 
+def test_ingest_says_what_has_no_image(run: Any, vault: Path, incoming: Path) -> None:
+    *_, last = sorted(incoming.iterdir())
+    last.write_bytes(last.read_bytes()[:-99])
+    found = run("--vault", vault, "ingest", incoming)
+    assert found.code == 0
+    assert "6 stored in 1 series, 1 with pixels that can't be decoded" in found.out
+    named = run("--vault", vault, "sql", found.out.partition("names them: ")[2])
+    assert named.out.count("2.25.") == 1
+
+
 def test_move_wants_yes_and_shows_its_plan(run: Any, vault: Path, incoming: Path) -> None:
     asked = run("--vault", vault, "ingest", incoming, "--move")
     assert asked.code == 2

@@ -68,6 +68,12 @@ def _lines(report: IngestReport) -> list[str]:
     directories = sum(item.reason is Reason.MEDIA_DIRECTORY for item in report.quarantined)
     if directories:
         found.append(f"of these, {directories} DICOMDIR: kept as they came, no action is needed")
+    if report.undecodable:
+        found.append(
+            f"{report.undecodable} are damaged, or in an encoding that isn't known: kept byte for byte, without"
+            " an image; `voxelvault sql` names them: select SOPInstanceUID from instances where pixels ="
+            " 'undecodable'"
+        )
     for item in report.quarantined:
         if item.reason is not Reason.MEDIA_DIRECTORY:
             name = "would be quarantined" if report.dry_run else f"quarantined {item.quarantine_id}"
