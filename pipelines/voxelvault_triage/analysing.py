@@ -107,14 +107,18 @@ def runner_for(vault: Vault, pipeline: str, model: str | None, limits: Limits) -
     Raises
     ------
     UsageError
-        There is no such pipeline, or no such model.
+        There is no such pipeline or no such model, or the model takes another input than the pipeline gives.
     """
-    from voxelvault_triage.pipeline import pipeline_named
+    from voxelvault_triage.models.card import card_of, check_inputs
+    from voxelvault_triage.pipeline import example_inputs, pipeline_named
     from voxelvault_triage.running.bundled import bundled
 
     made = pipeline_named(pipeline)
     name = model or made.model
     loaded = bundled(vault, name) if name else None
+    example = example_inputs(made)
+    if loaded is not None and example is not None:
+        check_inputs(card_of(loaded.bundle).inputs, example)
     demonstration = loaded is not None and loaded.demonstration
     return Runner(vault, made, loaded, limits, demonstration=demonstration), made.version
 

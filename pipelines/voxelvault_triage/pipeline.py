@@ -39,7 +39,8 @@ class Pipeline(Protocol):
     `name` is that of its entry point in the group ``voxelvault.pipelines``, which points to a class or
     function that makes one without arguments. It is pickled to workers; what is heavy (a session, a
     library) is loaded in the step that needs it. A pipeline whose attribute `ranks` is False gives studies
-    no place on the reading list: its flags are shown beside the places that others gave.
+    no place on the reading list: its flags are shown beside the places that others gave. One with a method
+    `example_inputs` has models of another input refused before any study is touched.
     """
 
     name: str
@@ -63,6 +64,12 @@ class Pipeline(Protocol):
 def ranks(pipeline: Pipeline) -> bool:
     """Tell whether a pipeline gives studies a place on the reading list; it does unless it says no."""
     return bool(getattr(pipeline, "ranks", True))
+
+
+def example_inputs(pipeline: Pipeline) -> Arrays | None:
+    """Return arrays as a pipeline gives them to its model, by name; None where it doesn't say."""
+    example = getattr(pipeline, "example_inputs", None)
+    return example() if example is not None else None
 
 
 def pipeline_named(name: str) -> Pipeline:

@@ -12,7 +12,7 @@ from voxelvault.series import Series
 from voxelvault_triage.hemorrhage.choosing import NAME, choose
 from voxelvault_triage.model import Finding, Gated, Study
 from voxelvault_triage.models.calibration import calibrator
-from voxelvault_triage.pipeline import Model
+from voxelvault_triage.pipeline import Arrays, Model
 
 if TYPE_CHECKING:
     from voxelvault_triage.hemorrhage.preprocess import Prepared
@@ -39,6 +39,13 @@ class HeadCtHemorrhage:
         hu[np.isnan(hu)] = AIR
         across, down = np.asarray(group.orientation[:3]), np.asarray(group.orientation[3:])
         return prepare_volume(hu, Planes(group.positions, across, down, group.pixel_spacing))
+
+    def example_inputs(self) -> Arrays:
+        """Return one plane of air as the network gets it."""
+        from voxelvault_triage.hemorrhage.preprocess import AIR, COLUMNS, ROWS, channels
+        from voxelvault_triage.hemorrhage.scoring import INPUT
+
+        return {INPUT: channels(np.full((1, ROWS, COLUMNS), AIR, np.float32))}
 
     def infer(self, prepared: Prepared, model: Model | None) -> Finding:
         """Run the network and say what it marks, with the model's own calibration and threshold.

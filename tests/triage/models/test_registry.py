@@ -55,11 +55,13 @@ def test_whose_card_says_demonstration_is_one_wherever_it_was_installed(vault: v
     shipped = registry.find(vault, "head-ct-hemorrhage")
     assert registry.demonstrations(vault) == {named.digest, shipped.digest}
     said = [
-        runner_for(vault, "head-ct-hemorrhage", one.digest, Limits())[0].notice
+        runner_for(vault, "ct-geometry-check", one.digest, Limits())[0].notice
         for one in (named, shipped, other)
     ]
     assert said == [notice.DEMONSTRATION, notice.DEMONSTRATION, notice.SITE]
     assert runner_for(vault, "ct-geometry-check", None, Limits())[0].notice == notice.SITE
+    with pytest.raises(UsageError, match="the model's input image has 3 channels, and 5 were given"):
+        runner_for(vault, "head-ct-hemorrhage", named.digest, Limits())
 
 
 def test_sealed_and_logged(vault: voxelvault.Vault) -> None:

@@ -61,6 +61,9 @@ def ingest(
     return 0 if report.complete else PARTLY
 
 
+_UNDECODABLE = "select SOPInstanceUID from instances where pixels = 'undecodable'"
+
+
 def _lines(report: IngestReport) -> list[str]:
     from voxelvault.intake.quarantine import Reason
 
@@ -69,11 +72,8 @@ def _lines(report: IngestReport) -> list[str]:
     if directories:
         found.append(f"of these, {directories} DICOMDIR: kept as they came, no action is needed")
     if report.undecodable:
-        found.append(
-            f"{report.undecodable} are damaged, or in an encoding that isn't known: kept byte for byte, without"
-            " an image; `voxelvault sql` names them: select SOPInstanceUID from instances where pixels ="
-            " 'undecodable'"
-        )
+        found.append("damaged or in an encoding that isn't known: kept byte for byte, without an image;")
+        found.append(f"    `voxelvault sql` names them: {_UNDECODABLE}")
     for item in report.quarantined:
         if item.reason is not Reason.MEDIA_DIRECTORY:
             name = "would be quarantined" if report.dry_run else f"quarantined {item.quarantine_id}"
