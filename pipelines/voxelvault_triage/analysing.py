@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from voxelvault import Vault
 from voxelvault.errors import UsageError
@@ -109,18 +110,12 @@ def runner_for(vault: Vault, pipeline: str, model: str | None, limits: Limits) -
     UsageError
         There is no such pipeline or no such model, or the model takes another input than the pipeline gives.
     """
-    from voxelvault_triage.models.card import card_of, check_inputs
-    from voxelvault_triage.pipeline import example_inputs, pipeline_named
-    from voxelvault_triage.running.bundled import bundled
+    from voxelvault_triage.pipeline import pipeline_named
+    from voxelvault_triage.running.bundled import bundled_for
 
     made = pipeline_named(pipeline)
-    name = model or made.model
-    loaded = bundled(vault, name) if name else None
-    example = example_inputs(made)
-    if loaded is not None and example is not None:
-        check_inputs(card_of(loaded.bundle).inputs, example)
-    demonstration = loaded is not None and loaded.demonstration
-    return Runner(vault, made, loaded, limits, demonstration=demonstration), made.version
+    name, find = model or made.model, partial(bundled_for, vault, made)
+    return Runner(vault, made, find(name) if name else None, limits, find), made.version
 
 
 def _chosen(

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from voxelvault import Vault
 from voxelvault.audit.events import Kind, Outcome
+from voxelvault.errors import UsageError
 from voxelvault.tasks import now
 from voxelvault_triage.ready import Patience, is_ready
 from voxelvault_triage.studies import changed, missing_slices, read_studies
@@ -23,6 +24,8 @@ EVENTS = frozenset(
     {Kind.INGEST, Kind.INSTANCE_REMOVED, Kind.SUBJECT_MERGED, Kind.STUDY_MOVED, Kind.CATALOG_REBUILT}
 )
 """Entries of the log after which a study may be another one."""
+MODELS = frozenset({Kind.DOCUMENT_STORED, Kind.DOCUMENT_REMOVED})
+"""Entries after which another model may be the one in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,9 @@ class Watcher:
         Open for writing.
     pipeline, version, model : str
         For whom; `model` is a digest, or empty.
+    newest : callable, optional
+        Returns the digest of the model that is in use now; asked when one came or went. What it refuses by
+        `UsageError` isn't used: the one of before stays.
     patience : Patience
         When a study is ready.
     every : float
@@ -53,6 +59,8 @@ class Watcher:
         Tells whether to stop; asked at each tick.
     clock : callable
         Returns the time, UTC.
+    tell : callable
+        Takes a line when another model is in use.
     listed : bool
         Studies get a place on the reading list.
     """
@@ -61,10 +69,12 @@ class Watcher:
     pipeline: str
     version: str
     model: str
+    newest: Callable[[], str] | None = None
     patience: Patience = field(default_factory=Patience)
     every: float = 1.0
     stop: Callable[[], bool] = lambda: False
     clock: Callable[[], datetime] = now
+    tell: Callable[[str], object] = lambda _text: None
     listed: bool = True
     _read: int = -1
     _looked: float = -1e9
@@ -111,15 +121,31 @@ class Watcher:
         return store.schedule(self.vault, wanted, *by, listed=self.listed)
 
     def _news(self) -> bool:
-        """Tell whether the log has something new about images; true at first."""
+        """Tell whether the log has something new about images or models; true at first."""
         log, first = self.vault.resources.log, self._read < 0
         size = log.size
         if size == self._read:
             return False
         fresh = () if first else log.entries(self._read, size)
-        news = first or any(e.kind in EVENTS and e.outcome != Outcome.INTENT for e in fresh)
+        kinds = {entry.kind for entry in fresh if entry.outcome != Outcome.INTENT}
+        before = self.model
+        if kinds & MODELS:
+            self._follow()
         self._read = size
-        return news
+        return first or self.model != before or bool(kinds & EVENTS)
+
+    def _follow(self) -> None:
+        """Go over to the model that is in use now."""
+        if self.newest is None:
+            return
+        try:
+            newest = self.newest()
+        except UsageError as error:
+            self.tell(f"{error}; the model of before stays in use")
+            return
+        if newest != self.model:
+            self.model = newest
+            self.tell(f"another model is in use from now on: {newest[:12]}")
 
     def _note(self) -> None:
         """Note how studies look that have images nobody was asked about yet."""

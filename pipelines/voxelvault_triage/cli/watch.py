@@ -40,11 +40,11 @@ def command(
     """Analyse new studies as soon as they are there; Ctrl-C ends it.
 
     A study is there when nothing new has come for a while and no slice is missing. Later images
-    supersede its result and put it back on the list. A watcher that was killed is started again by
-    the same command.
+    supersede its result and put it back on the list. A model that is installed, calibrated or removed
+    meanwhile counts from then on. A watcher that was killed is started again by the same command.
     """
     from voxelvault_triage.ready import Patience
-    from voxelvault_triage.running.asked import prepared
+    from voxelvault_triage.running.asked import in_use, prepared
     from voxelvault_triage.running.session import work_through
     from voxelvault_triage.watching import Watcher
     from voxelvault_triage.worklist.store import unfinished
@@ -52,7 +52,9 @@ def command(
     with session.open() as vault:
         runner, version, hands = prepared(vault, pipeline, asked)
         patience = Patience(timedelta(seconds=quiet), timedelta(seconds=max(quiet, gap)))
-        watcher = Watcher(vault, pipeline, version, runner.digest, patience, every, listed=runner.ranks)
+        newest = in_use(vault, pipeline, asked["model"])
+        watcher = Watcher(vault, pipeline, version, runner.digest, newest, patience, every, tell=say)
+        watcher.listed = runner.ranks
         if once:
             watcher.stop = lambda: watcher.idle and not unfinished(vault, pipeline)
         told = f"watching for {pipeline}; {runner.notice}"

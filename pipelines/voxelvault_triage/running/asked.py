@@ -68,6 +68,16 @@ def prepared(vault: Vault, pipeline: str, asked: dict[str, Any]) -> tuple[Runner
     return *runner_for(vault, pipeline, asked["model"], limits_of(asked)), hands_of(asked)
 
 
+def in_use(vault: Vault, pipeline: str, model: str | None) -> Callable[[], str] | None:
+    """Return what tells the digest of the model that a pipeline uses now; None where it takes none."""
+    from voxelvault_triage.pipeline import pipeline_named
+    from voxelvault_triage.running.bundled import bundled_for
+
+    made = pipeline_named(pipeline)
+    name = model or made.model
+    return (lambda: bundled_for(vault, made, name).digest) if name else None
+
+
 def limits_of(asked: dict[str, Any]) -> Limits:
     """Return the limits that were asked for."""
     from voxelvault_triage.running.runner import Limits

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from voxelvault import Vault
 from voxelvault_triage.models.bundle import Bundle
+from voxelvault_triage.models.card import card_of, check_inputs
 from voxelvault_triage.models.registry import bundle_of, find, is_ours
-from voxelvault_triage.pipeline import Model
+from voxelvault_triage.pipeline import Model, Pipeline, example_inputs
 
 RUNTIME = "VOXELVAULT_RUNTIME"
 
@@ -47,21 +48,24 @@ class Bundled:
         return load(self.bundle, runtime=self.runtime, confined=self.confined)
 
 
-def bundled(vault: Vault, name: str) -> Bundled:
-    """Return a model by name or digest, its files checked.
+def bundled_for(vault: Vault, pipeline: Pipeline, name: str) -> Bundled:
+    """Return a model by name or digest, its files checked, and that it takes what the pipeline gives.
 
     Raises
     ------
     UsageError
-        There is no such model.
+        There is no such model, or it takes another input.
     IntegrityError
         Its files aren't those that were installed.
     """
     model = find(vault, name)
     bundle = bundle_of(vault, model)
+    example = example_inputs(pipeline)
+    if example is not None:
+        check_inputs(card_of(bundle).inputs, example)
     runtime = os.environ.get(RUNTIME) or None
     name = f"{model.name} {model.version}"
     return Bundled(model.digest, name, bundle, not is_ours(bundle), model.demonstration, runtime)
 
 
-__all__ = ["Bundled", "bundled"]
+__all__ = ["Bundled", "bundled_for"]

@@ -30,6 +30,8 @@ class InHand:
         As started.
     study : Study
         As it was when it was started.
+    model : Loadable or None
+        What analyses it; None for a pipeline that has none.
     gated : Gated
         What the gate said.
     opened : Series or None
@@ -42,6 +44,7 @@ class InHand:
 
     task: Task
     study: Study
+    model: Loadable | None
     gated: Gated
     opened: Series | None = field(default=None, repr=False)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -58,7 +61,9 @@ class InHand:
             self.opened.close()
 
 
-def take_in_hand(vault: Vault, pipeline: Pipeline, task: Task, study: Study) -> InHand:
+def take_in_hand(
+    vault: Vault, pipeline: Pipeline, model: Loadable | None, task: Task, study: Study
+) -> InHand:
     """Ask the gate and open the series that it chose, unless it left it open.
 
     Raises
@@ -71,14 +76,14 @@ def take_in_hand(vault: Vault, pipeline: Pipeline, task: Task, study: Study) -> 
     seconds = {"gate": time.perf_counter() - began}
     opened, gated = gated.opened, replace(gated, opened=None)
     if gated.SeriesInstanceUID is None:
-        return InHand(task, study, gated, None, seconds)
+        return InHand(task, study, model, gated, None, seconds)
     if opened is None:
         opened = open_of(vault, study, gated.SeriesInstanceUID, pipeline.name)
     # What doesn't open shall say so here, where it ends this study's attempt alone.
     with ExitStack() as held:
         held.enter_context(opened).open_packs()
         held.pop_all()
-    return InHand(task, study, gated, opened, seconds)
+    return InHand(task, study, model, gated, opened, seconds)
 
 
 def current(vault: Vault, tasks: Sequence[Task]) -> dict[str, Study]:
@@ -92,22 +97,15 @@ def current(vault: Vault, tasks: Sequence[Task]) -> dict[str, Study]:
     }
 
 
-def unit_of(
-    hand: InHand,
-    pipeline: Pipeline,
-    model: Loadable | None,
-    seconds: float | None,
-    *,
-    carry: bool,
-    demonstration: bool,
-) -> Unit:
+def unit_of(hand: InHand, pipeline: Pipeline, seconds: float | None, *, carry: bool) -> Unit:
     """Return an attempt at a study: what its worker gets, with the packs that it may read."""
     if hand.opened is None:
         raise ValueError("nothing to analyse")
+    model = hand.model
     order = Order(
         pipeline,
         hand.opened.source,
-        About(hand.study, hand.gated, hand.seconds, demonstration, model.name if model else ""),
+        About(hand.study, hand.gated, hand.seconds, _demonstration(model), model.name if model else ""),
         model.digest if model else "",
         model if carry else None,
         seconds,
@@ -115,17 +113,19 @@ def unit_of(
     return Unit(f"triage-{pipeline.name}", analyse, order, packs=hand.opened.source.packs)
 
 
-def analysis_of(pipeline: Pipeline, model: Loadable | None, hand: InHand, answer: Answer | None) -> Analysis:
+def _demonstration(model: Loadable | None) -> bool:
+    return model is not None and model.demonstration
+
+
+def analysis_of(pipeline: Pipeline, hand: InHand, answer: Answer | None) -> Analysis:
     """Return what came of a study; without an answer it is not analysed."""
     finding, seconds = (answer.finding, answer.seconds) if answer else (None, {})
     times = {**hand.seconds, **seconds}
-    digest, name = (model.digest, model.name) if model else ("", "")
+    digest, name = (hand.model.digest, hand.model.name) if hand.model else ("", "")
     return Analysis(hand.study, pipeline.name, pipeline.version, digest, hand.gated, finding, times, name)
 
 
-def write(
-    vault: Vault, hand: InHand, analysis: Analysis, answer: Answer | None, *, demonstration: bool
-) -> None:
+def write(vault: Vault, hand: InHand, analysis: Analysis, answer: Answer | None) -> None:
     """Write one result into its study.
 
     Killed anywhere in it and done again, there is one result: it has the same UIDs.
@@ -136,7 +136,7 @@ def write(
         As `write_results`.
     """
     made = answer.made if answer else None
-    write_results(vault, hand.opened, analysis, demonstration=demonstration, made=made)
+    write_results(vault, hand.opened, analysis, demonstration=_demonstration(hand.model), made=made)
 
 
 __all__ = ["InHand", "analysis_of", "current", "take_in_hand", "unit_of", "write"]

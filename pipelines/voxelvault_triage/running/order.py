@@ -20,6 +20,10 @@ class Loadable(Protocol):
         """Name and version, for people."""
 
     @property
+    def demonstration(self) -> bool:
+        """Its card says that it is one, and so must every result."""
+
+    @property
     def digest(self) -> str:
         """As `Model.digest`."""
 

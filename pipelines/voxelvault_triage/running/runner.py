@@ -93,7 +93,7 @@ class Report:
 
 
 class Runner:
-    """Works on what is scheduled for one pipeline and one model.
+    """Works on what is scheduled for one pipeline, each study with the model that it was scheduled for.
 
     Parameters
     ----------
@@ -105,8 +105,8 @@ class Runner:
         Of the pipeline.
     limits : Limits, optional
         What one study may cost.
-    demonstration : bool
-        A demonstration model: every result says so.
+    find : callable, optional
+        Returns another model by its digest: others schedule too, and models are installed meanwhile.
     """
 
     def __init__(
@@ -115,11 +115,10 @@ class Runner:
         pipeline: Pipeline,
         model: Loadable | None,
         limits: Limits | None = None,
-        *,
-        demonstration: bool = True,
+        find: Callable[[str], Loadable] | None = None,
     ) -> None:
         self._vault, self._pipeline, self._model = vault, pipeline, model
-        self._limits, self._demonstration = limits or Limits(), demonstration
+        self._limits, self._find = limits or Limits(), find
         self.report = Report(ranks=self.ranks)
         self._started: deque[tuple[Task, Study | None]] = deque()
         self._again: deque[InHand] = deque()
@@ -143,7 +142,7 @@ class Runner:
     @property
     def notice(self) -> str:
         """What is said of its results."""
-        return notice(self._demonstration)
+        return notice(self._model is not None and self._model.demonstration)
 
     def lock(self) -> AbstractContextManager[None]:
         """Hold the pipeline's queue; `AtWorkElsewhere` where another process does."""
@@ -221,24 +220,25 @@ class Runner:
         return found[0] if found else None
 
     def _before(self, task: Task, study: Study | None, found: list[InHand]) -> None:
-        if study is None or task.model != self.digest:
+        if study is None:
             return self._give_up(task, SUPERSEDED)
-        hand = take_in_hand(self._vault, self._pipeline, task, study)
+        hand = take_in_hand(self._vault, self._pipeline, self._model_of(task), task, study)
         if hand.opened is None:
             return self._conclude(hand, None)
         found.append(hand)
 
+    def _model_of(self, task: Task) -> Loadable | None:
+        """Return the model that a study was scheduled for; the last one stays at hand."""
+        if task.model != self.digest and self._find is not None:
+            self._model = self._find(task.model)
+        if task.model != self.digest:
+            raise UsageError("it was scheduled for a model that this pipeline hasn't got")
+        return self._model
+
     def _unit(self, hand: InHand) -> Unit:
-        carry = self._model is not None and (hand.send_model or self._carriers > 0)
+        carry = hand.model is not None and (hand.send_model or self._carriers > 0)
         self._carriers -= carry
-        return unit_of(
-            hand,
-            self._pipeline,
-            self._model,
-            self._limits.seconds,
-            carry=carry,
-            demonstration=self._demonstration,
-        )
+        return unit_of(hand, self._pipeline, self._limits.seconds, carry=carry)
 
     def _after(self, hand: InHand, done: Done) -> None:
         if done.lost:
@@ -276,7 +276,7 @@ class Runner:
             if hand.task.task_id not in there:
                 self._isolated(hand.task, partial(self._give_up, hand.task, SUPERSEDED, hand), hand)
                 continue
-            analysis = analysis_of(self._pipeline, self._model, hand, answer)
+            analysis = analysis_of(self._pipeline, hand, answer)
             alone = partial(self._written, hand, analysis, answer, ended)
             if hand.study.study_id in first:
                 self._note(hand, analysis, ended)
@@ -305,7 +305,7 @@ class Runner:
         return set(fresh)
 
     def _written(self, hand: InHand, analysis: Analysis, answer: Answer | None, ended: list[Ended]) -> None:
-        write(self._vault, hand, analysis, answer, demonstration=self._demonstration)
+        write(self._vault, hand, analysis, answer)
         self._note(hand, analysis, ended)
 
     def _note(self, hand: InHand, analysis: Analysis, ended: list[Ended]) -> None:

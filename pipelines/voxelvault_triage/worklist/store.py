@@ -155,7 +155,7 @@ def _scheduled(
                 "model": model,
                 "pipeline": pipeline,
                 "version": version,
-                "priority": one.priority,
+                "priority": Priority.LOW if _judged(one, known) else one.priority,
             },
         )
     )
@@ -167,6 +167,13 @@ def _scheduled(
     listed = {"item_id": new_id(), "study_id": one.study.study_id, "task_id": task_id, "listed": at}
     listed |= {"arrived": one.arrived, "priority": PRIORITIES[None]}
     return [*steps, Step(Kind.READING_LISTED, listed)]
+
+
+def _judged(one: Wanted, known: Sequence[Row]) -> bool:
+    """Tell whether another model has judged these images: a study that none has judged goes before it."""
+    done = TaskState.COMPLETED
+    by_another = any((row["content"], row["state"]) == (one.study.content, done) for row in known)
+    return by_another and one.priority is Priority.MEDIUM
 
 
 def _canceled(task_id: str, why: Reason) -> Step:

@@ -31,6 +31,10 @@ class Threshold:
         return "threshold 1"
 
     @property
+    def demonstration(self) -> bool:
+        return True
+
+    @property
     def card(self) -> Mapping[str, Any]:
         return {"name": "threshold", "version": "1", "demonstration": True}
 

@@ -13,8 +13,10 @@ from voxelvault.tasks import now
 from voxelvault.testing import synthetic
 from voxelvault.upkeep.removal import delete_study
 from voxelvault_triage.model import Gated, Study
+from voxelvault_triage.results import read_results
 from voxelvault_triage.running.own_hands import OwnHands
 from voxelvault_triage.running.queue_lock import AtWorkElsewhere
+from voxelvault_triage.running.runner import Limits, Runner
 from voxelvault_triage.running.session import HERE, Hands, work_through
 from voxelvault_triage.worklist.listing import listing
 
@@ -142,3 +144,29 @@ def test_the_model_is_sent_once_and_again_where_it_is_lacking(vault: vv.Vault, t
     work.work(crew)
     assert work.report.studies == 2
     assert list(worker._models) == [model.digest]
+
+
+def test_each_study_is_analysed_by_the_model_it_was_scheduled_for(vault: vv.Vault, tmp_path: Path) -> None:
+    first, later = Threshold(10), Threshold(20)
+    take(vault, tmp_path / "in", *ct(1))
+    schedule(vault, MeanHU(), first.digest)
+    work_through(vault, runner(vault, MeanHU(), first), Hands(HERE))
+    schedule(vault, MeanHU(), later.digest)
+    take(vault, tmp_path / "new", *ct(2))
+    schedule(vault, MeanHU(), later.digest)
+    found = rows(vault, "select study_id, priority from tasks where state = 'SCHEDULED' order by scheduled")
+    # What no model has judged goes before what another one has.
+    assert [row["priority"] for row in found] == ["LOW", "MEDIUM"]
+    work = Runner(vault, MeanHU(), first, Limits(), {later.digest: later}.__getitem__)
+    work_through(vault, work, Hands(HERE))
+    (again,) = read_results(vault, found[0]["study_id"])[1:]
+    assert (again.model, again.model_name) == (later.digest, later.name)
+
+
+def test_a_model_that_is_gone_is_told(vault: vv.Vault, tmp_path: Path) -> None:
+    take(vault, tmp_path / "in", *ct(1))
+    schedule(vault, MeanHU(), "0" * 64)
+    work_through(vault, runner(vault, MeanHU(), Threshold(10)), Hands(HERE))
+    (row,) = rows(vault, "select state, reason from tasks")
+    assert row["state"] == "CANCELED"
+    assert "scheduled for a model that this pipeline hasn't got" in row["reason"]

@@ -12,6 +12,7 @@ from mean_hu import MeanHU
 from runner_support import ct, rows, runner, take
 
 import voxelvault as vv
+from voxelvault.errors import UsageError
 from voxelvault.tasks import now
 from voxelvault_triage.ready import Patience
 from voxelvault_triage.running.queue_lock import queue_of
@@ -117,3 +118,28 @@ def test_the_commands(vault: vv.Vault, tmp_path: Path, run: Callable[..., Any]) 
     assert seen.json["priorities"] == {"HIGH": 1}
     listed = run(*words, "worklist", "--json").json
     assert [one["priority"] for one in listed] == ["HIGH", "HIGH", "LOW"]
+
+
+def test_another_model_counts_from_when_it_came(vault: vv.Vault, tmp_path: Path) -> None:
+    clock, told = Clock(), list[str]()
+    answers = [UsageError("it takes another input"), "b" * 64]
+    clock.ahead = LATER
+    take(vault, tmp_path / "one", *ct(1))
+
+    def newest() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, UsageError):
+            raise answer
+        return answer
+
+    watch = watcher(vault, clock, newest=newest, tell=told.append)
+    assert len(watch.look()) == 1
+    vault.documents("models").put("one", b"1")
+    assert watch.look() == []
+    assert told == ["it takes another input; the model of before stays in use"]
+    vault.documents("models").put("two", b"2")
+    assert len(watch.look()) == 1
+    assert told[1:] == ["another model is in use from now on: bbbbbbbbbbbb"]
+    assert watch.look() == []
+    found = rows(vault, "select coalesce(model, '') as model from tasks order by scheduled")
+    assert [row["model"] for row in found] == ["", "b" * 64]

@@ -22,7 +22,7 @@ def main(path: Path) -> None:
         runner = Runner(vault, pipeline, model, Limits(30.0, tries=20))
         stop = (path.parent / "STOP").exists
         patience = Patience(timedelta(), timedelta())
-        watcher = Watcher(vault, pipeline.name, pipeline.version, model.digest, patience, 0.2, stop)
+        watcher = Watcher(vault, pipeline.name, pipeline.version, model.digest, None, patience, 0.2, stop)
         work_through(vault, runner, Hands(workers=2, pause=0.2), watcher.tick)
 
 
