@@ -22,6 +22,8 @@ class Figure:
     count: int
 
     def __str__(self) -> str:
+        if math.isnan(self.value):
+            return f"- (n={self.count})"
         return f"{self.value:.3f} ({self.low:.3f}-{self.high:.3f}, n={self.count})"
 
 

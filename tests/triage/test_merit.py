@@ -40,6 +40,7 @@ def test_wilson_of_newcombes_table() -> None:
     assert Proportion(81, 263).interval == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert math.isnan(Proportion(0, 0).rate)
     assert math.isnan(Proportion(0, 0).figure.high)
+    assert str(Proportion(0, 0).figure) == "- (n=0)"
     assert not Proportion(0, 0).apart(Proportion(5, 10))
     assert Proportion(10, 100).apart(Proportion(40, 100))
     assert not Proportion(10, 100).apart(Proportion(15, 100))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -203,13 +204,19 @@ def _groups(
     names = np.array([name(one) for one in scored])
     positive = np.array([one.positive for one in scored])
     found = {}
-    for group in sorted(set(names.tolist())):
+    for group in sorted(set(names.tolist()), key=_lower):
         members = names == group
         found[group] = {
             "auc": auc(said[members], positive[members]),
             **_rates(flagged[members], positive[members]),
         }
     return found
+
+
+def _lower(group: str) -> tuple[float, str]:
+    """Sort ranges such as 5-15 by where they begin, words by themselves."""
+    first = group.partition("-")[0]
+    return (float(first) if first.replace(".", "").isdigit() else 0.0, group)
 
 
 def _between(value: float, edges: Sequence[float]) -> str:
@@ -301,7 +308,7 @@ def _line(one: Mapping[str, Any]) -> str:
     if "value" in one:
         return f"sensitivity {shown(one)}"
     rates = f"sensitivity {shown(one['sensitivity'])}  specificity {shown(one['specificity'])}"
-    return f"{rates}  AUC {one['auc']:.3f}"
+    return rates if math.isnan(one["auc"]) else f"{rates}  AUC {one['auc']:.3f}"
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
