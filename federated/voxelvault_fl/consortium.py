@@ -107,9 +107,9 @@ def consortium_of(said: Any) -> Consortium:
     top = _mapping(said, "the consortium", {f.name for f in fields(Consortium)})
     server = _mapping(top.get("server"), "server", {f.name for f in fields(Server)})
     made = Consortium(
-        id=_name(top.get("id"), "id"),
+        id=require_name(top.get("id"), "id"),
         name=_text(top.get("name"), "name"),
-        lead=_name(top.get("lead", "lead"), "lead"),
+        lead=require_name(top.get("lead", "lead"), "lead"),
         server=Server(
             host=_host(server.get("host")), port=_whole(server.get("port", 8443), "port", 1, 65535)
         ),
@@ -122,8 +122,8 @@ def consortium_of(said: Any) -> Consortium:
 
 def _site(said: Any) -> Site:
     if not isinstance(said, Mapping):
-        return Site(_name(said, "a site"))
-    return Site(_name(_mapping(said, "a site", {"name"}).get("name"), "a site's name"))
+        return Site(require_name(said, "a site"))
+    return Site(require_name(_mapping(said, "a site", {"name"}).get("name"), "a site's name"))
 
 
 def _terms(said: Any) -> Terms:
@@ -190,7 +190,14 @@ def _not_read_otherwise(said: Any, what: str) -> None:
         )
 
 
-def _name(said: Any, what: str) -> str:
+def require_name(said: Any, what: str) -> str:
+    """Return the name of a consortium or a party, which are written alike.
+
+    Raises
+    ------
+    ConsortiumRefused
+        It is none.
+    """
     _not_read_otherwise(said, what)
     if not isinstance(said, str) or not _NAME.fullmatch(said):
         raise ConsortiumRefused(f"{what} is made of small letters, digits and hyphens, 40 at most")

@@ -35,15 +35,16 @@ class Protection:
 
     Parameters
     ----------
-    ledger : Ledger or None
-        The site's; without one no job under differential privacy is let in.
+    find : callable
+        Returns the site's ledger; None where there is none, and no job under differential privacy is let in.
+        Asked each time: one that is made meanwhile counts.
     book : Logbook or None
         Where charges are entered; None in a simulation.
     now : callable
         The time, UTC.
     """
 
-    ledger: Ledger | None
+    find: Callable[[], Ledger | None]
     book: Logbook | None
     now: Callable[[], datetime]
 
@@ -51,13 +52,14 @@ class Protection:
         """Return the rule that a job breaks by what it would spend; empty where it may be spent."""
         if job.privacy.mode != "dp-sgd":
             return ""
-        if self.ledger is None:
+        ledger = self.find()
+        if ledger is None:
             return "no-ledger"
         try:
             terms = terms_of(job.privacy.numbers, job.rounds)
         except JobRefused as refused:
             return refused.rule
-        return "" if self.ledger.affords(job.digest, terms, job.rounds) else "budget"
+        return "" if ledger.affords(job.digest, terms, job.rounds) else "budget"
 
     def costs(self, job: Job) -> dict[str, str]:
         """Return what a job under differential privacy would cost here, as text; nothing where it can't be.
@@ -76,9 +78,10 @@ class Protection:
             "noise": f"{step.multiplier:g} times the largest norm, {terms.clip:g}, of what a subject adds; "
             f"{step.steps} steps a round, a subject in each with probability {step.rate:g}",
         }
-        if self.ledger is None:
-            return {**said, "ledger": "none; `federated ledger` makes one, before `federated site` starts"}
-        book, after = self.ledger.read(), self.ledger.after(job.digest, terms, job.rounds)
+        ledger = self.find()
+        if ledger is None:
+            return {**said, "ledger": "none; `federated ledger` makes one"}
+        book, after = ledger.read(), ledger.after(job.digest, terms, job.rounds)
         fits = "" if after.epsilon <= book.epsilon else ": more than there is"
         return {
             **said,
@@ -103,11 +106,12 @@ class Protection:
         return PrivateTask(task, terms, lambda round: self._charged(job, round, terms))
 
     def _charged(self, job: Job, round: int, terms: Terms) -> Spent:
-        if self.ledger is None:
+        ledger = self.find()
+        if ledger is None:
             raise JobRefused("no-ledger", "the site has no privacy ledger; make one to train under dp-sgd")
-        spent = self.ledger.charge(job.digest, round, terms, self.now())
+        spent = ledger.charge(job.digest, round, terms, self.now())
         if self.book is not None:
-            whole = self.ledger.read().spent
+            whole = ledger.read().spent
             self.book.charged(job.digest, round, terms.noise.steps, whole.epsilon)
         return spent
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +136,7 @@ def _shown(
 
     terms = consortium.terms
     policy = bounded(own, terms)
-    protection = Protection(ledger_in(state), None, lambda: now)
+    protection = Protection(partial(ledger_in, state), None, lambda: now)
     said = plain(job)
     asked = ("id", "expires", "model", "cohort", "labels", "rounds", "min_sites", "max_sites", "strategy")
     shown: dict[str, Any] = {

@@ -29,16 +29,17 @@ def command(state: Path, epsilon: float | None, delta: float | None, as_json: bo
     """Make this site's privacy ledger, or show what was spent of it.
 
     Without one, jobs under differential privacy are refused here. Its budget holds for all jobs, and stays
-    once a round was charged; before that the same command makes it anew. Make it before `federated site`
-    starts.
+    once a round was charged; before that the same command makes it anew. It counts from the next job on.
     """
-    from voxelvault_fl.protection import ledger_at
+    from voxelvault_fl.protection import ledger_at, ledger_in
 
     if (epsilon is None) != (delta is None):
         raise UsageError("a budget is --epsilon and --delta together")
-    ledger = ledger_at(state.resolve())
     if epsilon is not None and delta is not None:
-        ledger.create(epsilon, delta)
+        ledger_at(state.resolve()).create(epsilon, delta)
+    ledger = ledger_in(state.resolve())
+    if ledger is None:
+        raise UsageError("this site has no privacy ledger; --epsilon and --delta make one")
     book = ledger.read()
     emit(_document(book), _lines(book), as_json)
 

@@ -72,6 +72,9 @@ def _document(job: Job, done: Simulated, against: Compared | None) -> dict[str, 
     return {**said, **more, **({"compared": asdict(against)} if against else {})}
 
 
+_UNMEASURED = "no figure was told: too few people behind each; the best round is the last, chosen by nothing"
+
+
 def _lines(job: Job, done: Simulated, against: Compared | None) -> list[str]:
     out = done.outcome
     rows = [
@@ -81,6 +84,7 @@ def _lines(job: Job, done: Simulated, against: Compared | None) -> list[str]:
     ]
     lines = [f"{out.status} after round {out.round}; the best is round {out.best}"]
     lines += table(("round", "loss", "auc"), rows) if rows else []
+    lines += [] if out.measured else [_UNMEASURED]
     lines += [f"{name} answered: {why}" for name, why in out.decisions.items() if why != "approved"]
     if against:
         lines += table(("test AUC at", "alone", "federated", "pooled"), against.rows())

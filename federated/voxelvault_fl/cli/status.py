@@ -72,7 +72,8 @@ def _at_server(state: Path) -> dict[str, Any]:
 
 def _text(said: dict[str, Any]) -> list[str]:
     role = said["role"]
-    text = [f"{role} of {said.get('consortium', '?')}: {'running' if said['running'] else 'not running'}"]
+    how = ("starting" if said.get("starting") else "running") if said["running"] else "not running"
+    text = [f"{role} of {said.get('consortium', '?')}: {how}"]
     rows = [(name, one["pid"] or "restarts", one["failures"]) for name, one in said["processes"].items()]
     text += table(("process", "pid", "failures"), rows) if rows else []
     sites = [(name, one["connections"], one["expires"][:10]) for name, one in said.get("sites", {}).items()]

@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from voxelvault_fl.consortium import require_name
 from voxelvault_fl.errors import KitRefused
 from voxelvault_fl.provisioning import certificates as certs
 from voxelvault_fl.provisioning.files import canonical, private_folder, write
@@ -150,9 +151,13 @@ def ask(consortium: str, party: str, role: str, kit: Path) -> Request:
 
     Raises
     ------
+    ConsortiumRefused
+        A name can't be one.
     KitRefused
         The role is none, the folder is another party's, or the keys that are there can't be read.
     """
+    require_name(consortium, "a consortium's id")
+    require_name(party, "a party's name")
     if role not in ROLES:
         raise KitRefused(f"a role is one of {', '.join(ROLES)}")
     if (kit / "kit.toml").exists() and about(kit) != {"consortium": consortium, "party": party, "role": role}:
@@ -184,6 +189,8 @@ def accept(reply: Reply, kit: Path) -> None:
     """
     certificate = certs.certificate_of(reply.certificate)
     waiting = kit / "tls.next.key"
+    if not waiting.exists() and (kit / "tls.pem").exists():
+        raise KitRefused("this kit is complete and waits for no reply; `federated request` renews it")
     if not waiting.exists():
         raise KitRefused("nothing was asked for from this folder; `voxelvault federated request` asks")
     key = tls_key_of(waiting.read_bytes())

@@ -46,6 +46,9 @@ class Outcome:
     tested : mapping
         Site to ``examples`` and ``metrics`` of the result on its test part, and ``personal`` after
         fine-tuning there.
+    measured : bool
+        False where figures were asked for and none was told: too few people behind each, or the terms allow
+        none. Then `best` is the last round, chosen by nothing.
     """
 
     status: str
@@ -54,6 +57,7 @@ class Outcome:
     weights: Weights
     decisions: Mapping[str, str]
     tested: Mapping[str, Any] = field(default_factory=dict)
+    measured: bool = True
 
 
 class Run:
@@ -332,7 +336,9 @@ class Run:
         weights = self._state.weights(self.best) if self._state.last >= 0 else self._first
         ends = self._state.of("end")
         tested = ends[-1].sites if ends else {}
-        return Outcome(status, max(self._state.last, 0), self.best, weights, self.decisions, tested)
+        measured = bool(self._scores()) or not self._job.evaluate_every
+        last = max(self._state.last, 0)
+        return Outcome(status, last, self.best, weights, self.decisions, tested, measured)
 
     @property
     def decisions(self) -> dict[str, str]:

@@ -216,6 +216,8 @@ class Runner:
 
             def noted(record: Record) -> None:
                 recording.noted(record)
+                aside = ", ".join(f"{site} {why}" for site, why in sorted(record.aside.items())) or "nobody"
+                _log.info("job %s: %s %d, set aside: %s", job.name[:12], record.kind, record.round, aside)
                 told()
 
             def pause(tries: int) -> bool:
@@ -249,6 +251,7 @@ class Runner:
             "proved": proved,
             "decisions": dict(outcome.decisions),
             "tested": dict(outcome.tested),
+            **({} if outcome.measured else {"rule": "no-figures"}),
         }
         self.folder.settle(job, said)
         _log.info("job %s: %s in round %d", job[:12], outcome.status, outcome.round)

@@ -86,6 +86,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             say(warning)
         require_free(settings.listen, kit.consortium.server.port)
         served = _Served(settings, newest, Path(sockets))
+        say(f"starting the server of {kit.consortium.id}")
         try:
             served.start()
             say(f"serving {kit.consortium.id} at {settings.listen}:{kit.consortium.server.port}")
@@ -108,6 +109,7 @@ class _Served:
     def start(self) -> None:
         state, now, kit = self.settings.state, datetime.now(UTC), self.newest()
         self.folder = ServerFolder(state)
+        tell(self.folder.about, {"role": "server", "starting": True, "consortium": kit.consortium.id})
         write(self.folder.secret, secrets.token_bytes(32), private=True)
         self.folder.registered.unlink(missing_ok=True)
         local = make_local_tls(state / "loopback", now)

@@ -88,7 +88,7 @@ def _outside(job: Job, folder: Path, log: Callable[[BaseException], None]) -> Ou
     ledger = Ledger(LocalObjects(folder / "ledger"))
     with suppress(UsageError):  # a simulation that goes on has one
         ledger.create(float(numbers["epsilon"]), float(numbers["delta"]))
-    protection = Protection(ledger, None, now)
+    protection = Protection(lambda: ledger, None, now)
     return Outside(log, ledger=protection.rule, task=protection.task)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from voxelvault_fl.cohorts.members import Member, members
 from voxelvault_fl.cohorts.view import view_sql
 from voxelvault_fl.errors import JobRefused
 from voxelvault_fl.jobs.job import Job
@@ -41,6 +43,9 @@ def split(
     JobRefused
         There are fewer people or scanners than sites.
     """
+    if how == "scanner":
+        # Labels may take long to read: what can't be split is refused before.
+        _require_scanners(data, job, sites)
     found = examples(data, job)
     people = list(dict.fromkeys(one.member.subject_id for one in found))
     draw = np.random.default_rng(seed)
@@ -62,20 +67,34 @@ def _series(found: Sequence[Example], dealt: Mapping[str, int], site: int) -> fr
     return frozenset(one.member.series_id for one in found if dealt[one.member.subject_id] == site)
 
 
-def _by_scanner(data: SiteData, found: Sequence[Example], sites: int) -> dict[str, int]:
+def _scanners(data: SiteData, chosen: Iterable[Member]) -> dict[str, str]:
+    """Return each person's scanner; whoever was on two counts as the first one's."""
     scanner = {
-        series: f"{maker} {model}"
+        series: " ".join(filter(None, (maker, model))) or "unnamed"
         for series, maker, model in data.vault.sql(
             f"SELECT series_id, Manufacturer, ManufacturerModelName FROM ({view_sql()}) AS view"  # noqa: S608
         )
     }
-    # Whoever was on two scanners counts as the first one's.
     first: dict[str, str] = {}
-    for one in found:
-        first.setdefault(one.member.subject_id, scanner[one.member.series_id])
-    sizes: dict[str, int] = {}
-    for name in first.values():
-        sizes[name] = sizes.get(name, 0) + 1
+    for one in chosen:
+        first.setdefault(one.subject_id, scanner[one.series_id])
+    return first
+
+
+def _require_scanners(data: SiteData, job: Job, sites: int) -> None:
+    people = Counter(_scanners(data, members(data.vault, job.cohort, data.only)).values())
+    if len(people) < sites:
+        told = ", ".join(f"{name} ({count})" for name, count in people.most_common()) or "none"
+        raise JobRefused(
+            "split",
+            f"{sites} sites by scanner need as many scanners; the cohort's, with people: {told}."
+            " Take fewer --sites, or --split iid or dirichlet",
+        )
+
+
+def _by_scanner(data: SiteData, found: Sequence[Example], sites: int) -> dict[str, int]:
+    first = _scanners(data, [one.member for one in found])
+    sizes = Counter(first.values())
     order = sorted(sizes, key=lambda name: (-sizes[name], name))
     place = {name: min(at, sites - 1) for at, name in enumerate(order)}
     return {subject: place[name] for subject, name in first.items()}

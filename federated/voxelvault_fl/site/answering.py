@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +142,7 @@ def answers(
     log : callable
         Writes an exception where only the site reads it.
     """
-    protection = Protection(ledger_in(folder.path), own.book, now)
+    protection = Protection(partial(ledger_in, folder.path), own.book, now)
     outside = Outside(log, own.book.noted, protection.rule, protection.task, Forward(folder.path))
 
     def standing() -> Standing:

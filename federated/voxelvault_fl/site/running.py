@@ -97,6 +97,7 @@ def take_part(settings: Settings, say: Callable[[str], None]) -> None:
         for warning in newest.warnings(datetime.now(UTC)):
             say(warning)
         part = _Part(settings, kit, newest, say=say)
+        say(f"starting {kit.party} of {kit.consortium.id}: the vault is opened, then the server called")
         try:
             part.start()
             server = kit.consortium.server
@@ -122,6 +123,7 @@ class _Part:
         state = self.settings.state
         self.contact.begin()
         self.folder = SiteFolder(state)
+        tell(self.folder.about, {**self._mine, "starting": True})
         write(self.folder.secret, secrets.token_bytes(32), private=True)
         local = make_local_tls(state / "loopback", datetime.now(UTC))
         self._kept = Supervisor(self._programs(local), state, quiet(state))
@@ -204,7 +206,8 @@ class _Part:
         if contact["text"] != self._last and (contact["answers"] or contact["answered"] or contact["why"]):
             self._last = str(contact["text"])
             self.say(self._last)
-            note(self.settings.state, "contact", why=str(contact["why"] or contact["answers"]))
+            word = contact["why"] or ("answers" if contact["answers"] else "silent")
+            note(self.settings.state, "contact", why=str(word))
 
 
 __all__ = ["Settings", "SiteFolder", "take_part"]

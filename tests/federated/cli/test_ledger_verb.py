@@ -17,7 +17,8 @@ def test_a_ledger_is_made_and_shown_and_stays_once_charged(tmp_path: Path, run: 
     for budget in ((), ("--epsilon", "8", "--delta", "1e-5")):
         assert run("federated", "ledger", "--state", typo, *budget).code == 2
     assert not typo.exists()
-    assert run("federated", "ledger", *state).code == 1
+    none = run("federated", "ledger", *state)
+    assert (none.code, "--epsilon and --delta make one" in none.err) == (2, True)
     assert ledger_in(tmp_path) is None
     assert run("federated", "ledger", *state, "--epsilon", "8").code == 2
     made = run("federated", "ledger", *state, "--epsilon", "8", "--delta", "1e-5")

@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 
 from voxelvault_fl.consortium import Consortium, Site
-from voxelvault_fl.errors import Expired, KitRefused, RosterForged
+from voxelvault_fl.errors import ConsortiumRefused, Expired, KitRefused, RosterForged
 from voxelvault_fl.provisioning.authority import (
     Authority,
     admit,
@@ -192,6 +192,8 @@ def test_keys_of_another_kit_are_noticed(authority: Authority, tmp_path: Path, n
 
 
 def test_a_kit_is_not_asked_for_under_another_name(tmp_path: Path) -> None:
+    with pytest.raises(ConsortiumRefused, match="small letters"):
+        ask("heads", "South2!", "site", tmp_path / "south")
     ask("heads", "south", "site", tmp_path / "south")
     before = {one.name: one.read_bytes() for one in (tmp_path / "south").iterdir()}
     with pytest.raises(KitRefused, match="another party's"):
@@ -207,8 +209,10 @@ def test_a_reply_goes_only_into_the_kit_that_asked(
     with pytest.raises(KitRefused, match="not for the keys"):
         accept(reply, tmp_path / "south")
     accept(reply, tmp_path / "north")
-    with pytest.raises(KitRefused, match="nothing was asked"):
+    with pytest.raises(KitRefused, match="complete"):
         accept(reply, tmp_path / "north")
+    with pytest.raises(KitRefused, match="nothing was asked"):
+        accept(reply, tmp_path / "nobody")
 
 
 def test_a_reply_that_is_wrong_anywhere_leaves_the_kit_as_it_was(

@@ -104,10 +104,22 @@ def test_the_mean_of_one_site_is_that_sites_metric(tmp_path: Path) -> None:
         return Fault("timeout") if kind == "evaluate" and round == 1 and name != "east" else data
 
     toy.to_site = away
-    toy.run().go()
+    assert toy.run().go().measured
     told = [dict(one.metrics) for one in toy.noted if one.kind == "evaluation"]
     assert told[0] == {}
     assert set(told[1]) == {"loss"}
+
+
+def test_a_model_that_nothing_measured_is_told_as_such(tmp_path: Path) -> None:
+    toy = Toy(tmp_path, make_job(rounds=2), terms=POOLED)
+
+    def alone(round: int, name: str, data: bytes) -> bytes | Fault:
+        kind = unpack(data, toy.server.public_key(), MOST).kind
+        return Fault("timeout") if kind == "evaluate" and name != "east" else data
+
+    toy.to_site = alone
+    out = toy.run().go()
+    assert (out.measured, out.best) == (False, 2)
 
 
 def test_a_site_that_tells_its_own_metrics_with_an_update_is_set_aside(tmp_path: Path) -> None:

@@ -77,12 +77,12 @@ def test_a_job_beyond_the_budget_is_refused(tmp_path: Path) -> None:
     ledger = Ledger(LocalObjects(tmp_path))
     ledger.create(5.0, 1e-3)
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    protection = Protection(ledger, None, lambda: now)
+    protection = Protection(lambda: ledger, None, lambda: now)
     assert protection.rule(private()) == "budget"
     assert protection.rule(private(epsilon=4.0)) == ""
     assert protection.rule(private(epsilon=0)) == "privacy"
     assert protection.rule(job_with()) == ""
-    assert Protection(None, None, lambda: now).rule(private()) == "no-ledger"
+    assert Protection(lambda: None, None, lambda: now).rule(private()) == "no-ledger"
     assert (no_ledger(private()), no_ledger(job_with())) == ("no-ledger", "")
 
 

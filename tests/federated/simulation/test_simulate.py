@@ -85,5 +85,5 @@ def test_scanners_are_kept_apart(three_scanners: SiteData) -> None:
 
 
 def test_no_site_is_empty(three_scanners: SiteData) -> None:
-    with pytest.raises(JobRefused, match="split"):
+    with pytest.raises(JobRefused, match=r"as many scanners; .* people: .* \(13\), .* \(10\)"):
         split(three_scanners, make_job(), "scanner", 4)
