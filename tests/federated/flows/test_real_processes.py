@@ -59,15 +59,6 @@ def _invoke(*arguments: str) -> str:
     return out.getvalue()
 
 
-def test_three_sites_train_three_rounds(heads: Federation) -> None:
-    job = heads.submit(evaluate_every=3)
-    assert heads.outcome(job)["status"] == "finished"
-    np.testing.assert_allclose(heads.model(job)["b"], mean_after(3, *ALL), rtol=1e-6)
-    rounds = [one for one in heads.records(job) if one.kind == "round"]
-    assert [sorted(one.sites) for one in rounds] == [sorted(ALL)] * 3
-    assert all(not one.aside for one in rounds)
-
-
 def test_what_a_site_does_wrong_is_set_aside_and_the_run_goes_on(heads: Federation) -> None:
     wrong = {str(number): said for number, (said, _) in EXPECTED.items()}
     heads.behave("west", {**wrong, str(COUNT): "count"})
