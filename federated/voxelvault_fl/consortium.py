@@ -74,6 +74,15 @@ class Consortium:
         return made
 
 
+def differences(before: Consortium, after: Consortium) -> list[str]:
+    """Return what a changed file changes, a line each."""
+    old, new = before.as_dict(), after.as_dict()
+    for said in (old, new):
+        said |= {f"terms.{name}": value for name, value in said.pop("terms").items()}
+        said["sites"] = ", ".join(site["name"] for site in said["sites"])
+    return [f"{name}: {new[name]}, before {old[name]}" for name in new if new[name] != old[name]]
+
+
 def read_consortium(path: Path) -> Consortium:
     """Read `consortium.yaml`.
 

@@ -44,15 +44,20 @@ def command(
     Call the party on a number that you know, and have it read out the fingerprint that its `request` printed:
     who sends a request by mail may be anybody.
     """
-    from voxelvault_fl.provisioning.authority import admit, deliver, read_authority
+    from voxelvault_fl.provisioning.authority import admit, deliver, read_authority, reminder
     from voxelvault_fl.provisioning.files import write
     from voxelvault_fl.provisioning.requests import request_of
 
     signer, asked = read_authority(authority), request_of(request.read_bytes())
     asked.require(fingerprint)
+    before = signer.roster()
     given = admit(signer, asked, datetime.now(UTC), days)
     write(reply, given.to_bytes())
     if server_kit is not None:
         deliver(signer, server_kit)
-    made = {"party": given.party, "role": given.role, "reply": str(reply)}
-    emit(made, f"admitted {given.party} as {given.role}; send {reply} back, nothing in it is secret", as_json)
+    roster = signer.roster()
+    gone = sorted(set(roster.revoked) - set(before.revoked))
+    made = {"party": given.party, "role": given.role, "reply": str(reply), "revoked": gone}
+    text = [f"admitted {given.party} as {given.role}; send {reply} back, nothing in it is secret"]
+    text += [f"its keys are new: {len(gone)} certificates of the ones before are revoked"] if gone else []
+    emit(made, [*text, reminder(signer)], as_json)

@@ -28,14 +28,18 @@ def command(consortium: Path, out: Path, whole_kits: bool, amended: bool, as_jso
     Its folder, DIR/authority, stays with the lead. Each party then makes its keys at its own place with
     `request`, the lead admits it with `admit`, and the party completes its kit with `accept`.
     """
-    from voxelvault_fl.consortium import read_consortium
-    from voxelvault_fl.provisioning.authority import amend, found, read_authority
+    from voxelvault_fl.consortium import differences, read_consortium
+    from voxelvault_fl.provisioning.authority import amend, found, read_authority, reminder
     from voxelvault_fl.provisioning.trial import provision
 
     said, now = read_consortium(consortium), datetime.now(UTC)
     names: list[str] = []
+    changed: list[str] = []
     if amended:
-        amend(read_authority(out / "authority"), said, now)
+        signer = read_authority(out / "authority")
+        before = signer.roster().consortium
+        amend(signer, said, now)
+        changed = [*differences(before, said), reminder(signer)]
     elif whole_kits:
         provision(said, out, now)
         names = ["server", said.lead, *(site.name for site in said.sites)]
@@ -44,4 +48,4 @@ def command(consortium: Path, out: Path, whole_kits: bool, amended: bool, as_jso
     made = {"authority": str(out / "authority"), "kits": {name: str(out / name) for name in names}}
     text = [f"authority in {out / 'authority'}: keep it offline, it decides who takes part"]
     text += [f"kit of {name} in {out / name}: private keys are inside" for name in names]
-    emit(made, text, as_json)
+    emit(made, [*text, *changed], as_json)

@@ -23,10 +23,11 @@ def command(party: str, authority: Path, server_kit: Path, as_json: bool) -> Non
     Where authority and server are on different machines, run it on the lead's with a copy of the server's
     kit, and copy `crl.pem`, `roster.sig` and `roster.json` to the server, in this order.
     """
-    from voxelvault_fl.provisioning.authority import deliver, read_authority, revoke
+    from voxelvault_fl.provisioning.authority import deliver, read_authority, reminder, revoke
 
     signer = read_authority(authority)
     roster = revoke(signer, party, datetime.now(UTC))
     deliver(signer, server_kit)
     made = {"party": party, "roster": roster.serial, "revoked": list(roster.revoked)}
-    emit(made, f"revoked {party}; the roster is now number {roster.serial}", as_json)
+    text = [f"revoked {party}; the roster is now number {roster.serial}", reminder(signer)]
+    emit(made, text, as_json)

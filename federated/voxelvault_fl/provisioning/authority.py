@@ -163,6 +163,14 @@ def deliver(authority: Authority, kit: Path) -> None:
         write(kit / name, (authority.path / name).read_bytes())
 
 
+def reminder(authority: Authority) -> str:
+    """Return what the lead does after a change of the roster."""
+    return (
+        "everybody needs the newest crl.pem, roster.sig and roster.json in the kit, copied in this order from"
+        f" {authority.path}: send them when all that is to change has changed"
+    )
+
+
 def _check_known(consortium: Consortium, request: Request) -> None:
     names = {"server": ("server",), "lead": (consortium.lead,)}
     known = names.get(request.role, tuple(site.name for site in consortium.sites))

@@ -66,7 +66,9 @@ class NewestKit:
             A certificate is no longer valid, or not yet.
         """
         kit = self()
-        missing = lacks(kit.roster)
+        # Other sites are no matter of a site's: one that is only announced would be warned of everywhere.
+        own = ("server", kit.consortium.lead, kit.party) if kit.role == "site" else ()
+        missing = lacks(kit.roster, *own)
         return (*kit.warnings(now), *self.doubts, *((missing,) if missing else ()))
 
     def __call__(self) -> Kit:

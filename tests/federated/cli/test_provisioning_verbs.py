@@ -34,6 +34,13 @@ def test_keys_made_at_the_site_become_a_kit_with_the_authoritys_reply(
     told = asked["fingerprint"].upper().replace("-", " ")
     assert "nothing in it is secret" in run(*admitted, "--fingerprint", told).out
     assert "complete" in run("federated", "accept", reply, "--kit", kit).out
+    # Who comes with new keys replaces what was, and is told so.
+    fresh = tmp_path / "fresh"
+    asked = json.loads(run("federated", "request", "heads", "north", "--kit", fresh, "--json").out)
+    anew = ("federated", "admit", fresh / "request.json", *place, "--fingerprint", asked["fingerprint"])
+    said = run(*anew).out
+    assert "its keys are new: 1 certificates of the ones before are revoked" in said
+    assert "everybody needs the newest crl.pem, roster.sig and roster.json" in said
     server = tmp_path / "server"
     server.mkdir()
     revoked = run(
@@ -51,7 +58,10 @@ def test_whole_kits_for_a_trial(consortium: Path, tmp_path: Path, run: Any) -> N
     again = run("federated", "provision", consortium, "--out", out)
     assert again.code != 0
     assert "has an authority already" in again.err
-    assert run("federated", "provision", consortium, "--out", out, "--amend").code == 0
+    amended = run("federated", "provision", consortium, "--out", out, "--amend")
+    assert amended.code == 0
+    assert "sites: north, south, west, before north, south" in amended.out
+    assert "everybody needs the newest crl.pem" in amended.out
 
 
 def test_a_refusal_is_one_line(tmp_path: Path, run: Any) -> None:
