@@ -98,7 +98,7 @@ class Logbook:
 
     def charged(self, job: str, round: int, steps: int, epsilon: float) -> None:
         """Enter what a round costs a subject, all jobs of this site together, before it is trained."""
-        counts = {"round": round, "steps": steps, "epsilon": int(epsilon * _MILLION)}
+        counts = {"round": round, "steps": steps, "epsilon_millionths": int(epsilon * _MILLION)}
         event = Event(kind=Kind.FEDERATED_CHARGED, who=self._party, counts=counts, digests={"job": job})
         self._log.append([event])
 
@@ -118,7 +118,7 @@ class Logbook:
 def _counted(mine: Mapping[str, Any]) -> dict[str, int]:
     found = {"examples": int(mine["examples"])} if "examples" in mine else {}
     epsilon = dict(mine.get("spent", {})).get("epsilon")
-    return {**found, **({} if epsilon is None else {"epsilon": int(float(epsilon) * _MILLION)})}
+    return {**found, **({} if epsilon is None else {"epsilon_millionths": int(float(epsilon) * _MILLION)})}
 
 
 __all__ = ["Logbook", "small_vault"]

@@ -222,14 +222,14 @@ ALLOWED: Mapping[Kind, _Allowed] = {
     Kind.READING_COMPLETED: _allow("item", "completed"),
     Kind.READING_OVERRIDDEN: _allow("item", codes="priority", text=True),
     Kind.READING_SUPERSEDED: _allow("item"),
-    # `record` is the digest of the entry that all parties of a run hold; it names the one before. Epsilon
-    # is in millionths.
+    # `record` is the digest of the entry that all parties of a run hold; it names the one before. `epsilon`
+    # was the name of `epsilon_millionths` in logs of before.
     Kind.FEDERATED_ENTERED: _allow(
-        counts="round sites aside sent received examples epsilon",
+        counts="round sites aside sent received examples epsilon epsilon_millionths",
         digests="job record previous aggregate app update cohort",
         codes="entry",
     ),
-    Kind.FEDERATED_CHARGED: _allow(counts="round steps epsilon", digests="job"),
+    Kind.FEDERATED_CHARGED: _allow(counts="round steps epsilon epsilon_millionths", digests="job"),
 }
 """What an event of each kind may carry, by name; anything else is refused.
 
