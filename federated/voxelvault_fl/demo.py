@@ -31,13 +31,14 @@ from voxelvault_fl.provisioning.trial import provision
 from voxelvault_fl.rounds.records import Record
 from voxelvault_fl.rounds.run_state import RunState
 from voxelvault_fl.server.folder import ServerFolder
+from voxelvault_fl.simulation.practice import SCANNERS, Scanner, practice_hospitals
 from voxelvault_fl.training.tasks import first_weights
 
-SITES = {"north": 8, "south": 10, "west": 12}
-"""Hospitals, and how many people of nobody are drawn for each."""
+SITES = dict(zip(("north", "south", "west"), SCANNERS, strict=True))
+"""Hospitals, each with another maker's scanner."""
 ROUNDS = 3
 _PURPOSE, _BASIS = "IRB-1", "consent"
-_SECRET = "a tour needs no secret"  # noqa: S105 - of vaults of drawn people
+_SECRET = "a tour needs no secret"  # noqa: S105 - of vaults of people who never lived
 _PATIENCE = 600.0
 _PROGRAM = (sys.executable, "-c", "import sys; from voxelvault.interfaces.cli import main; sys.exit(main())")
 
@@ -107,12 +108,10 @@ def tour(folder: Path, tell: Tell) -> dict[str, Any]:
         A step failed.
     """
     made, consortium = Tour(folder), _consortium()
-    tell(
-        f"A tour of federated training, in {folder}\n\n== Three hospitals; each draws its own heads of nobody"
-    )
-    for number, (name, people) in enumerate(SITES.items()):
-        _hospital(folder / "hospitals" / name, people, number)
-        tell(f"   {name}: a vault of {people} people")
+    tell(f"A tour of federated training, in {folder}\n\n== Three hospitals of people who never lived")
+    for name, scanner in SITES.items():
+        _hospital(folder / "hospitals" / name, scanner)
+        tell(f"   {name}: {scanner.people} people, {scanner.sick} with a bleed, scanned by {scanner.maker}")
     provision(consortium, folder / "kits", datetime.now(UTC))
     tell("\n== An authority of their own, a kit for the server, the lead and each site")
     with _running(made, consortium):
@@ -137,10 +136,8 @@ def _consortium() -> Consortium:
     )
 
 
-def _hospital(folder: Path, people: int, seed: int) -> None:
-    from voxelvault_triage.phantom.studies import practice_heads
-
-    practice_heads(folder / "files", people, seed=seed)
+def _hospital(folder: Path, scanner: Scanner) -> None:
+    practice_hospitals(folder / "files", [scanner])
     with voxelvault.create(folder / "vault", purpose=_PURPOSE, passphrase=_SECRET) as vault:
         vault.ingest(folder / "files")
     policy = (
@@ -159,7 +156,7 @@ def _running(made: Tour, consortium: Consortium) -> Iterator[None]:
             made.start(
                 name,
                 "--vault", str(place / "vault"), "--purpose", _PURPOSE, "federated", "site",
-                "--policy", str(place / "policy.toml"), "--labels", str(place / "files" / "truth.csv"),
+                "--policy", str(place / "policy.toml"), "--labels", str(place / "files" / "labels.csv"),
                 *_where(made, name),
             )  # fmt: skip
         for name in made.processes:

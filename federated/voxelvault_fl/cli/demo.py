@@ -13,7 +13,7 @@ from voxelvault.interfaces.cli.output import emit, say
 @verb("demo", "voxelvault federated demo --out demo-out")
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Made if need be.")
 def command(out: Path, as_json: bool) -> None:
-    """Show federated training on drawn heads of nobody: four processes with TLS, three rounds, the proof.
+    """Show federated training on people who never lived: four processes with TLS, three rounds, the proof.
 
     Everything lies in a fresh folder under DIR; your own vaults and keys stay as they are.
     """

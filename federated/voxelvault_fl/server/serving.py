@@ -109,7 +109,8 @@ class _Served:
     def start(self) -> None:
         state, now, kit = self.settings.state, datetime.now(UTC), self.newest()
         self.folder = ServerFolder(state)
-        tell(self.folder.about, {"role": "server", "starting": True, "consortium": kit.consortium.id})
+        about = {"role": "server", "consortium": kit.consortium.id}
+        tell(self.folder.about, {**about, "running": False, "starting": True})
         write(self.folder.secret, secrets.token_bytes(32), private=True)
         self.folder.registered.unlink(missing_ok=True)
         local = make_local_tls(state / "loopback", now)

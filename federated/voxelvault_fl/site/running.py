@@ -123,7 +123,7 @@ class _Part:
         state = self.settings.state
         self.contact.begin()
         self.folder = SiteFolder(state)
-        tell(self.folder.about, {**self._mine, "starting": True})
+        tell(self.folder.about, {**self._mine, "running": False, "starting": True})
         write(self.folder.secret, secrets.token_bytes(32), private=True)
         local = make_local_tls(state / "loopback", datetime.now(UTC))
         self._kept = Supervisor(self._programs(local), state, quiet(state))
