@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from voxelvault import Vault
     from voxelvault_triage.results import Recorded
 
-_HEADS = ("study", "pipeline", "verdict", "score", "threshold", "mL", "reasons", "state", "report")
+_HEADS = ("study", "pipeline", "model", "verdict", "score", "threshold", "mL", "reasons", "state", "report")
 
 
 @verb(
@@ -47,7 +47,7 @@ def command(
 
     Segmentations, reports and key images are instances of their study: `export` writes those. Results
     that newer ones replaced are listed and not written. A file is named by its report, the last column
-    of the list: the name tells nobody's study.
+    of the list: the name tells nobody's study. `model` begins the digest of the model that was used.
     """
     if bool(study) == everything:
         raise UsageError("say whose results: --study UID, or --all")
@@ -90,5 +90,5 @@ def _cells(one: Recorded) -> tuple[str, ...]:
     numbers = ("" if value is None else f"{value:.3g}" for value in (one.score, one.threshold, one.volume_ml))
     reasons = ", ".join(reason.code for reason in one.reasons)
     state = "superseded" if one.superseded else "current"
-    told = one.pipeline, one.verdict.value, *numbers, reasons, state
+    told = one.pipeline, one.model[:8], one.verdict.value, *numbers, reasons, state
     return shown(one.StudyInstanceUID), *told, one.instance_id

@@ -217,6 +217,7 @@ def test_the_command_lists_and_writes(tmp_path: Path, run: Callable[..., Any]) -
     assert "superseded" in listed.out
     last = next(line for line in listed.out.splitlines() if " current " in line)
     assert (last.split()[0], last.split()[-1]) == (study, newest.instance_id)
+    assert last.split()[2] == newest.model[:8]
     assert "not a medical device" in listed.out
     shown = run(*place, "triage", "results", "--all", "--json").json
     assert [one["superseded"] for one in shown] == [True, False]
