@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from voxelvault.interfaces.cli.command import PARTLY, verb
 from voxelvault.interfaces.cli.output import emit, plain, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from voxelvault_fl.record.provenance import Proved, SiteProof
 
@@ -55,12 +56,19 @@ def _lines(proved: Proved, pinned: bool) -> list[str]:
 
 
 def _site(name: str, site: SiteProof, app: str) -> str:
-    rounds = f"rounds {', '.join(map(str, site.rounds))}" if site.rounds else "no round"
+    rounds = f"rounds {_spans(site.rounds)}" if site.rounds else "no round"
     said = f"{name}: {rounds}; cohort {site.cohort[:16]} of {site.count}{_spent(site.spent)}"
     if site.attested is None:
         return f"{said}; its log attests nothing"
     code = "the job's code" if site.attested.app == app else "OTHER code than the job's"
     return f"{said}; its log attests the record and {code}; {_by(site.attested)}"
+
+
+def _spans(numbers: Sequence[int]) -> str:
+    """Return rising numbers in short: 1 to 3, 5."""
+    runs = groupby(enumerate(numbers), lambda at: at[1] - at[0])
+    spans = ([number for _, number in run] for _, run in runs)
+    return ", ".join(f"{one[0]} to {one[-1]}" if len(one) > 1 else str(one[0]) for one in spans)
 
 
 def _spent(said: Mapping[str, Any]) -> str:

@@ -15,6 +15,10 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from voxelvault_fl.errors import JobRefused
 
 T = TypeVar("T")
+_KINDS = {
+    str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list",
+    Mapping: "a table",
+}  # fmt: skip
 
 
 def canonical(value: Any) -> bytes:
@@ -115,7 +119,7 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
         return value
     kinds: Any = {Mapping: dict, list: (list, tuple)}.get(kind, kind)
     if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
-        raise _malformed(f"{where} has the wrong type; a {getattr(kind, '__name__', 'value')} is needed")
+        raise _malformed(f"{where} has the wrong type; {_KINDS.get(kind, 'another')} is needed")
     if isinstance(value, float) and not math.isfinite(value):
         raise _malformed(f"{where} isn't finite")
     return value

@@ -4,7 +4,8 @@ Flower's fleet API takes whatever a registered SuperNode announces: objects with
 together, messages that answer nothing or are told in another's name. And it shows an answer before all of it
 is there, so that whoever waits for answers waits for that one. This stands before its handlers: a site
 announces an answer to what it was asked, in its own name; the answer before it goes; what is over the
-allowance is refused with all that came of it; and an answer is shown once it is whole.
+allowance is refused with all that came of it; an answer is shown once it is whole; and one of which no more
+comes, as its site has gone, is lost.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from flwr.app import Array
 from flwr.common.constant import FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE as LARGEST_PIECE
 from flwr.proto.fleet_pb2 import PushMessagesRequest, PushMessagesResponse
 from flwr.proto.message_pb2 import PushObjectRequest, PushObjectResponse
-from flwr.supercore.constant import OBJECT_PUSH_SESSION_TTL_SECONDS
+from flwr.supercore.constant import OBJECT_PUSH_SESSION_TTL_SECONDS, NodeStatus
 from flwr.supercore.inflatable.inflatable_object import (
     get_object_body,
     get_object_head_values_from_object_content,
@@ -142,11 +143,22 @@ class Intake:
             self._arrived(node, request.object_id)
         return response
 
-    def shown(self, messages: Set[str]) -> set[str]:
-        """Return the messages without those whose answers are on their way, and still moving."""
-        late = self._clock() - OBJECT_PUSH_SESSION_TTL_SECONDS
+    def shown(self, state: Any, messages: Set[str]) -> set[str]:
+        """Return the messages without those whose answers are on their way.
+
+        What stands still, or is of a site whose lease is over, is taken away: it would come no more.
+        """
         with self._lock:
-            return set(messages) - {one.to for one in self._answers.values() if one.left and one.since > late}
+            coming = {node: one for node, one in self._answers.items() if one.left and one.to in messages}
+        if not coming:
+            return set(messages)
+        there = {
+            one.node_id for one in state.get_node_info(node_ids=list(coming), statuses=[NodeStatus.ONLINE])
+        }
+        late = self._clock() - OBJECT_PUSH_SESSION_TTL_SECONDS
+        for node in [node for node, one in coming.items() if node not in there or one.since < late]:
+            self._remove(state, node, coming.pop(node))
+        return set(messages) - {one.to for one in coming.values()}
 
     def _swap(self, node: int, answer: _Answer | None) -> _Answer | None:
         with self._lock:
@@ -160,11 +172,14 @@ class Intake:
             if node in self._answers:
                 self._answers[node].left.discard(name)
 
-    def _withdraw(self, state: Any, node: int, answer: _Answer, word: str) -> None:
+    def _remove(self, state: Any, node: int, answer: _Answer) -> None:
         """Take all of an answer away, so that whoever waits for it is told that there is none."""
         self._swap(node, None)
         state.delete_messages(message_ins_ids={answer.to})
         state.object_store.delete(answer.root)
+
+    def _withdraw(self, state: Any, node: int, answer: _Answer, word: str) -> None:
+        self._remove(state, node, answer)
         self._refuse(state, node, word)
 
     def _refuse(self, state: Any, node: int, word: str) -> None:
@@ -194,13 +209,15 @@ def _unpacked(content: bytes) -> int:
         return 0
 
 
-def stand_before(state: Path) -> Intake:
+def stand_before(state: Path, clock: Callable[[], float] = time.monotonic) -> Intake:
     """Put an intake before the handlers of a SuperLink that runs in this process.
 
     Parameters
     ----------
     state : Path
         The server's folder: what is refused stands in its log of events.
+    clock : callable
+        Seconds.
     """
     from flwr.server.superlink.linkstate.sql_linkstate import SqlLinkState
     from flwr.superlink.servicer.fleet import fleet_handlers as handlers
@@ -208,12 +225,12 @@ def stand_before(state: Path) -> Intake:
     def refused(site: str, why: str) -> None:
         note(state, "refused", site=site, why=why)
 
-    made = Intake(handlers.push_messages, handlers.push_object, partial(_allowed, state), refused)
+    made = Intake(handlers.push_messages, handlers.push_object, partial(_allowed, state), refused, clock)
     vars(handlers).update(push_messages=made.push_messages, push_object=made.push_object)
     answers = SqlLinkState.get_message_res
 
     def whole(self: SqlLinkState, message_ids: set[str], run_id: int) -> list[Any]:
-        return answers(self, made.shown(message_ids), run_id)
+        return answers(self, made.shown(self, message_ids), run_id)
 
     SqlLinkState.get_message_res = whole  # type: ignore[method-assign]
     return made

@@ -72,7 +72,7 @@ def found(consortium: Consortium, path: Path, now: datetime, days: int = AUTHORI
         The folder has an authority already: a second one would shut out whoever has a kit of the first.
     """
     if (path / "ca.key").exists():
-        raise KitRefused("this folder has an authority already; `voxelvault federated admit` uses it")
+        raise KitRefused("this folder has an authority already; `--amend` has it take over a changed file")
     private_folder(path)
     key = ec.generate_private_key(ec.SECP384R1())
     certificate = certs.make_authority(key, consortium.id, now, days)
@@ -95,8 +95,10 @@ def amend(authority: Authority, consortium: Consortium, now: datetime) -> Roster
     """
     before = authority.roster()
     known = {"server", consortium.lead, *(site.name for site in consortium.sites)}
-    if consortium.id != before.consortium.id or not {one.name for one in before.parties} <= known:
-        raise KitRefused("the file is another consortium's, or lacks somebody admitted; revoke them first")
+    if consortium.id != before.consortium.id:
+        raise KitRefused(f"the file is of {consortium.id}; this authority is that of {before.consortium.id}")
+    if missing := sorted({one.name for one in before.parties} - known):
+        raise KitRefused(f"the file lacks {', '.join(missing)}, who take part; revoke them first")
     roster = replace(before, consortium=consortium, serial=before.serial + 1)
     _publish(authority, roster, now)
     return roster

@@ -19,6 +19,6 @@ def test_hospitals_train_together_and_the_model_proves_itself(
     told = found.json
     assert (told["status"], told["round"], told["calls_elsewhere"]) == ("finished", ROUNDS, 0)
     for name in SITES:
-        assert f"{name}: rounds 1, 2, 3" in found.err
+        assert f"{name}: rounds 1 to 3" in found.err
     # Nothing of the tour reaches the user's own configuration.
     assert not configuration.exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from flwr.proto.message_pb2 import ObjectTree, PushObjectRequest
 from flwr.proto.node_pb2 import Node
 from flwr.server.superlink.linkstate import LinkStateFactory
 from flwr.server.superlink.linkstate.sql_linkstate import SqlLinkState
-from flwr.supercore.constant import NOOP_FEDERATION_ID, TaskType
+from flwr.supercore.constant import NOOP_FEDERATION_ID, OBJECT_PUSH_SESSION_TTL_SECONDS, TaskType
 from flwr.supercore.date import now
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.object_store import ObjectStoreFactory
@@ -40,7 +40,7 @@ class Link:
     """A SuperLink's state with a run and two sites, and what they send it."""
 
     path: Path
-    asked: dict[str, str] = field(default_factory=dict)
+    time: float = 0.0
 
     def __post_init__(self) -> None:
         database = str(self.path / "state.db")
@@ -126,8 +126,9 @@ def link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Link:
     for name in ("push_messages", "push_object"):
         monkeypatch.setattr(fleet_handlers, name, getattr(fleet_handlers, name))
     monkeypatch.setattr(SqlLinkState, "get_message_res", SqlLinkState.get_message_res)
-    stand_before(tmp_path)
-    return Link(tmp_path)
+    made = Link(tmp_path)
+    stand_before(tmp_path, lambda: made.time)
+    return made
 
 
 def _refused(call: Callable[[], Any], why: str) -> None:
@@ -147,6 +148,23 @@ def test_an_answer_within_the_allowance_arrives_and_is_shown_once_it_is_whole(li
     link.push("north", said, session)
     assert link.answers(*asked) == ["north"]
     assert link.events() == []
+
+
+@pytest.mark.parametrize("how", ["gone", "still"])
+def test_an_answer_of_which_no_more_comes_is_lost(link: Link, how: str) -> None:
+    asked = link.ask("north")
+    said = link.reply("north", asked, bytes(MOST // 2))
+    session = link.announce("north", said).session_id
+    link.push("north", said, session, most=2)
+    assert link.state.get_message_res(message_ids={asked}, run_id=link.run) == []
+    if how == "gone":
+        link.state.deactivate_node(link.nodes["north"])
+    else:
+        link.time += OBJECT_PUSH_SESSION_TTL_SECONDS + 1
+    told = link.state.get_message_res(message_ids={asked}, run_id=link.run)
+    assert [fault_of(one) for one in told] == ["lost"]
+    assert not any(one in link.state.object_store for one in get_all_nested_objects(said))
+    assert not any(link.push("north", said, session))
 
 
 def test_what_is_over_the_allowance_is_refused_whole_and_others_go_on(link: Link) -> None:

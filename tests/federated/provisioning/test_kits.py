@@ -254,7 +254,7 @@ def test_a_changed_file_is_taken_over_unless_somebody_admitted_is_missing(
     assert amend(authority, more, now).consortium == more
     _join(authority, "west", "site", tmp_path / "west", now)
     fewer = replace(consortium, sites=(Site("south"), Site("west")))
-    with pytest.raises(KitRefused, match="revoke them first"):
+    with pytest.raises(KitRefused, match="lacks north, who take part; revoke them first"):
         amend(authority, fewer, now)
 
 

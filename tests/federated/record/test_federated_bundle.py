@@ -135,7 +135,7 @@ def test_the_verb_says_who_attests_what(placed: Path, tmp_path: Path, whole: Who
     assert main([*said, "--authority", str(authority)]) == 0
     shown = capsys.readouterr().out
     for name in SITES:
-        assert f"{name}: rounds 1, 2, 3; cohort cccccccc" in shown
+        assert f"{name}: rounds 1 to 3; cohort cccccccc" in shown
     assert "not that it computed honestly" in shown
     assert "may reveal images" in shown
     assert main(said) == 0
