@@ -17,6 +17,7 @@ import highdicom as hd
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from highdicom.sr.coding import CodedConcept
 from pydicom.dataset import Dataset
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from voxelvault_triage.model import Analysis, Finding, Verdict
 from voxelvault_triage.results.segmentation import MAKER, coded, equipment
@@ -71,8 +72,9 @@ def report(
         items = content[0].ContentSequence
         measured = next(at for at, item in enumerate(items) if item.name == MEASUREMENTS)
         content[0].ContentSequence = hd.sr.ContentSequence(items[:measured])
+        first, *others = source.images
         made = hd.sr.Comprehensive3DSR(
-            evidence=[*source.images, *segmentations],
+            evidence=[_of_known_class(first), *others, *segmentations],
             content=content,
             series_instance_uid=uids.series("SR"),
             series_number=9002,
@@ -86,10 +88,20 @@ def report(
             coding_schemes=[CodingSchemeIdentificationItem(SCHEME, name=MAKER, uid=SCHEME_UID)],
             **equipment(analysis),
         )
+        evidence = made.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+        evidence.ReferencedSOPSequence[0].ReferencedSOPClassUID = first.SOPClassUID
         # Only now: highdicom copies what it is given, item by item, which takes longer than all else.
         made.ContentSequence.extend([_library(source), *items[measured:], *map(_comment, comments)])
     put_identity(made, source.identity)
     return made
+
+
+def _of_known_class(image: Dataset) -> Dataset:
+    """Return an image under a class that highdicom knows: it copies by class, and of retired ones nothing."""
+    known = Dataset()
+    known.update(image)
+    known.add_new("SOPClassUID", "UI", SecondaryCaptureImageStorage)
+    return known
 
 
 def _content(

@@ -27,6 +27,7 @@ from voxelvault_triage.worklist import store
 from voxelvault_triage.worklist.states import Priority
 from voxelvault_triage.worklist.store import SUPERSEDED, Ended, Task
 
+NAMELESS = Reason("no-study-uid", "It has no StudyInstanceUID, which every result has to name.")
 LOST = Reason("worker-lost", "Each worker that tried it died, or took longer than it may.")
 TOGETHER, LONGEST = 12, 3.0
 """Finished analyses that are entered together, and seconds that one waits for others.
@@ -209,7 +210,7 @@ class Runner:
             started = store.start(self._vault, ids) if ids else []
             there = current(self._vault, started) if started else {}
             self._started += [(task, there.get(task.task_id)) for task in started]
-            self._uids |= {task_id: study.StudyInstanceUID for task_id, study in there.items()}
+            self._uids |= {task_id: study.StudyInstanceUID or _NO_UID for task_id, study in there.items()}
         return bool(self._again or self._started)
 
     def _next(self) -> InHand | None:
@@ -222,6 +223,8 @@ class Runner:
     def _before(self, task: Task, study: Study | None, found: list[InHand]) -> None:
         if study is None:
             return self._give_up(task, SUPERSEDED)
+        if not study.StudyInstanceUID:
+            return self._give_up(task, NAMELESS, hopeless=True)
         hand = take_in_hand(self._vault, self._pipeline, self._model_of(task), task, study)
         if hand.opened is None:
             return self._conclude(hand, None)
@@ -326,7 +329,7 @@ class Runner:
 
     def _say(self, task: Task, how: str, reasons: Sequence[Reason]) -> None:
         uid = self._uids.pop(task.task_id, "a study that changed or went meanwhile")
-        self._tell(": ".join([uid, how, *filter(None, [" ".join(one.sentence for one in reasons)])]))
+        self._tell(": ".join([uid, how, *filter(None, ["; ".join(one.sentence for one in reasons)])]))
 
     def _isolated(self, task: Task, step: Callable[[], None], hand: InHand | None = None) -> None:
         """Do a step for one study; what it raises ends that study's attempt."""
@@ -351,8 +354,11 @@ class Runner:
             self._say(task, "gone", ())
 
 
+_NO_UID = "a study without a UID"
+
+
 def _failed(what: str) -> Reason:
     return Reason("failed", f"The analysis failed ({what}).")
 
 
-__all__ = ["LOST", "Limits", "Report", "Runner"]
+__all__ = ["LOST", "NAMELESS", "Limits", "Report", "Runner"]

@@ -17,7 +17,7 @@ from voxelvault.catalog.catalog import CommitInfo
 from voxelvault.crypto.streaming_aead import Kind as SealedKind
 from voxelvault.dicom.geometry import FrameAttributes
 from voxelvault.dicom.read import Header
-from voxelvault.errors import AuditError, ObjectMissing, StorageError, UsageError
+from voxelvault.errors import AuditError, ObjectMissing, StorageError
 from voxelvault.intake.directory import Directory, Newcomer, utc_now
 from voxelvault.intake.identity import Person
 from voxelvault.intake.quarantine import Quarantined, Refused, seal_aside
@@ -232,11 +232,7 @@ def _log_outcome(resources: Resources, action: str, done: Committed, origin: str
 
 def _commit_draft(resources: Resources, directory: Directory, draft: Draft, done: Committed) -> None:
     directory.now = utc_now()
-    identity, key_id = directory.place(resources, draft.newcomer())
-    if draft.study_id not in ("", identity.study_id):
-        raise UsageError(
-            "the files name another patient or study than the one they are for; nothing was stored"
-        )
+    identity, key_id = directory.place(resources, draft.newcomer(), draft.study_id)
     versions = [directory.admit(member.record, identity) for member in draft.members]
     kept = [(member, version) for member, version in zip(draft.members, versions, strict=True) if version]
     done.duplicates += len(versions) - len(kept)

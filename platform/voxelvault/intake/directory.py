@@ -17,7 +17,8 @@ from voxelvault.catalog.catalog import Change, Mode
 from voxelvault.crypto.keyring import Role
 from voxelvault.dicom.columns import Tags
 from voxelvault.dicom.read import Header, columns
-from voxelvault.intake.identity import Decision, KnownSubject, Person, decide, fill_in
+from voxelvault.errors import UsageError
+from voxelvault.intake.identity import Decision, KnownSubject, Person, contradiction, decide, fill_in
 from voxelvault.model import new_id
 from voxelvault.resources import Resources
 from voxelvault.rows import Row, changes
@@ -103,10 +104,21 @@ class Directory:
         for known in known_instances(query, uids):
             self.instances.setdefault((known.subject_id, known.sop_uid), []).append(known)
 
-    def place(self, resources: Resources, newcomer: Newcomer) -> tuple[SeriesIdentity, str]:
-        """Return a newcomer's subject, study and series, and the study's key; new ones are made."""
+    def place(
+        self, resources: Resources, newcomer: Newcomer, study_id: str = ""
+    ) -> tuple[SeriesIdentity, str]:
+        """Return a newcomer's subject, study and series, and the study's key; new ones are made.
+
+        Raises
+        ------
+        UsageError
+            It names another patient or study than `study_id`, for which it is.
+        """
         header = newcomer.header
-        subject_id = self._subject(resources, newcomer, header)
+        if study_id:
+            subject_id = self._owner(newcomer, study_id)
+        else:
+            subject_id = self._subject(resources, newcomer, header)
         study = self.studies.get((subject_id, newcomer.study_uid))
         study = study or self._new_study(resources, newcomer, subject_id)
         series_id = self.series.get((study["study_id"], newcomer.series_uid))
@@ -208,6 +220,20 @@ class Directory:
             known[place], person=filled, studies=known[place].studies | {newcomer.study_uid}
         )
         return self._now(decision.subject_id, newcomer.study_uid)
+
+    def _owner(self, newcomer: Newcomer, study_id: str) -> str:
+        """Return whose study it is: of several who fit a newcomer it is for that one."""
+        person, uid = newcomer.person, newcomer.study_uid
+        owners = {
+            whose for (whose, of), row in self.studies.items() if row["study_id"] == study_id and of == uid
+        }
+        for one in self._subjects.get(identity_key(person), ()):
+            owner = self._now(one.subject_id, uid)
+            if owner in owners and not contradiction(person, one.person):
+                return owner
+        raise UsageError(
+            "the files name another patient or study than the one they are for; nothing was stored"
+        )
 
     def _now(self, subject_id: str, study_uid: str) -> str:
         """Return whom a subject's study belongs to after merges and moves."""

@@ -125,6 +125,21 @@ def test_a_character_set_that_cannot_hold_the_name_is_replaced() -> None:
     assert identity_of(header).SpecificCharacterSet == "ISO_IR 192"
 
 
+@pytest.mark.parametrize("kind", ["1.2.840.10008.5.1.4.1.1.6", "1.3.12.2.1107.5.9.1"])
+def test_an_image_of_a_retired_or_private_class_is_named_as_it_is(tmp_path: Path, kind: str) -> None:
+    dataset = read(synthetic.image(np.zeros((8, 8), np.uint16), "US"))
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = kind
+    vault = filled(tmp_path, [saved(dataset)])
+    gated = Gated(None, reasons=(Reason("no-ct", "the study has no CT images"),))
+    written = write_results(
+        vault, None, Analysis(study_of(vault, modality="US")[0], "head-ct", "1", "", gated)
+    )
+    report = read(file_of(vault, written.report))
+    named = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+    image = named.ReferencedSOPSequence[0]
+    assert (image.ReferencedSOPClassUID, image.ReferencedSOPInstanceUID) == (kind, dataset.SOPInstanceUID)
+
+
 def test_frames_of_a_multi_frame_image_keep_their_places(tmp_path: Path) -> None:
     # Its frames stand in reverse order of position.
     vault = filled(tmp_path, [synthetic.enhanced(5, 24, 20)])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+import pydicom
 import pytest
 from mean_hu import RAISES, MeanHU, Threshold
 from runner_support import ct, reports, rows, runner, schedule, take
@@ -16,7 +18,7 @@ from voxelvault_triage.model import Gated, Study
 from voxelvault_triage.results import read_results
 from voxelvault_triage.running.own_hands import OwnHands
 from voxelvault_triage.running.queue_lock import AtWorkElsewhere
-from voxelvault_triage.running.runner import Limits, Runner
+from voxelvault_triage.running.runner import NAMELESS, Limits, Runner
 from voxelvault_triage.running.session import HERE, Hands, work_through
 from voxelvault_triage.worklist.listing import listing
 
@@ -55,6 +57,19 @@ def test_a_bad_study_ends_alone_and_is_listed(vault: vv.Vault, tmp_path: Path) -
     attempts = rows(vault, "select attempt, superseded from tasks where state = 'CANCELED' order by attempt")
     assert [(row["attempt"], row["superseded"]) for row in attempts] == [(1, True), (2, False)]
     assert schedule(vault, MeanHU()) == []
+
+
+def test_a_study_that_no_result_could_name_says_so_at_once(vault: vv.Vault, tmp_path: Path) -> None:
+    nameless = pydicom.dcmread(io.BytesIO(ct(1)[0]))
+    del nameless.StudyInstanceUID
+    nameless.save_as(data := io.BytesIO())
+    take(vault, tmp_path / "in", data.getvalue(), *ct(2))
+    schedule(vault, MeanHU())
+    told: list[str] = []
+    report = work_through(vault, runner(vault, MeanHU()), Hands(HERE, tell=told.append))
+    assert (report.studies, report.given_up) == (1, {"no-study-uid": 1})
+    assert f"a study without a UID: given up: {NAMELESS.sentence}" in told
+    assert [row["attempt"] for row in rows(vault, "select attempt from tasks")] == [1, 1]
 
 
 def test_a_wrong_call_is_not_tried_again(vault: vv.Vault, tmp_path: Path) -> None:

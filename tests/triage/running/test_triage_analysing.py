@@ -34,3 +34,16 @@ def test_new_studies_once_and_named_ones_again(
     assert set(reports(vault).values()) == {1}
     with pytest.raises(UsageError, match="choose one"):
         analyse(vault, MeanHU().name, studies=["1.2"], cohort="true", hands=HANDS)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("pipeline", ["ct-geometry-check", "head-ct-hemorrhage"])
+def test_every_study_of_real_files_gets_a_result_or_cannot_be_named(
+    vault: vv.Vault, shared_dicom: Path, pipeline: str
+) -> None:
+    vault.ingest(shared_dicom, progress=False)
+    told = analyse(vault, pipeline, hands=HANDS).report
+    nameless = vault.sql("select count(*) from studies where coalesce(StudyInstanceUID, '') = ''").fetchall()
+    assert told.given_up == {"no-study-uid": nameless[0][0]}
+    assert told.studies > 90
+    assert vault.verify(progress=False).ok

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 
 import voxelvault as vv
@@ -122,6 +124,26 @@ def test_a_file_of_another_study_is_refused(vault: vv.Vault, tmp_path: Path, oth
     with pytest.raises(UsageError, match="another patient or study"):
         vault.store([made(**other)], study_id, origin="head-ct")
     assert count(vault) == 2
+    assert vault.verify(progress=False).ok
+
+
+def test_of_patients_who_all_fit_it_goes_to_the_one_whose_study_it_is(
+    vault: vv.Vault, tmp_path: Path
+) -> None:
+    study_id = sent(vault, tmp_path)
+    # One PatientID, three people: another birth date, and somebody of whom none is told.
+    for number, born in enumerate(("19010101", "")):
+        data = synthetic.image(
+            np.zeros((8, 8), np.uint16), "OT", seed=9 + number, attributes={"PatientBirthDate": born}
+        )
+        dataset = pydicom.dcmread(io.BytesIO(data))
+        dataset.PatientID = pydicom.dcmread(io.BytesIO(made())).PatientID
+        dataset.save_as(tmp_path / "other.dcm")
+        vault.ingest(tmp_path / "other.dcm", progress=False)
+    assert vault.sql("select count(distinct subject_id) from studies").fetchall() == [(3,)]
+    done = vault.store([made(PatientBirthDate="")], study_id, origin="head-ct")
+    found = vault.sql("select study_id from instances where instance_id = $i", {"i": done.instance_ids[0]})
+    assert found.fetchall() == [(study_id,)]
     assert vault.verify(progress=False).ok
 
 
