@@ -91,7 +91,9 @@ def report(
         evidence = made.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
         evidence.ReferencedSOPSequence[0].ReferencedSOPClassUID = first.SOPClassUID
         # Only now: highdicom copies what it is given, item by item, which takes longer than all else.
-        made.ContentSequence.extend([_library(source), *items[measured:], *map(_comment, comments)])
+        # What is no image, such as a plan or a text, is named as evidence alone.
+        library = [_library(source)] if "Rows" in first else []
+        made.ContentSequence.extend([*library, *items[measured:], *map(_comment, comments)])
     put_identity(made, source.identity)
     return made
 

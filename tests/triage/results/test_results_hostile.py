@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from triage_results_support import analysis_of, errors_of, file_of, files_of, filled, read, study_of
+from triage_results_support import analysis_of, dumped, errors_of, file_of, files_of, filled, read, study_of
 
 import voxelvault as vv
 from voxelvault.dicom.read import Header
 from voxelvault.errors import UsageError
 from voxelvault.testing import synthetic
+from voxelvault.testing.synthetic_segmentation import measurement_report
 from voxelvault_triage.model import Analysis, Finding, Gated, Reason, Study
 from voxelvault_triage.results import Written, read_result, read_results, write_results
 from voxelvault_triage.results.source import identity_of
@@ -138,6 +139,15 @@ def test_an_image_of_a_retired_or_private_class_is_named_as_it_is(tmp_path: Path
     named = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
     image = named.ReferencedSOPSequence[0]
     assert (image.ReferencedSOPClassUID, image.ReferencedSOPInstanceUID) == (kind, dataset.SOPInstanceUID)
+
+
+def test_a_study_without_any_image_gets_a_report_that_others_read(tmp_path: Path) -> None:
+    vault = filled(tmp_path, [measurement_report(synthetic.ct_series(3, 16, 16))])
+    gated = Gated(None, reasons=(Reason("no-ct", "the study has no CT images"),))
+    study, _ = study_of(vault, modality="SR")
+    written = write_results(vault, None, Analysis(study, "head-ct", "1", "", gated))
+    assert "no CT images" in dumped(file_of(vault, written.report), tmp_path)
+    assert read_result(vault, study.StudyInstanceUID).reasons == gated.reasons
 
 
 def test_frames_of_a_multi_frame_image_keep_their_places(tmp_path: Path) -> None:
