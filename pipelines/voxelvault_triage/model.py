@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -57,6 +57,12 @@ class Reason:
 
     code: str
     sentence: str
+
+
+def sentences(reasons: Iterable[Reason]) -> str:
+    """Return several reasons as one line, told apart by semicolons."""
+    *others, last = [one.sentence for one in reasons] or [""]
+    return "; ".join([*(one.removesuffix(".") for one in others), last])
 
 
 @dataclass(frozen=True, slots=True)

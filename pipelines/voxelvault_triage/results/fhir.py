@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from voxelvault_triage.model import Verdict
+from voxelvault_triage.model import Verdict, sentences
 from voxelvault_triage.results.about import About
 from voxelvault_triage.results.reading import Recorded
 from voxelvault_triage.results.vocabulary import SCHEME, SCHEME_UID, Code
@@ -107,7 +107,7 @@ def conclusion(result: Recorded) -> str:
         Verdict.NEGATIVE: f"Not flagged: {result.finding.meaning}, score {result.score or 0:.3f}.",
         Verdict.NOT_ANALYSED: "Not analysed; this says nothing about the patient.",
     }[result.verdict]
-    return " ".join([said, *(reason.sentence for reason in result.reasons), *result.comments])
+    return " ".join(filter(None, [said, sentences(result.reasons), *result.comments]))
 
 
 def _observation(result: Recorded, about: About, urls: Mapping[str, str]) -> Resource:
@@ -130,8 +130,7 @@ def _observation(result: Recorded, about: About, urls: Mapping[str, str]) -> Res
     }
     if result.score is None:
         absent = _concept(Code("not-performed", f"{_TERMS}/data-absent-reason", "Not Performed"))
-        why = " ".join(reason.sentence for reason in result.reasons)
-        return made | {"dataAbsentReason": {**absent, "text": why}}
+        return made | {"dataAbsentReason": {**absent, "text": sentences(result.reasons)}}
     return made | {
         "valueQuantity": _quantity(result.score, "1", unit),
         "referenceRange": [{"high": _quantity(result.threshold, "1", unit), "text": "flagged at and above"}],

@@ -16,7 +16,7 @@ from functools import partial
 from voxelvault import Vault
 from voxelvault.crew import Crew, Done, Unit
 from voxelvault.errors import QueryError, UsageError, VoxelVaultError
-from voxelvault_triage.model import Analysis, Reason, Study
+from voxelvault_triage.model import Analysis, Reason, Study, sentences
 from voxelvault_triage.notice import notice
 from voxelvault_triage.pipeline import Pipeline, ranks
 from voxelvault_triage.results.writing import with_results, write_first
@@ -329,7 +329,7 @@ class Runner:
 
     def _say(self, task: Task, how: str, reasons: Sequence[Reason]) -> None:
         uid = self._uids.pop(task.task_id, "a study that changed or went meanwhile")
-        self._tell(": ".join([uid, how, *filter(None, ["; ".join(one.sentence for one in reasons)])]))
+        self._tell(": ".join(filter(None, [uid, how, sentences(reasons)])))
 
     def _isolated(self, task: Task, step: Callable[[], None], hand: InHand | None = None) -> None:
         """Do a step for one study; what it raises ends that study's attempt."""

@@ -17,7 +17,7 @@ from voxelvault.audit.events import Kind
 from voxelvault.errors import UsageError
 from voxelvault.model import new_id
 from voxelvault.tasks import Query, Step, now, record
-from voxelvault_triage.model import Analysis, Reason, Study
+from voxelvault_triage.model import Analysis, Reason, Study, sentences
 from voxelvault_triage.worklist.states import (
     PRIORITIES,
     ItemState,
@@ -261,7 +261,7 @@ def _completed(one: Ended) -> Step:
         "ended": now(),
         "verdict": str(one.analysis.verdict),
         "reasons": [reason.code for reason in reasons],
-        "reason": " ".join(reason.sentence for reason in reasons) or None,
+        "reason": sentences(reasons) or None,
     }
     if finding is not None:
         values |= {name: float(getattr(finding, name)) for name in ("score", "threshold", "volume_ml")}
