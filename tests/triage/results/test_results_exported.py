@@ -18,7 +18,7 @@ import voxelvault as vv
 from voxelvault.errors import UnknownUID, UsageError
 from voxelvault.formats.report import LeavesTheVault
 from voxelvault.testing import synthetic
-from voxelvault_triage.model import Verdict, sentences
+from voxelvault_triage.model import Verdict
 from voxelvault_triage.results import Recorded, export_results, read_result, read_results, write_results
 from voxelvault_triage.results.fhir import bundle
 from voxelvault_triage.results.hl7 import escaped, oru_r01
@@ -146,7 +146,8 @@ def test_a_study_that_is_not_analysed_has_no_value(tmp_path: Path) -> None:
     assert "valueQuantity" not in observation
     assert "interpretation" not in observation
     assert observation["dataAbsentReason"]["coding"][0]["code"] == "not-performed"
-    assert observation["dataAbsentReason"]["text"] == sentences(REASONS)
+    first, last = (reason.sentence for reason in REASONS)
+    assert observation["dataAbsentReason"]["text"] == f"{first.rstrip('.')}; {last}"
     found = segments(oru_r01(result))
     assert found["OBR"][0][25] == "X"
     assert found["OBX"][0][5] == "121059^Presence Undetermined^DCM"
