@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from voxelvault.errors import UnknownUID, UsageError
-from voxelvault.interfaces.cli.command import Session, pass_session, verb
+from voxelvault.interfaces.cli.command import PARTLY, Session, pass_session, verb
 from voxelvault.interfaces.cli.output import emit, shown, table
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def command(
     Segmentations, reports and key images are instances of their study: `export` writes those. Results
     that newer ones replaced are listed and not written. A file is named by its report, the last column
     of the list: the name tells nobody's study. `model` begins the digest of the model that was used.
+
+    Exit code 3 where results were left out: an HL7 message has to name a patient by an id.
     """
     if bool(study) == everything:
         raise UsageError("say whose results: --study UID, or --all")
@@ -67,6 +69,8 @@ def command(
             warnings.simplefilter("ignore", LeavesTheVault)
             report = export_results(vault, out, format_, [one for one in found if not one.superseded])
         emit(report, [str(report), f"in {report.folder}"], as_json)
+        if report.nameless:
+            click.get_current_context().exit(PARTLY)
 
 
 def _studies(vault: Vault, uid: str | None) -> list[str | None]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from voxelvault import Vault
 from voxelvault.errors import UsageError
 from voxelvault.formats.made import MadeReport, export_made
+from voxelvault_triage.results.about import About
 from voxelvault_triage.results.fhir import fhir_json
 from voxelvault_triage.results.hl7 import oru_r01
 from voxelvault_triage.results.reading import Recorded, reports
@@ -18,11 +19,12 @@ from voxelvault_triage.results.reading import Recorded, reports
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How results are written: the files' ending, the log's word, and what makes one."""
+    """How results are written: files' ending, the log's word, what makes one, whether patients need an id."""
 
     ending: str
     code: str
     make: Callable[[Recorded], bytes]
+    needs_patient: bool = False
 
 
 def plain(result: Recorded) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def _json(result: Recorded) -> bytes:
 
 FORMATS: Mapping[str, Format] = {
     "fhir": Format(".fhir.json", "fhir-r4", fhir_json),
-    "hl7": Format(".hl7", "hl7-v2.5", lambda result: oru_r01(result).encode()),
+    "hl7": Format(".hl7", "hl7-v2.5", lambda result: oru_r01(result).encode(), needs_patient=True),
     "json": Format(".json", "json", _json),
 }
 
@@ -65,7 +67,8 @@ def export_results(
 ) -> MadeReport:
     """Write results into a folder, each named by the opaque id of its report.
 
-    FHIR and HL7 v2 name the patient. What is there already with the same bytes is left alone.
+    FHIR and HL7 v2 name the patient; an HL7 message can't without a PatientID, so results on studies that
+    have none are left out there, and counted. What is there already with the same bytes is left alone.
 
     Parameters
     ----------
@@ -86,8 +89,16 @@ def export_results(
     chosen = FORMATS.get(format)
     if chosen is None:
         raise UsageError(f"no such format; choose one of {', '.join(FORMATS)}")
-    documents = {f"{one.instance_id}{chosen.ending}": chosen.make(one) for one in results}
-    return export_made(vault.resources, out, [one.study_id for one in results], chosen.code, documents)
+    written = [one for one in results if _named(one) or not chosen.needs_patient]
+    if results and not written:
+        raise UsageError("an HL7 message has to name a patient, and these studies have no PatientID")
+    documents = {f"{one.instance_id}{chosen.ending}": chosen.make(one) for one in written}
+    report = export_made(vault.resources, out, [one.study_id for one in written], chosen.code, documents)
+    return replace(report, nameless=len(results) - len(written))
+
+
+def _named(result: Recorded) -> bool:
+    return bool(About.of(result.header).patient_id)
 
 
 def current(vault: Vault, study_id: str | None = None) -> list[Recorded]:

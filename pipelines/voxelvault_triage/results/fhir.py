@@ -89,7 +89,7 @@ def _report(result: Recorded, about: About, urls: Mapping[str, str]) -> Resource
         "issued": result.written.isoformat(timespec="milliseconds"),
         "result": [{"reference": urls["finding"]}],
         "imagingStudy": [{"reference": urls["study"]}],
-        "conclusion": conclusion(result),
+        "conclusion": " ".join(f"{one.removesuffix('.')}." for one in conclusion(result)),
     }
 
 
@@ -100,14 +100,14 @@ def _order(about: About) -> Resource:
     return {"type": "ServiceRequest", "identifier": {"type": kind, "value": about.accession}}
 
 
-def conclusion(result: Recorded) -> str:
-    """Return the result in a sentence or two; it names nobody."""
+def conclusion(result: Recorded) -> list[str]:
+    """Return the result in a few sentences; they name nobody."""
     said = {
         Verdict.POSITIVE: f"Flagged: {result.finding.meaning}, score {result.score or 0:.3f}.",
         Verdict.NEGATIVE: f"Not flagged: {result.finding.meaning}, score {result.score or 0:.3f}.",
         Verdict.NOT_ANALYSED: "Not analysed; this says nothing about the patient.",
     }[result.verdict]
-    return " ".join(filter(None, [said, sentences(result.reasons), *result.comments]))
+    return [said, *(reason.sentence for reason in result.reasons), *result.comments]
 
 
 def _observation(result: Recorded, about: About, urls: Mapping[str, str]) -> Resource:
@@ -191,8 +191,9 @@ def _device(result: Recorded) -> Resource:
         "deviceName": [{"name": result.pipeline, "type": "model-name"}],
         # R4 Device.version.type says of what.
         "version": [
-            {"type": {"text": "pipeline"}, "value": result.version},
-            {"type": {"text": "model"}, "value": result.model_name},
+            {"type": {"text": kind}, "value": value}
+            for kind, value in (("pipeline", result.version), ("model", result.model_name))
+            if value
         ],
         "note": [{"text": text} for text in result.comments[:1]],
     }

@@ -8,6 +8,7 @@ HL7 v2.5 chapter 2 (encoding, escaping), chapter 7 (ORU, OBR, OBX); tables 0085,
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from voxelvault_triage.model import Verdict
@@ -46,7 +47,8 @@ def oru_r01(result: Recorded) -> str:
     Parameters
     ----------
     result : Recorded
-        As `read_result` gives it. Its status is preliminary (P), or X where nothing was analysed.
+        As `read_result` gives it, of a patient who has an id: PID-3 can't be empty. Its status is preliminary
+        (P), or X where nothing was analysed.
 
     Returns
     -------
@@ -77,7 +79,8 @@ def _pid(about: About) -> str:
     identifier = escaped(about.patient_id)
     identifier += f"^^^{escaped(about.issuer)}" if about.patient_id and about.issuer else ""
     family, given, middle, prefix, suffix = map(escaped, about.name)
-    name = "^".join((family, given, middle, suffix, prefix)).rstrip("^")
+    # PID-5 can't be empty: U says that the name isn't told (table 0200).
+    name = "^".join((family, given, middle, suffix, prefix)).rstrip("^") or "^^^^^^U"
     return _segment("PID", "1", "", identifier, "", name, "", about.birth_date, about.sex)
 
 
@@ -92,13 +95,14 @@ def _obr(result: Recorded, about: About, time: str) -> str:
 
 
 def _observations(result: Recorded, about: About) -> Iterator[str]:
-    rows = list(_rows(result, about))
-    for number, row in enumerate(rows, 1):
+    named = Counter[str]()
+    for number, row in enumerate(_rows(result, about), 1):
         kind, name, value, *rest = row
         units, range_, flags, status = (*rest, *[""] * 4)[:4]
-        yield _segment(
-            "OBX", str(number), kind, name, "1", value, units, range_, flags, "", "", status or "P"
-        )
+        # OBX-4 tells apart those of one name.
+        named[name] += 1
+        head = [str(number), kind, name, str(named[name]), value]
+        yield _segment("OBX", *head, units, range_, flags, "", "", status or "P")
 
 
 def _rows(result: Recorded, about: About) -> Iterator[Sequence[str]]:
@@ -114,7 +118,9 @@ def _rows(result: Recorded, about: About) -> Iterator[Sequence[str]]:
             yield "NM", _coded(UNCERTAINTY), f"{result.uncertainty:g}", one
         for name, score in result.types.items():
             yield "NM", _coded(Code(name, SCHEME, f"Score of {name}")), f"{score:g}", one
-    yield "TX", _coded(COMMENT), escaped(conclusion(result)), "", "", "", status
+    # One a sentence: receivers cut long text.
+    for sentence in conclusion(result):
+        yield "TX", _coded(COMMENT), escaped(sentence), "", "", "", status
     model = f"model {result.model_name or 'SHA-256'} {result.model}" if result.model else "no model"
     algorithm = f"pipeline {result.pipeline} {result.version}, {model}"
     yield "ST", _coded(Code("algorithm", SCHEME, "Algorithm")), escaped(algorithm)

@@ -32,15 +32,19 @@ class MadeReport:
         Its name in the log.
     files, kept : int
         Written; left alone, since they were there with the same bytes.
+    nameless : int
+        Left out, since the format has to name a patient and they have no PatientID.
     """
 
     folder: Path
     format: str
     files: int
     kept: int
+    nameless: int = 0
 
     def __str__(self) -> str:
         kept = f", {self.kept} there already" if self.kept else ""
+        kept += f", {self.nameless} left out since they have no PatientID" if self.nameless else ""
         return f"{self.files} files written as {self.format}{kept}; {LEFT}"
 
 

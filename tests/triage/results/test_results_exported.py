@@ -18,11 +18,14 @@ import voxelvault as vv
 from voxelvault.errors import UnknownUID, UsageError
 from voxelvault.formats.report import LeavesTheVault
 from voxelvault.testing import synthetic
-from voxelvault_triage.model import Verdict
+from voxelvault_triage.model import Analysis, Gated, Verdict
 from voxelvault_triage.results import Recorded, export_results, read_result, read_results, write_results
+from voxelvault_triage.results.about import About
 from voxelvault_triage.results.fhir import bundle
 from voxelvault_triage.results.hl7 import escaped, oru_r01
+from voxelvault_triage.results.reading import reports
 from voxelvault_triage.results.vocabulary import SCHEME_UID
+from voxelvault_triage.studies import read_studies
 
 WHO = {
     "PatientName": "Müller^Jörg Karl^^Dr.",
@@ -155,12 +158,38 @@ def test_a_study_that_is_not_analysed_has_no_value(tmp_path: Path) -> None:
     assert result.verdict is Verdict.NOT_ANALYSED
 
 
+def test_a_result_without_a_model_and_with_many_reasons(tmp_path: Path) -> None:
+    result = result_of(tmp_path, fit=False, model="")
+    assert [one["type"]["text"] for one in checked(bundle(result))["Device"]["version"]] == ["pipeline"]
+    message = oru_r01(result)
+    assert parse_message(message, validation_level=VALIDATION_LEVEL.STRICT).validate()
+    texts = [one for one in segments(message)["OBX"] if one[2] == "TX"]
+    assert [one[5] for one in texts[1:3]] == [escaped(reason.sentence) for reason in REASONS]
+    assert [one[4] for one in texts] == ["1", "2", "3", "4"]
+
+
 def test_a_patient_of_whom_nothing_is_known(tmp_path: Path) -> None:
     result = result_of(tmp_path, NOBODY)
     made = checked(bundle(result))
     assert made["Patient"] == {"resourceType": "Patient", "gender": "unknown"}
     assert "basedOn" not in made["DiagnosticReport"]
-    assert segments(oru_r01(result))["PID"] == [["PID", "1"]]
+    assert segments(oru_r01(result))["PID"] == [["PID", "1", "", "", "", "^^^^^^U"]]
+
+
+def test_who_has_no_id_is_left_out_of_hl7(tmp_path: Path, run: Callable[..., Any]) -> None:
+    nobody = synthetic.ct_series(3, 16, 16, attributes=NOBODY)
+    vault = filled(tmp_path, [*synthetic.ct_series(3, 16, 16, seed=2, attributes=WHO), *nobody])
+    ids = vault.sql("select study_id from studies").fetchall()
+    for one in read_studies(vault, [study_id for (study_id,) in ids]):
+        write_results(vault, None, Analysis(one.study, "head-ct", "1", "", Gated(None, reasons=REASONS)))
+    unnamed = [one for one in reports(vault, None) if not About.of(one.header).patient_id]
+    with pytest.raises(UsageError, match="PatientID"):
+        export_results(vault, tmp_path / "none", "hl7", unnamed)
+    vault.close()
+    export = "--vault", tmp_path / "vault", "triage", "results", "--all", "--out", tmp_path / "out"
+    done = run(*export, "--format", "hl7")
+    assert (done.code, "1 left out since they have no PatientID" in done.out) == (3, True)
+    assert run(*export, "--format", "fhir", "--json").json["files"] == 2
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from fhir.resources.R4B import get_fhir_model_class
+from hl7apy.consts import VALIDATION_LEVEL
+from hl7apy.parser import parse_message
 from mean_hu import MeanHU
 from runner_support import ct, reports, take
 
@@ -12,6 +15,10 @@ import voxelvault as vv
 from voxelvault import plugins
 from voxelvault.errors import UsageError
 from voxelvault_triage.analysing import analyse
+from voxelvault_triage.results.about import About
+from voxelvault_triage.results.fhir import bundle
+from voxelvault_triage.results.hl7 import oru_r01
+from voxelvault_triage.results.reading import reports as written_reports
 from voxelvault_triage.running.session import HERE, Hands
 
 HANDS = Hands(HERE)
@@ -46,4 +53,8 @@ def test_every_study_of_real_files_gets_a_result_or_cannot_be_named(
     nameless = vault.sql("select count(*) from studies where coalesce(StudyInstanceUID, '') = ''").fetchall()
     assert told.given_up == {"no-study-uid": nameless[0][0]}
     assert told.studies > 90
+    for one in written_reports(vault, None):
+        get_fhir_model_class("Bundle").model_validate(bundle(one))
+        if About.of(one.header).patient_id:
+            assert parse_message(oru_r01(one), validation_level=VALIDATION_LEVEL.STRICT).validate()
     assert vault.verify(progress=False).ok
