@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from inspect import signature
+from multiprocessing.connection import wait
 from typing import Any
 
 import torch
@@ -22,6 +23,9 @@ from voxelvault.training.workers import WorkerContext, settle, start_server
 
 PRELOAD = ("torch", "numcodecs.blosc", "voxelvault.training.loader", "voxelvault.training.supply")
 """Modules that the fork server imports, once for all workers."""
+
+_NEWS = 5.0
+"""Seconds within which the death of a worker is known, once a connection to it broke."""
 
 _MONAI = ("voxelvault.training.monai_bridge", "monai.transforms")
 
@@ -155,7 +159,7 @@ class Loader(DataLoader[Any]):
         except VoxelVaultError as error:
             raise _plain(error) from None
         except BaseException as error:
-            lost = _lost(batches)
+            lost = _lost(batches, error)
             if lost or isinstance(error, KeyboardInterrupt):
                 self._end(batches)
             if lost:
@@ -239,9 +243,14 @@ def _as_is(sample: Any) -> Any:
     return sample
 
 
-def _lost(batches: Any) -> bool:
-    """Say whether a worker of this iteration is dead that should be alive."""
+def _lost(batches: Any, error: BaseException) -> bool:
+    """Say whether a worker of this iteration is dead that should be alive.
+
+    A connection that breaks may tell of it before the process that started the worker does.
+    """
     workers = getattr(batches, "_workers", ())
+    if isinstance(error, ConnectionError | EOFError | FileNotFoundError):
+        wait([process.sentinel for process in workers], _NEWS)
     return any(process.exitcode not in (None, 0) for process in workers)
 
 
