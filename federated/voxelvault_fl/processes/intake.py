@@ -156,8 +156,9 @@ class Intake:
             one.node_id for one in state.get_node_info(node_ids=list(coming), statuses=[NodeStatus.ONLINE])
         }
         late = self._clock() - OBJECT_PUSH_SESSION_TTL_SECONDS
-        for node in [node for node, one in coming.items() if node not in there or one.since < late]:
-            self._remove(state, node, coming.pop(node))
+        for node, one in list(coming.items()):
+            if node not in there or one.since < late:
+                self._remove(state, node, coming.pop(node))
         return set(messages) - {one.to for one in coming.values()}
 
     def _swap(self, node: int, answer: _Answer | None) -> _Answer | None:
@@ -174,7 +175,10 @@ class Intake:
 
     def _remove(self, state: Any, node: int, answer: _Answer) -> None:
         """Take all of an answer away, so that whoever waits for it is told that there is none."""
-        self._swap(node, None)
+        with self._lock:
+            # The site may have come back meanwhile, with another.
+            if self._answers.get(node) is answer:
+                del self._answers[node]
         state.delete_messages(message_ins_ids={answer.to})
         state.object_store.delete(answer.root)
 

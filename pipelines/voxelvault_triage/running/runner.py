@@ -27,6 +27,7 @@ from voxelvault_triage.worklist import store
 from voxelvault_triage.worklist.states import Priority
 from voxelvault_triage.worklist.store import SUPERSEDED, Ended, Task
 
+_NO_UID = "a study without a UID"
 NAMELESS = Reason("no-study-uid", "It has no StudyInstanceUID, which every result has to name.")
 LOST = Reason("worker-lost", "Each worker that tried it died, or took longer than it may.")
 TOGETHER, LONGEST = 12, 3.0
@@ -352,9 +353,6 @@ class Runner:
             # Removed with its study, or ended by somebody: nothing is left to be said of it.
             self.report.given_up["gone"] = self.report.given_up.get("gone", 0) + 1
             self._say(task, "gone", ())
-
-
-_NO_UID = "a study without a UID"
 
 
 def _failed(what: str) -> Reason:

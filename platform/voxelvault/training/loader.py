@@ -250,7 +250,11 @@ def _lost(batches: Any, error: BaseException) -> bool:
     """
     workers = getattr(batches, "_workers", ())
     if isinstance(error, ConnectionError | EOFError | FileNotFoundError):
-        wait([process.sentinel for process in workers], _NEWS)
+        ended = wait([process.sentinel for process in workers], _NEWS)
+        for process in workers:
+            # Its files close a moment before it can be waited for.
+            if process.sentinel in ended:
+                process.join()
     return any(process.exitcode not in (None, 0) for process in workers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,8 @@ from voxelvault.training.dataset import Dataset
 
 torch = pytest.importorskip("torch")
 
-from voxelvault.training.loader import Loader, worker_context  # noqa: E402 - needs torch
+from voxelvault.training.loader import Loader, _lost, worker_context  # noqa: E402 - needs torch
+from voxelvault.training.workers import WorkerContext  # noqa: E402 - with it
 
 Make = Callable[..., Dataset]
 PATCHES = {"kind": "patches", "patch_size": (2, 6, 5), "patches_per_volume": 3}
@@ -215,6 +218,16 @@ def test_a_killed_worker_is_an_error_and_the_next_epoch_works(loader: Callable[.
         list(moving)
     assert time.monotonic() - began < 15
     assert len(epoch(batches)) == 24
+
+
+@pytest.mark.parametrize("context", [WorkerContext(), multiprocessing.get_context("spawn")])
+def test_a_connection_that_breaks_first_is_a_killed_worker_too(context: Any) -> None:
+    process = context.Process(target=time.sleep, args=(60,))
+    process.start()
+    batches = SimpleNamespace(_workers=[process])
+    assert not _lost(batches, ValueError())
+    process.kill()
+    assert _lost(batches, ConnectionResetError())
 
 
 def test_workers_are_started_anew_before_their_loan_ends(
