@@ -7,7 +7,7 @@ goes on where it was; the log tells when it is worth looking. Results of pipelin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -63,6 +63,8 @@ class Watcher:
         Takes a line when another model is in use.
     listed : bool
         Studies get a place on the reading list.
+    among : callable, optional
+        Returns the opaque ids of the studies that may be scheduled, as they are now; by default every study.
     """
 
     vault: Vault
@@ -76,6 +78,7 @@ class Watcher:
     clock: Callable[[], datetime] = now
     tell: Callable[[str], object] = lambda _text: None
     listed: bool = True
+    among: Callable[[], Collection[str]] | None = None
     _read: int = -1
     _looked: float = -1e9
     _seen: dict[str, _Seen] = field(default_factory=dict)
@@ -151,6 +154,9 @@ class Watcher:
         """Note how studies look that have images nobody was asked about yet."""
         at = self.clock()
         there = changed(self.vault, self.pipeline, self.model)
+        if there and self.among is not None:
+            chosen = set(self.among())
+            there = {study_id: one for study_id, one in there.items() if study_id in chosen}
         seen: dict[str, _Seen] = {}
         for study_id, (last, count) in there.items():
             known = self._seen.get(study_id)

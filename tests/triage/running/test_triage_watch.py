@@ -17,6 +17,7 @@ from voxelvault.tasks import now
 from voxelvault_triage.ready import Patience
 from voxelvault_triage.running.queue_lock import queue_of
 from voxelvault_triage.running.session import HERE, Hands, work_through
+from voxelvault_triage.studies import selected
 from voxelvault_triage.watching import Watcher
 
 LATER = timedelta(seconds=61)
@@ -78,6 +79,21 @@ def test_it_goes_on_after_a_restart_and_results_trigger_nothing(vault: vv.Vault,
     assert [(row["state"], row["superseded"]) for row in found] == [("waiting", True), ("waiting", False)]
 
 
+def test_a_condition_keeps_the_rest_out_until_it_holds(vault: vv.Vault, tmp_path: Path) -> None:
+    clock = Clock()
+    clock.ahead = LATER
+    watch = watcher(vault, clock, among=lambda: selected(vault, "frame_count > 6"))
+    take(vault, tmp_path / "one", *ct(1, slices=range(5)), *ct(2, slices=range(8)))
+    assert len(watch.look()) == 1
+    assert watch.idle
+    size = vault.resources.log.size
+    assert watch.look() == []
+    assert vault.resources.log.size == size
+    take(vault, tmp_path / "two", *ct(1, slices=range(5, 8)))
+    clock.ahead = 2 * LATER
+    assert len(watch.look()) == 1
+
+
 def test_an_idle_watcher_asks_nobody(vault: vv.Vault, tmp_path: Path) -> None:
     take(vault, tmp_path / "one", *ct(1))
     watch = watcher(vault, Clock())
@@ -114,6 +130,10 @@ def test_the_commands(vault: vv.Vault, tmp_path: Path, run: Callable[..., Any]) 
     assert second.code == 1
     assert second.err.startswith("voxelvault: another process works on this pipeline")
     take(vault, tmp_path / "more", *ct(3))
+    nobody = run(*words, "watch", "--cohort", "Modality = 'CR'", "--quiet", "0", "--once", *same)
+    assert (nobody.code, nobody.json["analysed"]) == (0, 0)
+    faulty = run(*words, "watch", "--cohort", "Modalty = 'CT'", "--once", *same)
+    assert (faulty.code, "Modalty" in faulty.err, faulty.err.count("\n")) == (1, True, 1)
     seen = run(*words, "watch", "--quiet", "0", "--every", "0.1", "--once", *same)
     assert seen.json["priorities"] == {"HIGH": 1}
     listed = run(*words, "worklist", "--json").json
